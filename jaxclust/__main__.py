@@ -1,0 +1,5 @@
+"""`python -m jaxclust` is the installed script."""
+
+from jaxclust.cli import script
+
+script()

@@ -1,0 +1,85 @@
+"""The vocabulary every method and the training loop share."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+from jax import Array
+
+PyTree = Any
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that training changes, as one pytree of arrays.
+
+    The key of a step is `fold_in(key, step)`, so a resumed run draws what the
+    uninterrupted one would have drawn.
+    """
+
+    step: Array  # int32 []: steps taken so far, over all phases
+    key: Array  # uint32 [2]: the run's random key, never advanced
+    params: PyTree  # trained parameters
+    model_state: PyTree  # batch-norm statistics and the like
+    opt_state: PyTree  # optax state of the current phase
+    cluster: PyTree  # the method's cluster state
+
+
+class DataSpec(NamedTuple):
+    """What a method must know of the data before it sees any."""
+
+    n_images: int
+    image_shape: tuple[int, int, int]  # height, width, channels
+    n_clusters: int
+
+
+class Batch(NamedTuple):
+    """What a step sees of the data."""
+
+    images: Array  # float32 [b, h, w, c], normalised
+    index: Array  # int32 [b], row in the data set
+
+
+class StepInfo(NamedTuple):
+    """What a step reports."""
+
+    loss: Array  # float32 []: the number that must stay finite
+    watch: dict[str, Array]  # scalars worth logging, by name
+
+
+class Prediction(NamedTuple):
+    """What a method says of images."""
+
+    assignments: Array  # int32 [b]
+    probabilities: Array  # float32 [b, k], rows sum to one
+    features: Array  # float32 [b, d], what was clustered
+    readings: dict[str, Array]  # int32 [b] each: every way to read labels, by name
+
+
+class Phase(NamedTuple):
+    """A stretch of training with one step function and one optimiser.
+
+    `begin` runs once, before the phase's first step, and `refresh` after each of
+    its epochs; both see the features of all images under the current state.
+    None means identity, and then no features are computed.
+    """
+
+    name: str
+    epochs: int
+    batch_size: int
+    step: Callable[[TrainState, Batch], tuple[TrainState, StepInfo]]
+    begin: Callable[[TrainState, Array], TrainState] | None = None
+    refresh: Callable[[TrainState, Array], TrainState] | None = None
+
+
+class Method(NamedTuple):
+    """A clustering method as pure functions; `train.fit` runs its phases in order."""
+
+    init: Callable[[Array, Array], TrainState]  # (key, images[b, h, w, c])
+    predict: Callable[[TrainState, Array], Prediction]  # (state, images[b, h, w, c])
+    phases: tuple[Phase, ...]
+
+    @property
+    def step(self) -> Callable[[TrainState, Batch], tuple[TrainState, StepInfo]]:
+        """The step of the method proper: its last phase's."""
+        return self.phases[-1].step

@@ -1,0 +1,1 @@
+"""Cluster state and its pure updates; no networks."""

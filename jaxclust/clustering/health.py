@@ -1,0 +1,52 @@
+"""Signs that a clustering is collapsing, computable without labels."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+# Usage is averaged over about this many samples a cluster.
+_WINDOW = 20
+# A cluster is called empty after three such windows without a sample.
+_EMPTY = 0.05
+
+
+def shares(assignments: Array, k: int) -> Array:
+    """Share of the samples in each cluster: assignments int [n] -> float [k]."""
+    return jnp.zeros(k).at[assignments].add(1 / assignments.shape[0])
+
+
+def even_usage(k: int) -> Array:
+    """Usage float [k] before any sample: every cluster alike."""
+    return jnp.full((k,), 1 / k)
+
+
+def update_usage(usage: Array, assignments: Array) -> Array:
+    """Running average of the cluster shares, float [k], with a batch's added.
+
+    A batch may be far smaller than k, so that its own shares would call most
+    clusters empty; the average spans about 20 samples a cluster.
+    """
+    k = usage.shape[0]
+    rate = min(1.0, assignments.shape[0] / (_WINDOW * k))
+    return (1 - rate) * usage + rate * shares(assignments, k)
+
+
+def cluster_health(usage: Array) -> dict[str, Array]:
+    """How evenly clusters are filled, from their shares (exact or running) float [k].
+
+    Returns:
+        `empty_clusters` int [], clusters with next to no share;
+        `largest_share` float [] in [0, 1]; `assignment_entropy` float [], the
+        entropy of the shares as a fraction of log k (1: even, 0: one cluster).
+    """
+    k = usage.shape[0]
+    return {
+        "empty_clusters": jnp.sum(usage < _EMPTY / k),
+        "largest_share": jnp.max(usage),
+        "assignment_entropy": jnp.sum(jax.scipy.special.entr(usage)) / jnp.log(k),
+    }
+
+
+def churn(assignments: Array, previous: Array) -> Array:
+    """Share float [] of samples whose assignment [n] differs from the previous one."""
+    return jnp.mean(assignments != previous)

@@ -1,0 +1,134 @@
+"""A folder of pictures as one array."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from jaxclust.data.transforms import resize_and_crop
+from jaxclust.errors import InputError
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+_GREY = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"}
+
+
+def read_folder(
+    root: Path, size: int | None, labels_from_folders: bool
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...], list[tuple[str, str]]]:
+    """Every picture below `root`, in the order of its path.
+
+    A set of grey pictures only has one channel, any other three. Unreadable files
+    are skipped and named; more than half of them is an error.
+
+    Args:
+        root: a folder; its sub-folders are searched too.
+        size: resize the shorter side to this and cut out the central square; None
+            needs pictures of one size.
+        labels_from_folders: number the first sub-folders by name as labels.
+
+    Returns:
+        (images uint8 [n, h, w, c], labels int64 [n] or None, paths below root,
+        (path, reason) of each skipped file).
+
+    Raises:
+        InputError: no folder, no readable picture, mixed sizes, more than half
+            unreadable, or a picture so large that decoding it may exhaust memory.
+    """
+    files = _find(root)
+    pictures: list[np.ndarray] = []
+    ids: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    for file in files:
+        name = file.relative_to(root).as_posix()
+        try:
+            pictures.append(_read(file, size))
+            ids.append(name)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise InputError(
+                f"{file} claims more pixels than is safe to decode; remove it or shrink it"
+            ) from error
+        except Exception as error:  # Pillow raises many kinds for damaged files
+            reason = " ".join(str(error).split()) or type(error).__name__
+            skipped.append((name, reason.replace(str(file), name)))
+    if not pictures:
+        raise InputError(
+            f"none of the {len(files)} pictures in {root} can be read "
+            f"({skipped[0][0]}: {skipped[0][1]})"
+        )
+    if len(skipped) > len(pictures):
+        raise InputError(
+            f"{len(skipped)} of the {len(files)} pictures in {root} cannot be read "
+            f"({skipped[0][0]}: {skipped[0][1]}, …); more than half is taken for a wrong folder"
+        )
+    labels = _folder_labels(root, ids) if labels_from_folders else None
+    return _stack(pictures, ids, root), labels, tuple(ids), skipped
+
+
+def _find(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise InputError(f"no such folder: {root}; give folder:PATH with pictures in it")
+    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+    if not files:
+        raise InputError(
+            f"no picture in {root}; files ending in {', '.join(sorted(_SUFFIXES))} are looked for"
+        )
+    return files
+
+
+def _read(file: Path, size: int | None) -> np.ndarray:
+    """A picture uint8 [h, w, 1 or 3], turned upright as its EXIF data says."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Pillow only warns up to twice its limit, where it starts to refuse.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(file) as opened:
+            opened.load()
+            picture = ImageOps.exif_transpose(opened)
+    grey = picture.mode in _GREY
+    if picture.mode in {"I", "F"} or picture.mode.startswith("I;16"):
+        picture = _to_eight_bits(picture)
+    elif "transparency" in picture.info or picture.mode in {"RGBA", "LA", "PA"}:
+        # Transparent places look white, as they do in a viewer.
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    picture = picture.convert("L" if grey else "RGB")
+    if size is not None:
+        picture = resize_and_crop(picture, size)
+    array = np.asarray(picture)
+    return array[..., None] if array.ndim == 2 else array
+
+
+def _to_eight_bits(picture: Image.Image) -> Image.Image:
+    """Wide grey values scaled to 0-255; Pillow's own conversion would clip them."""
+    values = np.asarray(picture, np.float64)
+    top = 65535.0 if picture.mode != "F" and values.max() > 255 else 255.0
+    if picture.mode == "F" and values.max() <= 1:
+        top = 1.0
+    return Image.fromarray(np.clip(np.round(values * (255 / top)), 0, 255).astype(np.uint8))
+
+
+def _stack(pictures: list[np.ndarray], ids: list[str], root: Path) -> np.ndarray:
+    for picture, name in zip(pictures, ids, strict=True):
+        if picture.shape[:2] != pictures[0].shape[:2]:
+            (h0, w0), (h, w) = pictures[0].shape[:2], picture.shape[:2]
+            raise InputError(
+                f"the pictures in {root} differ in size ({ids[0]}: {w0}x{h0}, {name}: {w}x{h}); "
+                "give --image-size to resize and crop them to one"
+            )
+    channels = max(picture.shape[2] for picture in pictures)
+    images = np.empty((len(pictures), *pictures[0].shape[:2], channels), np.uint8)
+    for i, picture in enumerate(pictures):
+        images[i] = picture
+    return images
+
+
+def _folder_labels(root: Path, ids: list[str]) -> np.ndarray:
+    tops = [name.split("/")[0] if "/" in name else None for name in ids]
+    if None in tops:
+        raise InputError(
+            f"--labels-from-folders: {ids[tops.index(None)]} lies directly in {root}; every "
+            "picture needs a sub-folder"
+        )
+    return np.unique(np.asarray(tops), return_inverse=True)[1].astype(np.int64)

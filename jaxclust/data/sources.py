@@ -1,0 +1,345 @@
+"""The data sets users name on the command line."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxclust.data.imagefolder import read_folder
+from jaxclust.errors import InputError
+
+
+class Skipped(NamedTuple):
+    """A file that could not be read."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images in memory, in a fixed order."""
+
+    name: str
+    images: np.ndarray  # uint8 or float32 [n, h, w, c]
+    labels: np.ndarray | None  # int64 [n]; for evaluation only
+    ids: tuple[str, ...]  # file names or row numbers
+    n_classes: int | None  # what the set declares, or its labels show
+    skipped: tuple[Skipped, ...] = ()
+
+    def take(self, rows: np.ndarray) -> "ImageSet":
+        """The images of the given rows, in their order."""
+        return ImageSet(
+            self.name,
+            self.images[rows],
+            None if self.labels is None else self.labels[rows],
+            tuple(self.ids[i] for i in rows),
+            self.n_classes,
+            self.skipped,
+        )
+
+    def fingerprint(self) -> str:
+        """SHA-256 of shape, dtype and pixels; labels do not enter."""
+        digest = hashlib.sha256(f"{self.images.shape} {self.images.dtype}".encode())
+        digest.update(np.ascontiguousarray(self.images).data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A named data set."""
+
+    n_images: int
+    n_classes: int
+    shape: tuple[int, int, int]
+    file: str  # where it lies, below the data directory; empty if built in
+    how: str  # how to get it
+    load: Callable[[Path], ImageSet]
+
+
+def _digits(_: Path) -> ImageSet:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    return _rows("digits", images, digits.target, 10)
+
+
+def _rows(name: str, images: np.ndarray, labels: np.ndarray | None, classes: int) -> ImageSet:
+    ids = tuple(str(i) for i in range(images.shape[0]))
+    labels = None if labels is None else np.asarray(labels, np.int64)
+    return ImageSet(name, images, labels, ids, classes)
+
+
+def _prepared(name: str, builder: str, version: str, splits: tuple[str, ...], entry: dict) -> Entry:
+    """A set prepared by tensorflow-datasets as array_record, read without TensorFlow."""
+
+    def load(data_dir: Path) -> ImageSet:
+        cached = _cache_file(data_dir, name, builder)
+        if cached.is_file():
+            try:
+                with np.load(cached, allow_pickle=False) as arrays:
+                    return _rows(name, arrays["images"], arrays["labels"], entry["n_classes"])
+            except (OSError, ValueError, KeyError):
+                cached.unlink(missing_ok=True)
+        images, labels = _decode(data_dir, builder, splits)
+        _write_cache(cached, images=images, labels=labels)
+        return _rows(name, images, labels, entry["n_classes"])
+
+    how = (
+        f"prepare it on a machine with internet by `tfds build {builder} "
+        "--file_format=array_record` and copy the folder"
+    )
+    return Entry(file=f"{builder}/{version}/", how=how, load=load, **entry)
+
+
+def _decode(data_dir: Path, builder: str, splits: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    import tensorflow_datasets as tfds
+
+    images, labels = [], []
+    try:
+        for split in splits:
+            source = tfds.data_source(builder, data_dir=data_dir, split=split, download=False)
+            for example in source:
+                images.append(example["image"])
+                labels.append(example["label"])
+    except Exception as error:  # whatever a damaged file makes tfds raise
+        raise InputError(
+            f"the prepared data set {builder} under {data_dir} cannot be read "
+            f"({_first_line(error)}); prepare it again as array_record"
+        ) from error
+    return np.stack(images), np.asarray(labels, np.int64)
+
+
+def _cache_file(data_dir: Path, name: str, builder: str) -> Path:
+    """Where the decoded arrays are kept: named after the files they came from."""
+    root = Path(os.environ.get("JAXCLUST_CACHE_DIR", "~/.cache/jaxclust")).expanduser()
+    files = sorted(p for p in (data_dir / builder).rglob("*") if p.is_file())
+    marks = [f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]
+    mark = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:16]
+    return root / f"{name}-{mark}.npz"
+
+
+def _write_cache(path: Path, **arrays: np.ndarray) -> None:
+    """Best effort: a full or read-only disk only means decoding again next time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+            np.savez(file, **arrays)
+        os.replace(file.name, path)
+    except OSError:
+        pass
+
+
+def _local(name: str, entry: dict) -> Entry:
+    """A set in one npz file with `images` and `labels`."""
+
+    def load(data_dir: Path) -> ImageSet:
+        images, labels = read_npz(data_dir / f"{name}.npz")
+        return _rows(name, images, labels, entry["n_classes"])
+
+    how = f"an npz file with arrays images (uint8, {entry['shape']} each) and labels"
+    return Entry(file=f"{name}.npz", how=how, load=load, **entry)
+
+
+def _sizes(n: int, classes: int, *shape: int) -> dict:
+    return {"n_images": n, "n_classes": classes, "shape": shape}
+
+
+_BOTH, _TRAIN, _TEST = ("train", "test"), ("train",), ("test",)
+CATALOGUE: dict[str, Entry] = {
+    "digits": Entry(1797, 10, (8, 8, 1), "", "comes with scikit-learn", _digits),
+    "mnist": _prepared("mnist", "mnist", "3.0.1", _BOTH, _sizes(70_000, 10, 28, 28, 1)),
+    "mnist_train": _prepared(
+        "mnist_train", "mnist", "3.0.1", _TRAIN, _sizes(60_000, 10, 28, 28, 1)
+    ),
+    "mnist_test": _prepared("mnist_test", "mnist", "3.0.1", _TEST, _sizes(10_000, 10, 28, 28, 1)),
+    "fashion_mnist": _prepared(
+        "fashion_mnist", "fashion_mnist", "3.0.1", _BOTH, _sizes(70_000, 10, 28, 28, 1)
+    ),
+    "cifar10": _prepared("cifar10", "cifar10", "3.0.2", _BOTH, _sizes(60_000, 10, 32, 32, 3)),
+    "cifar10_train": _prepared(
+        "cifar10_train", "cifar10", "3.0.2", _TRAIN, _sizes(50_000, 10, 32, 32, 3)
+    ),
+    "usps": _local("usps", _sizes(9298, 10, 16, 16, 1)),
+    "cmu_pie": _local("cmu_pie", _sizes(2856, 68, 32, 32, 1)),
+}
+
+
+def default_data_dir() -> Path:
+    """`JAXCLUST_DATA_DIR`, or tensorflow-datasets' own `~/tensorflow_datasets`."""
+    return Path(os.environ.get("JAXCLUST_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+
+
+def present(name: str, data_dir: Path) -> bool:
+    """Whether a named data set's files are there."""
+    file = CATALOGUE[name].file
+    if not file:
+        return True
+    path = data_dir / file
+    if not file.endswith("/"):
+        return path.is_file()
+    # Any prepared version serves: tensorflow-datasets picks the newest.
+    return any(path.parent.glob("*/dataset_info.json"))
+
+
+def load(
+    name: str,
+    data_dir: Path,
+    *,
+    image_size: int | None = None,
+    labels_from_folders: bool = False,
+    limit: int | None = None,
+    imbalance: float | None = None,
+    seed: int = 0,
+) -> ImageSet:
+    """Load a data set by name, `npz:PATH` or `folder:PATH`.
+
+    Args:
+        name: see the catalogue, or a path behind a prefix.
+        data_dir: where prepared sets lie.
+        image_size: resize the shorter side to this and cut out the central square.
+        labels_from_folders: the first sub-folder's name is a picture's label.
+        limit: keep this many images, spread evenly over the set's order.
+        imbalance: keep a growing share of each class, this much of class 0, all of
+            the last; linear between (the subset is drawn by `seed`).
+        seed: of that draw.
+
+    Raises:
+        InputError: unknown name, missing or unusable files; says what goes where.
+    """
+    if name.startswith("npz:"):
+        images, labels = read_npz(Path(name[4:]).expanduser())
+        images_set = _rows(name, images, labels, 0)
+        classes = None if labels is None else int(np.unique(labels).size)
+        images_set = ImageSet(name, images, images_set.labels, images_set.ids, classes)
+    elif name.startswith("folder:"):
+        root = Path(name[7:]).expanduser()
+        images, labels, ids, skipped = read_folder(root, image_size, labels_from_folders)
+        bad = tuple(Skipped(*pair) for pair in skipped)
+        images_set = ImageSet(name, images, labels, ids, None, bad)
+    else:
+        images_set = _load_named(name, data_dir)
+    if image_size is not None and not name.startswith("folder:"):
+        images_set = _resized(images_set, image_size)
+    if imbalance is not None:
+        images_set = images_set.take(_imbalanced(images_set, imbalance, seed))
+    if limit is not None:
+        if limit < 1:
+            raise InputError(f"--limit must be at least 1, not {limit}")
+        n = len(images_set.ids)
+        if limit < n:
+            images_set = images_set.take(np.arange(limit) * n // limit)
+    return images_set
+
+
+def _load_named(name: str, data_dir: Path) -> ImageSet:
+    if name not in CATALOGUE:
+        close = get_close_matches(name, CATALOGUE, 1)
+        hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(CATALOGUE)}"
+        raise InputError(f"unknown data set '{name}': {hint} (or npz:PATH, folder:PATH)")
+    entry = CATALOGUE[name]
+    if not present(name, data_dir):
+        raise InputError(
+            f"data set {name} is not there: {data_dir / entry.file} is wanted; {entry.how} there, "
+            "or name another place by --data-dir or JAXCLUST_DATA_DIR"
+        )
+    return entry.load(data_dir)
+
+
+def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """`images` [n, h, w, c] and, where present, `labels` [n] of an npz file.
+
+    Raises:
+        InputError: no such file, not an npz, or arrays of the wrong kind.
+    """
+    if not path.is_file():
+        raise InputError(f"no such file: {path}; give npz:PATH with an array `images`")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if "images" not in arrays:
+                raise InputError(
+                    f"{path} has no array `images` (it has {', '.join(arrays) or 'none'})"
+                )
+            images = arrays["images"]
+            labels = arrays["labels"] if "labels" in arrays else None
+    except InputError:
+        raise
+    except Exception as error:  # zip, header and pickle errors of every kind
+        raise InputError(
+            f"{path} cannot be read as npz ({_first_line(error)}); write it with numpy.savez"
+        ) from error
+    return check_images(images, str(path)), check_labels(labels, images.shape[0], str(path))
+
+
+def check_images(images: np.ndarray, where: str) -> np.ndarray:
+    """Images as uint8 or float32 [n, h, w, c]; InputError for what cannot be one."""
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or 0 in images.shape:
+        raise InputError(
+            f"images in {where} have shape {images.shape}; [n, h, w] or [n, h, w, c] is expected"
+        )
+    if images.dtype == np.uint8:
+        return images
+    if not np.issubdtype(images.dtype, np.floating):
+        raise InputError(
+            f"images in {where} have dtype {images.dtype}; uint8 or a floating type is expected"
+        )
+    if not np.isfinite(images).all():
+        raise InputError(f"images in {where} contain NaN or Inf; clean or drop those images")
+    with np.errstate(over="ignore"):
+        images = images.astype(np.float32)
+    if not np.isfinite(images).all():
+        raise InputError(f"images in {where} exceed float32's range; scale them down")
+    return images
+
+
+def check_labels(labels: np.ndarray | None, n: int, where: str) -> np.ndarray | None:
+    """Labels as int64 [n]; InputError for what cannot be one."""
+    if labels is None:
+        return None
+    if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(
+            f"labels in {where} are {labels.dtype} {labels.shape}; integers ({n},) are expected"
+        )
+    return labels.astype(np.int64)
+
+
+def _resized(images_set: ImageSet, size: int) -> ImageSet:
+    from jaxclust.data.transforms import resize_array
+
+    return ImageSet(
+        images_set.name,
+        resize_array(images_set.images, size),
+        images_set.labels,
+        images_set.ids,
+        images_set.n_classes,
+        images_set.skipped,
+    )
+
+
+def _imbalanced(images_set: ImageSet, r_min: float, seed: int) -> np.ndarray:
+    """Rows kept when class c of K keeps the share r_min + (1 - r_min) c / (K - 1)."""
+    if images_set.labels is None:
+        raise InputError("--imbalance needs labels, and this data set has none")
+    if not 0 < r_min <= 1:
+        raise InputError(f"--imbalance must lie in (0, 1], not {r_min}")
+    classes = np.unique(images_set.labels)
+    rng = np.random.default_rng(seed)
+    kept = []
+    for share, label in zip(np.linspace(r_min, 1, classes.size), classes, strict=True):
+        rows = np.flatnonzero(images_set.labels == label)
+        kept.append(rng.permutation(rows)[: max(1, round(share * rows.size))])
+    return np.sort(np.concatenate(kept))
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[0][:200] if text else type(error).__name__

@@ -1,0 +1,68 @@
+"""What a backend needs said: compiler options, its name, its memory.
+
+Everything the project compiles goes through :func:`jit`, so that a backend's
+settings are written in one place and reach no other JAX code in the process.
+"""
+
+import os
+import resource
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+# XLA hands un-padded convolutions on CPU to its YNN library, four times slower
+# than Eigen's for them. These are YNN's remaining, useful parts.
+_CPU_OPTIONS = {
+    "xla_cpu_experimental_ynn_fusion_type": (
+        "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+    )
+}
+
+
+def compiler_options(backend: str | None = None) -> dict[str, str]:
+    """XLA options for `backend` (default: JAX's own choice).
+
+    Empty wherever the user's ``XLA_FLAGS`` already decide the same option, and
+    on every backend that needs none.
+    """
+    backend = backend or jax.default_backend()
+    options = _CPU_OPTIONS if backend == "cpu" else {}
+    flags = os.environ.get("XLA_FLAGS", "")
+    return {name: value for name, value in options.items() if name not in flags}
+
+
+def jit(function: Callable, **options: Any) -> Callable:
+    """`jax.jit` with the backend's compiler options.
+
+    For outermost programs only: JAX refuses compiler options on a `jit` that is
+    called while another one is being traced.
+    """
+    return jax.jit(function, compiler_options=compiler_options() or None, **options)
+
+
+def describe() -> dict[str, Any]:
+    """Kind, platform and count of the devices in use, for the run's records."""
+    devices = jax.local_devices()
+    return {
+        "platform": devices[0].platform,
+        "device": devices[0].device_kind,
+        "device_count": len(devices),
+    }
+
+
+def peak_memory_mb() -> dict[str, float | None]:
+    """Peak resident memory of the process and of the device, in MiB.
+
+    The device's is None where the backend keeps no count (CPU).
+    """
+    # Linux counts in KiB, macOS in bytes.
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    stats = jax.local_devices()[0].memory_stats() or {}
+    device_peak = stats.get("peak_bytes_in_use")
+    return {
+        "peak_rss_mb": round(peak, 1),
+        "peak_device_mb": None if device_peak is None else round(device_peak / 2**20, 1),
+    }

@@ -1,0 +1,94 @@
+"""Classical baselines on pixels, with the same face as the deep methods."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxclust.base import Batch, DataSpec, Method, Phase, Prediction, StepInfo, TrainState
+from jaxclust.clustering import health, kmeans
+from jaxclust.losses.dec import student_t_assignment
+
+
+@dataclass(frozen=True)
+class Config:
+    """Full-set k-means on the normalised pixels."""
+
+    epochs: int = 0
+    """Mini-batch passes after the full-set k-means."""
+    batch_size: int = 1024
+    """Images a mini-batch of those passes."""
+    seeding: kmeans.Seeding = "kmeans++"
+    """k-means++ or uniform."""
+    restarts: int = 10
+    """Independent seedings; the lowest inertia wins."""
+    max_iterations: int = 300
+    """Bound on Lloyd's iterations of each."""
+
+
+PRESETS: dict[str, Config] = {"best": Config(), "paper": Config(seeding="uniform")}
+
+
+class ClusterState(NamedTuple):
+    """k-means' cluster state."""
+
+    kmeans: kmeans.KMeansState  # centroids [k, h * w * c], counts [k]
+    usage: Array  # float [k]: running share of each cluster
+
+
+def build(config: Config, spec: DataSpec) -> Method:
+    """k-means on pixels as a Method of one phase; nothing is learned but centroids."""
+    k = spec.n_clusters
+    height, width, channels = spec.image_shape
+
+    def flatten(images: Array) -> Array:
+        return images.reshape(images.shape[0], -1)
+
+    def init(key: Array, images: Array) -> TrainState:
+        centroids = jnp.zeros((k, height * width * channels))
+        state = kmeans.KMeansState(centroids, jnp.zeros(k))
+        cluster = ClusterState(state, health.even_usage(k))
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            key=key,
+            params={},
+            model_state={},
+            opt_state=(),
+            cluster=cluster,
+        )
+
+    def begin(state: TrainState, features: Array) -> TrainState:
+        fit = kmeans.fit(
+            state.key,
+            features,
+            k,
+            seeding=config.seeding,
+            restarts=config.restarts,
+            max_iterations=config.max_iterations,
+        )
+        shares = health.shares(fit.assignments, k)
+        counts = shares * features.shape[0]
+        cluster = ClusterState(kmeans.KMeansState(fit.centroids, counts), shares)
+        return state.replace(cluster=cluster)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
+        x = flatten(batch.images)
+        assignments, distances = kmeans.assign(x, state.cluster.kmeans.centroids)
+        cluster = ClusterState(
+            kmeans.update(state.cluster.kmeans, x, assignments),
+            health.update_usage(state.cluster.usage, assignments),
+        )
+        info = StepInfo(jnp.mean(distances), health.cluster_health(cluster.usage))
+        return state.replace(step=state.step + 1, cluster=cluster), info
+
+    def predict(state: TrainState, images: Array) -> Prediction:
+        x = flatten(images)
+        distances = kmeans.squared_distances(x, state.cluster.kmeans.centroids)
+        assignments = jnp.argmin(distances, axis=1).astype(jnp.int32)
+        return Prediction(
+            assignments, student_t_assignment(distances), x, {"centroid": assignments}
+        )
+
+    phase = Phase("cluster", config.epochs, config.batch_size, step, begin)
+    return Method(init, predict, (phase,))

@@ -1,0 +1,61 @@
+"""The methods by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import Any
+
+from jaxclust.base import DataSpec, Method
+from jaxclust.errors import InputError
+from jaxclust.methods import baselines, ccnn
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A method, or an ablation of one: the same build with settings changed."""
+
+    build: Callable[[Any, DataSpec], Method]
+    presets: dict[str, Any]
+    about: str
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def config(self, preset: str) -> Any:
+        """A preset's settings; InputError for an unknown preset."""
+        if preset not in self.presets:
+            raise InputError(
+                f"unknown preset '{preset}'{_nearest(preset, list(self.presets))}"
+            )
+        return replace(self.presets[preset], **self.changes)
+
+
+def _ccnn(about: str, **changes: Any) -> Registered:
+    return Registered(ccnn.build, ccnn.PRESETS, about, changes)
+
+
+METHODS: dict[str, Registered] = {
+    "ccnn": _ccnn("joint CNN and mini-batch k-means with feature-drift compensation"),
+    "ccnn_baseline1": _ccnn("CCNN without compensation (Baseline-I)", compensation="none"),
+    "ccnn_baseline2": _ccnn(
+        "mini-batch k-means on the initial network's features (Baseline-II)",
+        learning="minibatch_kmeans",
+        labels="centroid",
+    ),
+    "ccnn_baseline3": _ccnn(
+        "full-set k-means on the initial network's features (Baseline-III)",
+        learning="kmeans",
+        labels="centroid",
+    ),
+    "kmeans": Registered(baselines.build, baselines.PRESETS, "full-set k-means on pixels"),
+}
+
+
+def find(name: str) -> Registered:
+    """A registered method; InputError that names the nearest for an unknown one."""
+    if name not in METHODS:
+        raise InputError(f"unknown method '{name}'{_nearest(name, list(METHODS))}")
+    return METHODS[name]
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]}?" if close else f"; choose from {', '.join(known)}"

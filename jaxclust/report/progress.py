@@ -1,0 +1,106 @@
+"""What a running fit shows and logs: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from jaxclust import train
+from jaxclust.report.run_dir import RunDirectory
+
+
+class Reporter:
+    """Turns a fit's chunks into metrics.jsonl and progress on stderr.
+
+    Args:
+        directory: the open run directory.
+        log_every: steps between two lines of metrics.jsonl; an epoch's last step is
+            always logged.
+        quiet: show nothing.
+    """
+
+    def __init__(self, directory: RunDirectory, log_every: int, *, quiet: bool) -> None:
+        self.directory, self.log_every, self.quiet = directory, log_every, quiet
+        self.bar: Progress | None = None
+        self.tasks: dict[str, Any] = {}
+        self.last_line = (0.0, "", -1)
+
+    def __enter__(self) -> "Reporter":
+        if not self.quiet and sys.stderr.isatty():
+            columns = (
+                TextColumn("{task.description:10}"),
+                BarColumn(),
+                TextColumn("epoch {task.completed:.1f}/{task.total:.0f}  {task.fields[text]}"),
+            )
+            self.bar = Progress(*columns, console=Console(stderr=True))
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def chunk(self, progress: train.Progress) -> None:
+        """Log the chunk's steps that are due and show where the run stands."""
+        last = len(progress.steps) - 1
+        ends_epoch = progress.epoch == int(progress.epoch)
+        common = {
+            "phase": progress.phase,
+            "epoch": round(progress.epoch, 4),
+            "images_per_second": round(progress.images_per_second, 1),
+        }
+        self.directory.append_metrics(
+            {**step, **common}
+            for i, step in enumerate(progress.steps)
+            if step["step"] % self.log_every == 0 or (ends_epoch and i == last)
+        )
+        if self.quiet:
+            return
+        text = (
+            f"loss {progress.steps[-1]['loss']:.4g}  {progress.images_per_second:,.0f} images/s  "
+            f"{_duration(progress.seconds_left)} left"
+        )
+        if self.bar is not None:
+            if progress.phase not in self.tasks:
+                self.tasks[progress.phase] = self.bar.add_task(
+                    progress.phase, total=progress.epochs, text=""
+                )
+            self.bar.update(self.tasks[progress.phase], completed=progress.epoch, text=text)
+        else:
+            self._line(progress, text)
+
+    def _line(self, progress: train.Progress, text: str) -> None:
+        """At most a line in five seconds, and one when a phase ends."""
+        now, whole = time.monotonic(), int(progress.epoch)
+        ended = progress.epoch == progress.epochs
+        if not ended and (
+            now - self.last_line[0] < 5 or self.last_line[1:] == (progress.phase, whole)
+        ):
+            return
+        self.last_line = (now, progress.phase, whole)
+        print(
+            f"{progress.phase} epoch {progress.epoch:.4g}/{progress.epochs}  {text}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def evaluated(self, row: dict[str, Any]) -> None:
+        """Log a full pass; scores that do not exist are left out."""
+        row = {name: value for name, value in row.items() if value is not None}
+        self.directory.append_metrics([row])
+        if self.quiet:
+            return
+        shown = ("nmi", "ari", "acc", "empty_clusters", "churn")
+        text = "  ".join(f"{name} {row[name]:.4g}" for name in shown if name in row)
+        line = f"{row['phase']} epoch {row['epoch']}  {text}"
+        if self.bar is not None:
+            self.bar.console.print(line, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d}"

@@ -1,0 +1,178 @@
+"""The run directory: every file written to a temporary name and renamed."""
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxclust.errors import InputError
+
+_FILES = (
+    "config.json",
+    "metrics.jsonl",
+    "assignments.csv",
+    "embeddings.npz",
+    "summary.json",
+    "skipped.csv",
+    "report.html",
+)
+_CHECKPOINTS = "checkpoints"
+
+
+class RunDirectory:
+    """A run's folder.
+
+    Use :meth:`open` to start or continue one; nothing is touched before it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Orbax's folder."""
+        return self.path / _CHECKPOINTS
+
+    def check(self, config: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+        """Refuse what may not be written to; changes nothing.
+
+        Args:
+            config: the run's settings, as they would be written.
+            resume: going on with what lies there is wanted.
+            overwrite: replacing what lies there is wanted.
+
+        Raises:
+            InputError: something else lies there, or a run with other settings.
+        """
+        if resume and overwrite:
+            raise InputError("--resume and --overwrite exclude each other; give one")
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path} is a file; give --out a folder")
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return
+        if not resume and not overwrite:
+            raise InputError(
+                f"{self.path} is not empty; go on with --resume, replace it with --overwrite, or "
+                "give another --out"
+            )
+        if not (self.path / "config.json").is_file():
+            raise InputError(
+                f"{self.path} holds files but no config.json, so it is no run directory; give "
+                "another --out"
+            )
+        if resume:
+            changed = _changed(self.read_config(), config)
+            if changed:
+                raise InputError(
+                    f"--resume with changed settings ({'; '.join(changed)}); give the settings of "
+                    f"{self.path / 'config.json'} or start anew with another --out"
+                )
+
+    def open(self, config: dict[str, Any], *, overwrite: bool) -> None:
+        """Make the folder, clear it of an old run if `overwrite`, write config.json."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if overwrite:
+                for name in _FILES:
+                    (self.path / name).unlink(missing_ok=True)
+                shutil.rmtree(self.checkpoints, ignore_errors=True)
+            if not (self.path / "config.json").is_file():
+                self.write_json("config.json", config)
+        except (PermissionError, NotADirectoryError, FileExistsError) as error:
+            raise InputError(
+                f"cannot write to {self.path} ({error.strerror}); give another --out"
+            ) from error
+
+    def read_config(self) -> dict[str, Any]:
+        """config.json as written; InputError if it is damaged."""
+        try:
+            return json.loads((self.path / "config.json").read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.path / 'config.json'} cannot be read ({error}); give another --out"
+            ) from error
+
+    def write_text(self, name: str, text: str) -> None:
+        """A whole file, or the old one stays."""
+        self.write_bytes(name, text.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """A whole file, or the old one stays."""
+        temporary = self.path / f".{name}.{os.getpid()}.tmp"
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.path / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """A JSON file; NaN is refused, as JSON knows none."""
+        self.write_text(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+    def write_table(self, name: str, header: Sequence[str], rows: Iterable[Sequence]) -> None:
+        """A CSV file."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+        self.write_text(name, text.getvalue())
+
+    def write_arrays(self, name: str, **arrays: np.ndarray) -> None:
+        """A compressed npz file."""
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)  # pyright: ignore[reportArgumentType]
+        self.write_bytes(name, content.getvalue())
+
+    def append_metrics(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Lines added to metrics.jsonl, readable while the run goes on."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+
+    def cut_metrics(self, step: int) -> None:
+        """Drop the lines logged after `step`: a resumed run writes them again."""
+        path = self.path / "metrics.jsonl"
+        if not path.is_file():
+            return
+        kept = []
+        for line in path.read_text().splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError):
+                continue  # torn by the kill
+        self.write_text("metrics.jsonl", "".join(kept))
+
+
+# What may differ between a run and its continuation.
+_FREE = {"versions", "device", "command", "checkpoint_every", "resume", "overwrite", "out"}
+
+
+def _changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """'field: old -> new' of every setting that differs."""
+    flat_old, flat_new = _flatten(old), _flatten(new)
+    return [
+        f"{name}: {flat_old.get(name)} -> {flat_new.get(name)}"
+        for name in sorted(flat_old.keys() | flat_new.keys())
+        if flat_old.get(name) != flat_new.get(name)
+    ]
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if not prefix and name in _FREE:
+            continue
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,312 @@
+"""One run: a method on a data set, from files in to a finished run directory."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from jaxclust import device, metrics, train
+from jaxclust.base import Prediction, TrainState
+from jaxclust.checkpoint import Checkpoints
+from jaxclust.clustering import health
+from jaxclust.data import sources
+from jaxclust.data.transforms import measure
+from jaxclust.errors import InputError
+from jaxclust.methods import registry
+from jaxclust.report.progress import Reporter
+from jaxclust.report.run_dir import RunDirectory
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every run has, whatever its method."""
+
+    dataset: str = "digits"
+    """A name that `jaxclust datasets` lists, npz:PATH or folder:PATH."""
+    method: str = "ccnn"
+    """The method; its own settings are listed below."""
+    preset: str = "best"
+    """best or paper: where the method's settings start from."""
+    n_clusters: int | None = None
+    """Default: the data set's number of classes."""
+    seed: int = 0
+    """All randomness; the same seed repeats the run bit for bit on CPU."""
+    data_dir: Path | None = None
+    """Where prepared sets lie; default JAXCLUST_DATA_DIR or ~/tensorflow_datasets."""
+    image_size: int | None = None
+    """Resize the shorter side to this and cut out the central square."""
+    limit: int | None = None
+    """Use this many images, spread evenly over the set's order."""
+    labels_from_folders: bool = False
+    """Take the sub-folders of folder:PATH as labels to score against."""
+    imbalance: float | None = None
+    """Keep this share of class 0, all of the last class, linear between."""
+    out: Path | None = None
+    """Run directory; default runs/METHOD-DATASET-SEED."""
+    resume: bool = False
+    """Go on where a killed run stopped."""
+    overwrite: bool = False
+    """Replace what an earlier run left in the run directory."""
+    checkpoint_every: float = 60.0
+    """Seconds of training between checkpoints; 0: after every chunk of steps."""
+    evaluate_every: int = 5
+    """Epochs between full passes that log cluster health and, with labels, scores."""
+    log_every: int = 10
+    """Steps between lines of metrics.jsonl."""
+    quiet: bool = False
+    """Print nothing but the summary."""
+    json: bool = False
+    """Print the summary as one JSON line."""
+
+
+def execute(options: Options, config: Any) -> dict[str, Any]:
+    """Run a method on a data set and write its run directory.
+
+    Args:
+        options: what to run on and where to write.
+        config: the method's own settings.
+
+    Returns:
+        The summary, as written to summary.json.
+
+    Raises:
+        InputError: refused before anything was written.
+        RunError: stopped while running, the last checkpoint kept.
+        train.Stopped: interrupted, a checkpoint written.
+    """
+    registered = registry.find(options.method)
+    clock = time.perf_counter()
+    image_set = _load(options)
+    n_clusters = _n_clusters(options, image_set)
+    normalisation = measure(image_set.images)
+    data = train.put(image_set.images, normalisation)
+    method = registered.build(config, train.spec_of(data, n_clusters))
+    loading = time.perf_counter() - clock
+
+    record = {
+        "options": _plain(asdict(options)),
+        "config": _plain(asdict(config)),
+        "n_clusters": n_clusters,
+        "data": {
+            "n_images": len(image_set.ids),
+            "shape": list(image_set.images.shape[1:]),
+            "sha256": image_set.fingerprint(),
+            "normalisation": normalisation.as_json(),
+        },
+        "versions": versions(),
+        "device": device.describe(),
+        "command": " ".join(sys.argv),
+    }
+    for name in ("out", "resume", "overwrite", "checkpoint_every", "quiet", "json", "data_dir"):
+        del record["options"][name]
+    directory = RunDirectory(options.out or default_out(options))
+    directory.check(record, resume=options.resume, overwrite=options.overwrite)
+    checkpoints = Checkpoints(directory.checkpoints, options.checkpoint_every)
+    resume = None
+    if options.resume:
+        resume = checkpoints.restore(lambda phase: train.template(method, data, phase))
+    directory.open(record, overwrite=options.overwrite)
+    directory.cut_metrics(int(resume[0].step) if resume else -1)
+
+    predict = train.predictor(method, data)
+    reporter = Reporter(directory, options.log_every, quiet=options.quiet)
+    evaluator = _Evaluator(predict, image_set.labels, n_clusters, reporter, options)
+    try:
+        with _interrupts() as interrupted, reporter:
+            hooks = train.Hooks(
+                on_chunk=reporter.chunk,
+                on_epoch=evaluator.epoch,
+                save=checkpoints.save,
+                stop=interrupted,
+            )
+            fitted = train.fit(method, data, seed=options.seed, hooks=hooks, resume=resume)
+    finally:
+        checkpoints.close()
+
+    clock = time.perf_counter()
+    prediction = predict(fitted.state)
+    _write_assignments(directory, image_set, prediction)
+    arrays = {"features": prediction.features, "probabilities": prediction.probabilities}
+    centroids = getattr(getattr(fitted.state.cluster, "kmeans", None), "centroids", None)
+    if centroids is not None:
+        arrays["centroids"] = np.asarray(centroids)
+    directory.write_arrays("embeddings.npz", **arrays)
+    evaluation = time.perf_counter() - clock
+
+    summary = {
+        "method": options.method,
+        "dataset": options.dataset,
+        "preset": options.preset,
+        "seed": options.seed,
+        "n_images": len(image_set.ids),
+        "n_clusters": n_clusters,
+        **evaluator.scores(prediction),
+        "n_skipped": len(image_set.skipped),
+        "seconds": {
+            "load": round(loading, 2),
+            **{name: round(value, 2) for name, value in fitted.seconds.items()},
+            "predict": round(evaluation, 2),
+        },
+        "images_per_second": round(fitted.images_per_second, 1),
+        **device.peak_memory_mb(),
+        **device.describe(),
+        "versions": record["versions"],
+        "out": str(directory.path),
+    }
+    directory.write_json("summary.json", summary)
+    return summary
+
+
+def default_out(options: Options) -> Path:
+    """runs/METHOD-DATASET-SEED, path characters in the data set's name replaced."""
+    dataset = options.dataset
+    if ":" in dataset:
+        kind, path = dataset.split(":", 1)
+        dataset = f"{kind}_{Path(path).stem}"
+    return Path("runs") / f"{options.method}-{dataset}-{options.seed}"
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of this package and of what its numbers depend on."""
+    found: dict[str, str | None] = {"python": sys.version.split()[0]}
+    for name in ("jaxclust", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _load(options: Options) -> sources.ImageSet:
+    for name in ("image_size", "evaluate_every", "log_every"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    if options.seed < 0:
+        raise InputError(f"--seed must not be negative, and is {options.seed}")
+    return sources.load(
+        options.dataset,
+        options.data_dir or sources.default_data_dir(),
+        image_size=options.image_size,
+        labels_from_folders=options.labels_from_folders,
+        limit=options.limit,
+        imbalance=options.imbalance,
+        seed=options.seed,
+    )
+
+
+def _n_clusters(options: Options, image_set: sources.ImageSet) -> int:
+    k = options.n_clusters
+    if k is None:
+        k = image_set.n_classes
+    if k is None:
+        raise InputError(
+            f"{options.dataset} does not tell how many clusters to look for; give --n-clusters"
+        )
+    n = len(image_set.ids)
+    if not 2 <= k <= n:
+        raise InputError(
+            f"the number of clusters must lie between 2 and the number of images ({n}), not {k}; "
+            "set --n-clusters"
+        )
+    return k
+
+
+class _Evaluator:
+    """Full passes over the data: health always, scores where labels exist."""
+
+    def __init__(
+        self,
+        predict: Any,
+        labels: np.ndarray | None,
+        n_clusters: int,
+        reporter: Reporter,
+        options: Options,
+    ) -> None:
+        self.predict, self.labels, self.k = predict, labels, n_clusters
+        self.reporter, self.options = reporter, options
+        self.previous: np.ndarray | None = None
+
+    def epoch(self, state: TrainState, phase: str, epoch: int) -> None:
+        if phase == "pretrain" or epoch % self.options.evaluate_every:
+            return
+        prediction = self.predict(state)
+        row = {"step": int(state.step), "phase": phase, "epoch": epoch, **self.scores(prediction)}
+        if self.previous is not None:
+            row["churn"] = float(health.churn(prediction.assignments, self.previous))
+        self.previous = prediction.assignments
+        self.reporter.evaluated(row)
+
+    def scores(self, prediction: Prediction) -> dict[str, Any]:
+        """Health of the assignments, and their scores, null without labels."""
+        shares = health.shares(prediction.assignments, self.k)
+        result: dict[str, Any] = dict.fromkeys(("nmi", "nmi_arithmetic", "ari", "acc"))
+        if self.labels is not None:
+            result |= metrics.score(self.labels, prediction.assignments)
+        for name, reading in prediction.readings.items():
+            if self.labels is not None and len(prediction.readings) > 1:
+                scored = metrics.score(self.labels, reading)
+                result |= {f"{key}_{name}": scored[key] for key in ("nmi", "acc")}
+        sizes = np.bincount(prediction.assignments, minlength=self.k)
+        result |= {name: float(value) for name, value in health.cluster_health(shares).items()}
+        result["empty_clusters"] = int((sizes == 0).sum())
+        return result
+
+
+def _write_assignments(
+    directory: RunDirectory, image_set: sources.ImageSet, prediction: Prediction
+) -> None:
+    header = ["index", "id", "cluster", "confidence"]
+    confidence = prediction.probabilities[
+        np.arange(len(image_set.ids)), prediction.assignments
+    ]
+    columns: list[Any] = [
+        range(len(image_set.ids)),
+        image_set.ids,
+        prediction.assignments.tolist(),
+        [f"{value:.6g}" for value in confidence],
+    ]
+    if image_set.labels is not None:
+        header.append("label")
+        columns.append(image_set.labels.tolist())
+    directory.write_table("assignments.csv", header, zip(*columns, strict=True))
+    if image_set.skipped:
+        directory.write_table("skipped.csv", ("file", "reason"), image_set.skipped)
+
+
+@contextmanager
+def _interrupts() -> Iterator[Any]:
+    """Ctrl-C as a question between chunks; the second one interrupts at once."""
+    asked = False
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            signal.default_int_handler(signum, frame)
+        asked = True
+
+    try:
+        old = signal.signal(signal.SIGINT, handle)
+    except ValueError:  # not the main thread: whoever owns it handles Ctrl-C
+        yield lambda: False
+        return
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, old)
+
+
+def _plain(value: Any) -> Any:
+    """Settings as JSON knows them."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return os.fspath(value) if isinstance(value, Path) else value

@@ -1,0 +1,317 @@
+"""The training loop every method runs through.
+
+Steps run in compiled chunks of about a second: a loop over rows of an index
+table, the data already on the device. Only between chunks does the host look: at
+non-finite losses, the clock, Ctrl-C and checkpoints. A chunk's length is chosen
+by the clock and changes no number, because each step depends on the state alone.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxclust import device
+from jaxclust.base import Batch, DataSpec, Method, Phase, Prediction, StepInfo, TrainState
+from jaxclust.data.transforms import Normalisation, normalise
+from jaxclust.errors import RunError
+
+_CHUNK_SECONDS = 1.0
+_PREDICT_BLOCK = 500
+# Room for this many steps' reports in a chunk.
+_CAPACITY = 512
+
+
+class Data(NamedTuple):
+    """A data set on the device."""
+
+    images: Array  # [n, h, w, c] as stored, uint8 or float32
+    normalisation: Normalisation
+
+
+class Position(NamedTuple):
+    """Where a run stands; with the TrainState all that resuming needs."""
+
+    phase: int  # index into the method's phases
+    step: int  # steps taken in it
+    seconds: tuple[float, ...]  # spent so far, by phase
+
+
+class Progress(NamedTuple):
+    """What a chunk reports to the host."""
+
+    phase: str
+    epoch: float  # epochs of the phase done
+    epochs: int
+    steps: list[dict[str, float]]  # `step` (counted over the run), `loss` and the watch
+    images_per_second: float
+    seconds_left: float  # of the phase
+
+
+class Hooks(NamedTuple):
+    """What the host does between chunks; every one is optional."""
+
+    on_chunk: Callable[[Progress], None] | None = None
+    on_epoch: Callable[[TrainState, str, int], None] | None = None  # (state, phase, epoch)
+    save: Callable[[TrainState, Position, bool], None] | None = None  # (…, due now?)
+    stop: Callable[[], bool] | None = None  # asked between chunks
+
+
+class Stopped(Exception):
+    """`Hooks.stop` said so; the state has been saved."""
+
+
+class Fitted(NamedTuple):
+    """A finished run."""
+
+    state: TrainState
+    seconds: dict[str, float]  # by phase
+    images_per_second: float  # over all steps of the last phase that has any
+
+
+def put(images: np.ndarray, normalisation: Normalisation) -> Data:
+    """Upload a data set once, as stored."""
+    return Data(jnp.asarray(images), normalisation)
+
+
+def spec_of(data: Data, n_clusters: int) -> DataSpec:
+    """The data's size and shape with the number of clusters asked for."""
+    n, height, width, channels = data.images.shape
+    return DataSpec(n, (height, width, channels), n_clusters)
+
+
+def init(method: Method, data: Data, seed: int) -> TrainState:
+    """The method's state before its first phase."""
+    return device.jit(method.init)(jax.random.PRNGKey(seed), _example(data))
+
+
+def template(method: Method, data: Data, phase: int) -> TrainState:
+    """Shapes and dtypes of the state inside a phase, without computing anything."""
+    state = jax.eval_shape(method.init, jax.random.PRNGKey(0), _example(data))
+    n = data.images.shape[0]
+    for entered in method.phases[: phase + 1]:
+        if entered.begin is not None:
+            example = jax.eval_shape(method.predict, state, _example(data)).features
+            features = jax.ShapeDtypeStruct((n, *example.shape[1:]), example.dtype)
+            state = jax.eval_shape(entered.begin, state, features)
+    return state
+
+
+def _example(data: Data) -> Array:
+    return normalise(data.images[:2], data.normalisation)
+
+
+def predictor(method: Method, data: Data) -> Callable[[TrainState], Prediction]:
+    """A function of the state that predicts all of `data`, in blocks of fixed size.
+
+    Its result holds NumPy arrays in the data's order. Compiled once.
+    """
+    n = data.images.shape[0]
+    block = min(_PREDICT_BLOCK, n)
+
+    def one(state: TrainState, images: Array, rows: Array) -> Prediction:
+        return method.predict(state, normalise(images[rows], data.normalisation))
+
+    compiled = device.jit(one)
+
+    def predict(state: TrainState) -> Prediction:
+        parts = []
+        for start in range(0, n, block):
+            # The last block is filled up with rows that are cut off again.
+            rows = np.minimum(np.arange(start, start + block), n - 1)
+            parts.append(jax.device_get(compiled(state, data.images, rows)))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *parts)
+
+    return predict
+
+
+def epoch_rows(seed: int, phase: int, epoch: int, n: int, batch: int) -> np.ndarray:
+    """Row numbers int32 [steps, batch] of an epoch: a permutation, cut into batches.
+
+    What is missing in the last batch is taken from the permutation's start, so
+    that every image is seen and every batch is full.
+    """
+    order = np.random.default_rng([seed, phase, epoch]).permutation(n)
+    steps = -(-n // batch)
+    return np.resize(order, steps * batch).astype(np.int32).reshape(steps, batch)
+
+
+def chunk_program(phase: Phase, normalisation: Normalisation) -> Callable[..., Any]:
+    """The compiled loop over rows[start:stop]; traced once for all chunks of a phase.
+
+    (state, images, rows [steps, b], start, stop) -> (state, StepInfo with a leading
+    axis of which the first stop - start entries are filled).
+    """
+    # jit, so that finding the report's shape and the loop share one trace.
+    step = jax.jit(phase.step)
+
+    def run(
+        state: TrainState, images: Array, rows: Array, start: Array, stop: Array
+    ) -> tuple[TrainState, StepInfo]:
+        capacity = min(rows.shape[0], _CAPACITY)
+
+        def batch(i: Array) -> Batch:
+            return Batch(normalise(images[rows[i]], normalisation), rows[i])
+
+        def body(
+            i: Array, carry: tuple[TrainState, StepInfo]
+        ) -> tuple[TrainState, StepInfo]:
+            state, reports = carry
+            state, report = step(state, batch(i))
+            write = jax.tree.map(lambda all_, one: all_.at[i - start].set(one), reports, report)
+            return state, write
+
+        _, report = jax.eval_shape(lambda s: step(s, batch(jnp.zeros((), jnp.int32))), state)
+        empty = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), report)
+        return jax.lax.fori_loop(start, stop, body, (state, empty))
+
+    return device.jit(run, donate_argnums=0)
+
+
+def fit(
+    method: Method,
+    data: Data,
+    *,
+    seed: int,
+    hooks: Hooks = Hooks(),  # noqa: B008  (an empty NamedTuple, immutable)
+    resume: tuple[TrainState, Position] | None = None,
+) -> Fitted:
+    """Run a method's phases in order.
+
+    Args:
+        method: see :class:`jaxclust.base.Method`.
+        data: see :func:`put`.
+        seed: all randomness; the same seed gives the same state, bit for bit, on
+            the same machine and backend, interrupted and resumed or not.
+        hooks: what happens between chunks.
+        resume: a saved state and position to go on from.
+
+    Raises:
+        RunError: a loss was not finite.
+        Stopped: `hooks.stop` answered True.
+    """
+    state, position = resume or (init(method, data, seed), Position(0, 0, ()))
+    speed = 0.0
+    for index, phase in enumerate(method.phases):
+        if index < position.phase:
+            continue
+        before = position.seconds[index] if index < len(position.seconds) else 0.0
+        runner = _PhaseRun(method, data, index, seed, hooks, before, position.seconds[:index])
+        if position.step == 0 and phase.begin is not None:
+            state = runner.begin(state)
+        if runner.total:
+            state = runner.steps(state, position.step)
+            speed = runner.speed
+        position = Position(index + 1, 0, (*position.seconds[:index], runner.seconds()))
+        if index + 1 == len(method.phases) and hooks.save:
+            hooks.save(state, Position(index, runner.total, position.seconds), True)
+    names = [phase.name for phase in method.phases]
+    return Fitted(state, dict(zip(names, position.seconds, strict=True)), speed)
+
+
+class _PhaseRun:
+    """One phase on the host: its clock, its chunks, what happens between them."""
+
+    def __init__(
+        self,
+        method: Method,
+        data: Data,
+        index: int,
+        seed: int,
+        hooks: Hooks,
+        seconds_before: float,
+        seconds_earlier: tuple[float, ...],
+    ) -> None:
+        self.method, self.data, self.index, self.seed = method, data, index, seed
+        self.hooks, self.earlier = hooks, seconds_earlier
+        self.phase = method.phases[index]
+        self.n = data.images.shape[0]
+        self.batch = min(self.phase.batch_size, self.n)
+        self.per_epoch = -(-self.n // self.batch)
+        self.total = self.phase.epochs * self.per_epoch
+        self.started = time.perf_counter() - seconds_before
+        self.predict = predictor(method, data)
+        self.step_seconds = 0.0
+        self.busy_seconds, self.busy_steps = 0.0, 0
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    @property
+    def speed(self) -> float:
+        """Images a second inside chunks, compilation left out."""
+        return self.batch * self.busy_steps / self.busy_seconds if self.busy_seconds else 0.0
+
+    def position(self, step: int) -> Position:
+        return Position(self.index, step, (*self.earlier, self.seconds()))
+
+    def begin(self, state: TrainState) -> TrainState:
+        features = jnp.asarray(self.predict(state).features)
+        begin = self.phase.begin
+        assert begin is not None
+        return device.jit(begin)(state, features)
+
+    def steps(self, state: TrainState, done: int) -> TrainState:
+        program = chunk_program(self.phase, self.data.normalisation)
+        refresh = None if self.phase.refresh is None else device.jit(self.phase.refresh)
+        compiled = False
+        while done < self.total:
+            epoch, start = divmod(done, self.per_epoch)
+            rows = epoch_rows(self.seed, self.index, epoch, self.n, self.batch)
+            length = 1
+            if self.step_seconds:
+                length = max(1, min(_CAPACITY, int(_CHUNK_SECONDS / self.step_seconds)))
+            stop = min(start + length, self.per_epoch)
+            clock = time.perf_counter()
+            state, reports = program(state, self.data.images, rows, np.int32(start), np.int32(stop))
+            reports = jax.device_get(reports)
+            elapsed = time.perf_counter() - clock
+            if compiled:
+                self.step_seconds = elapsed / (stop - start)
+                self.busy_seconds += elapsed
+                self.busy_steps += stop - start
+            compiled = True
+            self._check_finite(reports.loss[: stop - start], done)
+            done = epoch * self.per_epoch + stop
+            if stop == self.per_epoch and refresh is not None:
+                state = refresh(state, jnp.asarray(self.predict(state).features))
+            self._report(state, reports, stop - start, done)
+            if stop == self.per_epoch and self.hooks.on_epoch:
+                self.hooks.on_epoch(state, self.phase.name, epoch + 1)
+            stopping = bool(self.hooks.stop and self.hooks.stop())
+            if self.hooks.save:
+                self.hooks.save(state, self.position(done), stopping)
+            if stopping:
+                raise Stopped
+        return state
+
+    def _check_finite(self, losses: np.ndarray, done: int) -> None:
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if bad.size:
+            raise RunError(
+                f"the loss became {losses[bad[0]]} at step {done + int(bad[0]) + 1} of phase "
+                f"'{self.phase.name}'; the last checkpoint is kept: lower the learning rate and "
+                "start again"
+            )
+
+    def _report(self, state: TrainState, reports: StepInfo, count: int, done: int) -> None:
+        if not self.hooks.on_chunk:
+            return
+        last = int(state.step)
+        steps = [
+            {
+                "step": last - count + 1 + i,
+                "loss": float(reports.loss[i]),
+                **{name: float(values[i]) for name, values in reports.watch.items()},
+            }
+            for i in range(count)
+        ]
+        left = (self.total - done) * self.step_seconds
+        epoch = done / self.per_epoch
+        self.hooks.on_chunk(
+            Progress(self.phase.name, epoch, self.phase.epochs, steps, self.speed, left)
+        )
