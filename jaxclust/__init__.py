@@ -1,7 +1,10 @@
 """Deep image clustering in JAX: CCNN and the baselines it is compared with."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxclust import clustering, data, losses, methods, metrics, models
 
 __version__ = "0.1.0"
 __all__ = ["clustering", "data", "losses", "methods", "metrics", "models"]

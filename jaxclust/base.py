@@ -9,8 +9,7 @@ from jax import Array
 PyTree = Any
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """All that training changes, as one pytree of arrays.
 
     The key of a step is `fold_in(key, step)`, so a resumed run draws what the

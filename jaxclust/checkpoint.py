@@ -87,9 +87,7 @@ class Checkpoints:
             found = self.manager().restore(
                 serial, args=ocp.args.Composite(position=ocp.args.JsonRestore())
             )["position"]
-            position = Position(
-                int(found["phase"]), int(found["step"]), tuple(found["seconds"])
-            )
+            position = Position(int(found["phase"]), int(found["step"]), tuple(found["seconds"]))
             expected = template(position.phase)
             restored = self.manager().restore(
                 serial, args=ocp.args.Composite(state=ocp.args.StandardRestore(_as_dict(expected)))

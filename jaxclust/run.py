@@ -84,6 +84,7 @@ def execute(options: Options, config: Any) -> dict[str, Any]:
         train.Stopped: interrupted, a checkpoint written.
     """
     registered = registry.find(options.method)
+    _check_numbers(options, config)
     clock = time.perf_counter()
     image_set = _load(options)
     n_clusters = _n_clusters(options, image_set)
@@ -186,13 +187,32 @@ def versions() -> dict[str, str | None]:
     return found
 
 
+# Of options and of every method's settings that go by these names.
+_LOWEST = {
+    "seed": 0,
+    "image_size": 1,
+    "evaluate_every": 1,
+    "log_every": 1,
+    "checkpoint_every": 0,
+    "epochs": 0,
+    "pretrain_epochs": 0,
+    "batch_size": 1,
+    "feature_width": 1,
+    "restarts": 1,
+    "max_iterations": 1,
+}
+
+
+def _check_numbers(*settings: Any) -> None:
+    for holder in settings:
+        for name, value in vars(holder).items():
+            lowest = _LOWEST.get(name)
+            if lowest is not None and value is not None and not value >= lowest:
+                option = name.replace("_", "-")
+                raise InputError(f"--{option} must be at least {lowest}, not {value}")
+
+
 def _load(options: Options) -> sources.ImageSet:
-    for name in ("image_size", "evaluate_every", "log_every"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-    if options.seed < 0:
-        raise InputError(f"--seed must not be negative, and is {options.seed}")
     return sources.load(
         options.dataset,
         options.data_dir or sources.default_data_dir(),
@@ -266,9 +286,7 @@ def _write_assignments(
     directory: RunDirectory, image_set: sources.ImageSet, prediction: Prediction
 ) -> None:
     header = ["index", "id", "cluster", "confidence"]
-    confidence = prediction.probabilities[
-        np.arange(len(image_set.ids)), prediction.assignments
-    ]
+    confidence = prediction.probabilities[np.arange(len(image_set.ids)), prediction.assignments]
     columns: list[Any] = [
         range(len(image_set.ids)),
         image_set.ids,

@@ -56,7 +56,7 @@ class Hooks(NamedTuple):
     """What the host does between chunks; every one is optional."""
 
     on_chunk: Callable[[Progress], None] | None = None
-    on_epoch: Callable[[TrainState, str, int], None] | None = None  # (state, phase, epoch)
+    on_epoch: Callable[[TrainState, str, int], None] | None = None  # (state, phase, epoch done)
     save: Callable[[TrainState, Position, bool], None] | None = None  # (…, due now?)
     stop: Callable[[], bool] | None = None  # asked between chunks
 
@@ -157,9 +157,7 @@ def chunk_program(phase: Phase, normalisation: Normalisation) -> Callable[..., A
         def batch(i: Array) -> Batch:
             return Batch(normalise(images[rows[i]], normalisation), rows[i])
 
-        def body(
-            i: Array, carry: tuple[TrainState, StepInfo]
-        ) -> tuple[TrainState, StepInfo]:
+        def body(i: Array, carry: tuple[TrainState, StepInfo]) -> tuple[TrainState, StepInfo]:
             state, reports = carry
             state, report = step(state, batch(i))
             write = jax.tree.map(lambda all_, one: all_.at[i - start].set(one), reports, report)
@@ -203,6 +201,8 @@ def fit(
         runner = _PhaseRun(method, data, index, seed, hooks, before, position.seconds[:index])
         if position.step == 0 and phase.begin is not None:
             state = runner.begin(state)
+            if hooks.on_epoch:
+                hooks.on_epoch(state, phase.name, 0)
         if runner.total:
             state = runner.steps(state, position.step)
             speed = runner.speed

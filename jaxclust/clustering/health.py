@@ -17,7 +17,8 @@ def shares(assignments: Array, k: int) -> Array:
 
 def even_usage(k: int) -> Array:
     """Usage float [k] before any sample: every cluster alike."""
-    return jnp.full((k,), 1 / k)
+    # A dtype, since a weakly typed leaf would make the step be traced again.
+    return jnp.full((k,), 1 / k, jnp.float32)
 
 
 def update_usage(usage: Array, assignments: Array) -> Array:

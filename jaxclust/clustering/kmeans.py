@@ -28,7 +28,7 @@ def squared_distances(x: Array, centroids: Array) -> Array:
     """Squared Euclidean distances, x[n, d] to centroids[k, d] -> [n, k], none negative."""
     cross = jnp.dot(x, centroids.T, precision=jax.lax.Precision.HIGHEST)
     norms = jnp.sum(jnp.square(x), axis=1, keepdims=True)
-    distances = norms - 2 * cross + jnp.sum(jnp.square(centroids), axis=1)
+    distances = norms - 2 * cross + jnp.sum(jnp.square(centroids), axis=1)[None]
     return jnp.maximum(distances, 0)
 
 

@@ -131,8 +131,8 @@ def _write_cache(path: Path, **arrays: np.ndarray) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-            np.savez(file, **arrays)
-        os.replace(file.name, path)
+            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+        Path(file.name).replace(path)
     except OSError:
         pass
 
@@ -268,7 +268,7 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
                     f"{path} has no array `images` (it has {', '.join(arrays) or 'none'})"
                 )
             images = arrays["images"]
-            labels = arrays["labels"] if "labels" in arrays else None
+            labels = arrays.get("labels")
     except InputError:
         raise
     except Exception as error:  # zip, header and pickle errors of every kind

@@ -45,7 +45,8 @@ def measure(images: np.ndarray) -> Normalisation:
 
 def normalise(images: Array, normalisation: Any) -> Array:
     """Stored images [b, h, w, c], any dtype -> float32 of zero mean, unit variance."""
-    return (images.astype(jnp.float32) - normalisation.mean) / normalisation.std
+    mean, std = (values.reshape(1, 1, 1, -1) for values in normalisation)
+    return (images.astype(jnp.float32) - mean) / std
 
 
 def resize_and_crop(picture: Image.Image, size: int) -> Image.Image:

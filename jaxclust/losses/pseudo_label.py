@@ -27,6 +27,7 @@ def sum_of_squared_errors(
     >>> float(sum_of_squared_errors(jnp.eye(3), jnp.array([0, 1, 0])))
     0.3333333432674408
     """
+    outputs = jnp.asarray(outputs)
     targets = jax.nn.one_hot(pseudo_labels, outputs.shape[-1], dtype=outputs.dtype)
     errors = 0.5 * jnp.sum(jnp.square(outputs - targets), axis=-1)
     if weights is None:

@@ -152,7 +152,8 @@ PRESETS: dict[str, Config] = {
         centroid_update="finetune",
         max_count=None,
         optimiser="sgd",
-        learning_rate=1e-2,
+        # The paper gives none; this is the usual rate for fine-tuning an AlexNet.
+        learning_rate=1e-3,
         schedule="constant",
         views=Affine(),
         labels="centroid",
@@ -178,6 +179,8 @@ def check(config: Config, spec: DataSpec) -> None:
         )
     if config.learning != "joint":
         return
+    if not config.learning_rate > 0 or not config.pretrain_learning_rate > 0:
+        raise InputError("learning rates must be positive; set --learning-rate")
     if not 1 <= config.k_m <= config.batch_size:
         raise InputError(
             f"k_m must lie between 1 and batch_size ({config.batch_size}), not {config.k_m}; "
@@ -196,9 +199,7 @@ def fit_to_batch(config: Config, n_images: int) -> Config:
     from dataclasses import replace
 
     k_m = max(1, config.k_m * n_images // config.batch_size)
-    return replace(
-        config, batch_size=n_images, k_m=k_m, n_m=k_m * max(1, config.n_m // config.k_m)
-    )
+    return replace(config, batch_size=n_images, k_m=k_m, n_m=k_m * max(1, config.n_m // config.k_m))
 
 
 def network_body(config: Config, spec: DataSpec) -> tuple[nn.Module, int | None]:
@@ -263,9 +264,7 @@ def build(config: Config, spec: DataSpec, body: nn.Module | None = None) -> Meth
         shape = (images.shape[0], resize, resize, images.shape[3])
         return jax.image.resize(images, shape, "bilinear")
 
-    def forward(
-        params: PyTree, stats: PyTree, images: Array, key: Array
-    ) -> tuple[Outputs, PyTree]:
+    def forward(params: PyTree, stats: PyTree, images: Array, key: Array) -> tuple[Outputs, PyTree]:
         """Outputs and new statistics in training mode."""
         return network.apply(
             {"params": params, **stats},
@@ -312,9 +311,7 @@ def build(config: Config, spec: DataSpec, body: nn.Module | None = None) -> Meth
             decoding = decoder.init(decoder_key, code, train=False)
             params["decoder"] = decoding["params"]
             stats["decoder"] = {c: v for c, v in decoding.items() if c != "params"}
-        width = jax.eval_shape(
-            extract, params["network"], stats["network"], images
-        )[0].shape[1]
+        width = jax.eval_shape(extract, params["network"], stats["network"], images)[0].shape[1]
         capacity = config.n_m if config.n_m > config.k_m and config.learning == "joint" else 0
         cluster = ClusterState(
             kmeans=kmeans.KMeansState(jnp.zeros((k, width)), jnp.zeros(k)),
@@ -341,7 +338,7 @@ def build(config: Config, spec: DataSpec, body: nn.Module | None = None) -> Meth
             rows = jax.random.randint(key, (_OUTPUT_FIT_BATCH,), 0, features.shape[0])
 
             def loss_of(layer: PyTree) -> Array:
-                logits = features[rows] @ layer["kernel"] + layer["bias"]
+                logits = features[rows] @ layer["kernel"] + layer["bias"][None]
                 return sum_of_squared_errors(activate(logits), targets[rows])
 
             updates, opt_state = adam.update(jax.grad(loss_of)(layer), opt_state)
@@ -399,8 +396,8 @@ def build(config: Config, spec: DataSpec, body: nn.Module | None = None) -> Meth
             cluster=state.cluster._replace(loss=loss),
         )
         norms = {
-            "gradient_norm": optax.global_norm(gradients),
-            "update_norm": optax.global_norm(updates),
+            "gradient_norm": optax.tree.norm(gradients),
+            "update_norm": optax.tree.norm(updates),
         }
         return tuned, updates, norms
 
@@ -437,9 +434,7 @@ def build(config: Config, spec: DataSpec, body: nn.Module | None = None) -> Meth
 
     def count(state: TrainState, samples: Samples) -> TrainState:
         usage = health.update_usage(state.cluster.usage, samples.assignments)
-        return state.replace(
-            step=state.step + 1, cluster=state.cluster._replace(usage=usage)
-        )
+        return state.replace(step=state.step + 1, cluster=state.cluster._replace(usage=usage))
 
     def joint_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
         key = jax.random.fold_in(state.key, state.step)
@@ -473,9 +468,7 @@ def build(config: Config, spec: DataSpec, body: nn.Module | None = None) -> Meth
             full = buffer.size == config.n_m
             emptied = buffer._replace(size=jnp.where(full, 0, buffer.size))
             state = state.replace(cluster=state.cluster._replace(buffer=emptied))
-            state, watch = jax.lax.cond(
-                full, lambda s: learn(s, buffer.samples), wait, state
-            )
+            state, watch = jax.lax.cond(full, lambda s: learn(s, buffer.samples), wait, state)
             watch["fine_tuned"] = full
         watch["distance"] = jnp.mean(distances)
         return state, finish(state, clustered, watch)
@@ -491,9 +484,7 @@ def build(config: Config, spec: DataSpec, body: nn.Module | None = None) -> Meth
         return state, finish(state, clustered, {})
 
     def predict(state: TrainState, images: Array) -> Prediction:
-        h, logits = extract(
-            state.params["network"], state.model_state["network"], prepare(images)
-        )
+        h, logits = extract(state.params["network"], state.model_state["network"], prepare(images))
         distances = kmeans.squared_distances(h, state.cluster.kmeans.centroids)
         readings = {"centroid": jnp.argmin(distances, axis=1).astype(jnp.int32)}
         probabilities = student_t_assignment(distances)

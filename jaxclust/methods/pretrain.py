@@ -51,7 +51,7 @@ def reconstruction_phase(
             model_state=model_state,
             opt_state=opt_state,
         )
-        watch = {"reconstruction": loss, "gradient_norm": optax.global_norm(gradients)}
+        watch = {"reconstruction": loss, "gradient_norm": optax.tree.norm(gradients)}
         return state, StepInfo(loss, watch)
 
     return Phase("pretrain", epochs, batch_size, step)

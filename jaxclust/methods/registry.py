@@ -22,9 +22,7 @@ class Registered:
     def config(self, preset: str) -> Any:
         """A preset's settings; InputError for an unknown preset."""
         if preset not in self.presets:
-            raise InputError(
-                f"unknown preset '{preset}'{_nearest(preset, list(self.presets))}"
-            )
+            raise InputError(f"unknown preset '{preset}'{_nearest(preset, list(self.presets))}")
         return replace(self.presets[preset], **self.changes)
 
 

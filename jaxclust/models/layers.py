@@ -8,6 +8,7 @@ products, so they agree with autodiff's up to float32 rounding. On other
 platforms XLA's own gradients are used.
 """
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-Padding = str | tuple[tuple[int, int], tuple[int, int]]
+# (top, bottom), (left, right)
+Edges = tuple[tuple[int, int], tuple[int, int]]
+Padding = str | Edges
 _NHWC = ("NHWC", "HWIO", "NHWC")
 # Up to this many values a patch, gathering patches costs less than a convolution
 # over the batch axis (measured on 5x5x1 and 3x3x3).
@@ -25,7 +28,7 @@ _FEW_PATCH_VALUES = 32
 
 def _pads(
     size: Sequence[int], window: Sequence[int], strides: Sequence[int], padding: Padding
-) -> tuple[tuple[int, int], tuple[int, int]]:
+) -> Edges:
     """Explicit (low, high) padding of height and width."""
     if isinstance(padding, str):
         pads = lax.padtype_to_pads(size, window, strides, padding)
@@ -33,10 +36,11 @@ def _pads(
     return padding
 
 
-def _pad_hw(x: Array, height: tuple[int, int], width: tuple[int, int], value: float = 0) -> Array:
+def _pad_hw(x: Array, edges: Edges, value: float = 0) -> Array:
     """Pad (or, where negative, crop) the two spatial axes of x[n, h, w, c]."""
-    edges = [(0, 0, 0), (*height, 0), (*width, 0), (0, 0, 0)]
-    return lax.pad(x, jnp.asarray(value, x.dtype), edges)
+    (top, bottom), (left, right) = edges
+    pads = [(0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0)]
+    return lax.pad(x, jnp.asarray(value, x.dtype), pads)
 
 
 def _plain(x: Array, kernel: Array) -> Array:
@@ -61,9 +65,7 @@ def _kernel_gradient(x: Array, g: Array) -> Array:
     return swapped.transpose(1, 2, 0, 3)
 
 
-def _input_gradient(
-    g: Array, kernel: Array, trim: tuple[tuple[int, int], tuple[int, int]]
-) -> Array:
+def _input_gradient(g: Array, kernel: Array, trim: Edges) -> Array:
     """Gradient of `_plain` by its input: g padded, kernel turned by 180 degrees.
 
     `trim` rows and columns at each edge of the input (its padding) are left out,
@@ -117,7 +119,7 @@ def _forward(x: Array, kernel: Array, strides: tuple[int, int], padding: Padding
         return _lax_conv(x, kernel, strides, padding)
     # A map smaller than the window is convolved ten times slower, unless it is
     # padded beforehand; the barrier keeps XLA from folding the padding back in.
-    padded = _pad_hw(x, *_pads(size, window, strides, padding))
+    padded = _pad_hw(x, _pads(size, window, strides, padding))
     return _lax_conv(lax.optimization_barrier(padded), kernel, strides, "VALID")
 
 
@@ -135,22 +137,25 @@ def _gradients(
     pads = _pads(size, window, strides, padding)
     # Windows rounded up to whole strides, and the input extent they then reach.
     rounded = [-(-k // s) * s for k, s in zip(window, strides, strict=True)]
-    extent = [
-        (o - 1) * s + k for o, s, k in zip(g.shape[1:3], strides, rounded, strict=True)
-    ]
+    extent = [(o - 1) * s + k for o, s, k in zip(g.shape[1:3], strides, rounded, strict=True)]
     low = [p[0] for p in pads]
     high = [e - n - p for e, n, p in zip(extent, size, low, strict=True)]
-    phases = _space_to_depth(_pad_hw(x, (low[0], high[0]), (low[1], high[1])), strides)
+    phases = _space_to_depth(_pad_hw(x, ((low[0], high[0]), (low[1], high[1]))), strides)
     grow = [(0, r - k) for r, k in zip(rounded, window, strict=True)]
     wide = jnp.pad(kernel, [*grow, (0, 0), (0, 0)])
 
     kernel_gradient = _kernel_from_depth(_kernel_gradient(phases, g), strides)
     kernel_gradient = kernel_gradient[: window[0], : window[1]]
     # Padding that is a whole number of phases is never computed; the rest is cut.
-    trim = tuple((a // t, b // t) for a, b, t in zip(low, high, strides, strict=True))
-    rest = [(-(a % t), -(b % t)) for a, b, t in zip(low, high, strides, strict=True)]
+    trim, rest = (
+        (
+            (part(low[0], strides[0]), part(high[0], strides[0])),
+            (part(low[1], strides[1]), part(high[1], strides[1])),
+        )
+        for part in (operator.floordiv, lambda pad, stride: -(pad % stride))
+    )
     input_gradient = _input_gradient(g, _kernel_to_depth(wide, strides), trim)
-    input_gradient = _pad_hw(_depth_to_space(input_gradient, strides), *rest)
+    input_gradient = _pad_hw(_depth_to_space(input_gradient, strides), rest)
     return input_gradient, kernel_gradient
 
 
@@ -183,10 +188,9 @@ def conv2d(
 
 def _windows(x: Array, window: tuple[int, int], strides: tuple[int, int], pads: Any) -> list[Array]:
     """The strided view of padded x at every window offset, row by row."""
-    padded = _pad_hw(x, *pads, value=-jnp.inf)
+    padded = _pad_hw(x, pads, value=-jnp.inf)
     reach = [
-        (n - k) // s * s + 1
-        for n, k, s in zip(padded.shape[1:3], window, strides, strict=True)
+        (n - k) // s * s + 1 for n, k, s in zip(padded.shape[1:3], window, strides, strict=True)
     ]
     return [
         padded[:, i : i + reach[0] : strides[0], j : j + reach[1] : strides[1]]
@@ -227,7 +231,8 @@ def _pool_gradient(
         ]
         piece = jnp.where(here, g, 0)
         total += lax.pad(piece, jnp.zeros((), g.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
-    return (_pad_hw(total, *((-low, -high) for low, high in pads)),)
+    (top, bottom), (left, right) = pads
+    return (_pad_hw(total, ((-top, -bottom), (-left, -right))),)
 
 
 def _pool_forward(
@@ -285,5 +290,6 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape)
         y = conv2d(x, kernel, self.strides, self.padding)
         if self.use_bias:
-            y += self.param("bias", nn.initializers.zeros_init(), (self.features,))
+            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+            y += bias.reshape(1, 1, 1, -1)
         return y

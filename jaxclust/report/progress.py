@@ -34,8 +34,9 @@ class Reporter:
                 BarColumn(),
                 TextColumn("epoch {task.completed:.1f}/{task.total:.0f}  {task.fields[text]}"),
             )
-            self.bar = Progress(*columns, console=Console(stderr=True))
-            self.bar.start()
+            bar = Progress(*columns, console=Console(stderr=True))
+            bar.start()
+            self.bar = bar
         return self
 
     def __exit__(self, *_: object) -> None:

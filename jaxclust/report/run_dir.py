@@ -145,7 +145,9 @@ class RunDirectory:
         kept = []
         for line in path.read_text().splitlines():
             try:
-                if json.loads(line)["step"] <= step:
+                row = json.loads(line)
+                # A phase's epoch 0 is evaluated anew where the phase begins anew.
+                if row["step"] < step or (row["step"] == step and row["epoch"] > 0):
                     kept.append(line + "\n")
             except (ValueError, KeyError):
                 continue  # torn by the kill

@@ -1,0 +1,33 @@
+import os
+import tempfile
+from pathlib import Path
+
+import jax
+import pytest
+
+# A [b, k] + [k] that broadcasts silently is this field's classic bug.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Many tests run the same programs; compiling is most of what they cost.
+_compiled = tempfile.TemporaryDirectory(prefix="jaxclust-tests-")
+jax.config.update("jax_compilation_cache_dir", _compiled.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The prepared data sets, where the environment tells."""
+    path = os.environ.get("JAXCLUST_DATA_DIR")
+    if not path:
+        pytest.skip("needs prepared data sets: set JAXCLUST_DATA_DIR")
+    return Path(path)
+
+
+@pytest.fixture(scope="session")
+def compilation_cache() -> dict[str, str]:
+    """Environment under which child processes share the tests' compiled programs."""
+    return {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": _compiled.name,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+    }

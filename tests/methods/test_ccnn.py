@@ -1,0 +1,170 @@
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxclust import train
+from jaxclust.base import DataSpec
+from jaxclust.clustering import kmeans
+from jaxclust.errors import InputError
+from jaxclust.methods import ccnn, registry
+from tests.methods import small
+
+
+def run(steps=4, seed=0, **changes):
+    """Centroids and state after some steps on fixed batches."""
+    method = small.method(init="random", **changes)
+    state = small.begun(method, seed)
+    step = jax.jit(method.step)
+    for i in range(steps):
+        state, info = step(state, small.batch(seed=i))
+    return state, info
+
+
+@pytest.mark.parametrize("centroid_update", ["minibatch", "finetune"])
+@pytest.mark.parametrize("n_m", [5, 10])
+def test_explicit_rollback_equals_the_fast_path(centroid_update, n_m):
+    settings = {"centroid_update": centroid_update, "n_m": n_m, "learning_rate": 1e-2}
+    fast, _ = run(**settings, rollback_path="fast")
+    explicit, _ = run(**settings, rollback_path="explicit")
+    difference = jnp.abs(fast.cluster.kmeans.centroids - explicit.cluster.kmeans.centroids)
+    assert float(difference.max()) <= 1e-5 * float(jnp.abs(fast.cluster.kmeans.centroids).max())
+
+
+def test_compensation_differs_from_baseline_1():
+    settings = {"learning_rate": 1e-2, "n_m": 5}
+    with_it, _ = run(steps=2, **settings)
+    without, _ = run(steps=2, **settings, compensation="none")
+    layer, _ = run(steps=2, **settings, rollback_scope="feature_layer")
+    centroids = [state.cluster.kmeans.centroids for state in (with_it, without, layer)]
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert float(jnp.abs(centroids[a] - centroids[b]).max()) > 1e-4
+
+
+def test_rolled_back_features_are_those_before_the_update():
+    """Eq. 13 on the whole network, statistics included, against the features themselves."""
+    method = small.method(
+        init="random", n_m=5, learning_rate=1e-2, rollback_path="explicit",
+        centroid_update="minibatch", max_count=None, initial_kmeans=False,
+    )  # fmt: skip
+    state, batch = small.begun(method), small.batch()
+    before = method.predict(state, batch.images)
+    after, _ = jax.jit(method.step)(state, batch)
+    expected = kmeans.update(state.cluster.kmeans, before.features, before.readings["centroid"])
+    limit = 1e-5 * float(jnp.abs(before.features).max())
+    np.testing.assert_allclose(
+        after.cluster.kmeans.centroids, expected.centroids, atol=limit, rtol=0
+    )
+    moved = method.predict(after, batch.images).features
+    assert float(jnp.abs(moved - before.features).max()) > 100 * limit
+
+
+def test_table_1_trains_only_on_a_full_buffer():
+    method = small.method("paper", init="random", k_m=5, n_m=15)
+    state = small.begun(method)
+    step = jax.jit(method.step)
+    for i in range(1, 7):
+        old = state
+        state, info = step(state, small.batch(seed=i))
+        changed = any(
+            not np.array_equal(a, b)
+            for a, b in zip(jax.tree.leaves(old.params), jax.tree.leaves(state.params), strict=True)
+        )
+        moved = not np.array_equal(old.cluster.kmeans.centroids, state.cluster.kmeans.centroids)
+        assert bool(info.watch["fine_tuned"]) == changed == moved == (i % 3 == 0)
+        assert int(state.cluster.buffer.size) == 5 * (i % 3)
+    # Counts start at 0 and grow by the samples fine-tuned on.
+    assert float(jnp.sum(state.cluster.kmeans.counts)) == 30
+
+
+def test_paper_seeds_are_features_of_images():
+    method = small.method("paper", init="random")
+    state = train.init(method, small.data(), 0)
+    features = train.predictor(method, small.data())(state).features
+    begun = jax.jit(method.phases[-1].begin)(state, features)
+    for centroid in np.asarray(begun.cluster.kmeans.centroids):
+        assert np.abs(features - centroid).max(axis=1).min() == 0
+    np.testing.assert_array_equal(begun.cluster.kmeans.counts, 0)
+
+
+def test_output_layer_starts_from_the_first_pseudo_labels():
+    method = small.method()
+    state = train.init(method, small.data(), 0)
+    state = jax.jit(method.phases[-1].begin)(
+        state, train.predictor(method, small.data())(state).features
+    )
+    readings = train.predictor(method, small.data())(state).readings
+    assert np.mean(readings["output"] == readings["centroid"]) > 0.95
+
+
+def test_normalised_features_have_unit_length():
+    features = small.method().predict(small.begun(small.method()), small.batch().images).features
+    np.testing.assert_allclose(jnp.linalg.norm(features, axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ccnn_baseline2", "ccnn_baseline3"])
+def test_frozen_baselines_train_nothing_after_pretraining(name):
+    changes = registry.find(name).changes
+    method = small.method(**changes)
+    before = small.begun(method)
+    fitted = train.fit(small.method(**changes, init="random"), small.data(), seed=0)
+    fresh = small.begun(small.method(**changes, init="random"))
+    jax.tree.map(np.testing.assert_array_equal, fitted.state.params, fresh.params)
+    assert before.cluster.kmeans.centroids.shape == (3, 3)
+
+
+def test_backbone_features_for_frozen_baselines():
+    method = small.method(learning="kmeans", features="backbone", labels="centroid")
+    state = small.begun(method)
+    assert method.predict(state, small.batch().images).features.shape == (20, 8)
+
+
+def test_a_foreign_backbone_stands_in():
+    class Mean(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            return nn.Dense(4)(jnp.mean(x, axis=(1, 2)))
+
+    config = dataclasses.replace(ccnn.Config(), init="random", batch_size=10, k_m=5, n_m=5)
+    method = ccnn.build(config, DataSpec(20, (8, 8, 1), 3), body=Mean())
+    state = small.begun(method)
+    state, info = jax.jit(method.step)(state, small.batch(10))
+    assert np.isfinite(info.loss)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"k_m": 0}, "k_m must lie"),
+        ({"k_m": 21, "n_m": 21}, "k_m must lie"),
+        ({"k_m": 5, "n_m": 12}, "multiple of k_m"),
+        ({"features": "backbone"}, "frozen baselines"),
+    ],
+)
+def test_contradictory_settings_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        small.method(**changes)
+
+
+def test_settings_shrink_with_the_data():
+    config = ccnn.fit_to_batch(ccnn.PRESETS["paper"], 25)
+    assert (config.batch_size, config.k_m, config.n_m) == (25, 5, 25)
+
+
+def test_small_clear_set_is_clustered():
+    method = small.method(epochs=8, pretrain_epochs=8, batch_size=40, k_m=30, n_m=30)
+    fitted = train.fit(method, small.data(), seed=0)
+    from jaxclust import metrics
+
+    prediction = train.predictor(method, small.data())(fitted.state)
+    assert metrics.accuracy(small.images()[1], prediction.assignments) > 0.95
+
+
+def test_large_images_are_resized_to_alexnets_input():
+    body, side = ccnn.network_body(ccnn.Config(), DataSpec(10, (64, 64, 3), 5))
+    assert side == 224
+    assert body.head.widths == (6144, 2048, 5)
+    assert ccnn.network_body(ccnn.Config(), DataSpec(10, (63, 80, 3), 5))[1] is None

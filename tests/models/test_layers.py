@@ -1,0 +1,102 @@
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxclust.models import layers
+
+NUMBERS = ("NHWC", "HWIO", "NHWC")
+
+
+def close(actual, expected, tolerance=2e-5):
+    assert actual.shape == expected.shape
+    scale = max(1.0, float(jnp.max(jnp.abs(expected), initial=0)))
+    np.testing.assert_allclose(actual, expected, atol=tolerance * scale, rtol=0)
+
+
+SHAPES = [
+    (size, window, strides, padding, channels)
+    for size, window, strides, padding, channels in itertools.product(
+        [(8, 8), (7, 9), (4, 3)],
+        [(1, 1), (3, 3), (5, 2)],
+        [(1, 1), (2, 2), (3, 1)],
+        ["SAME", "VALID", ((2, 1), (0, 3)), ((4, 4), (5, 5))],
+        [1, 5],
+    )
+    if padding != "VALID" or all(k <= n for k, n in zip(window, size, strict=True))
+]
+
+
+@pytest.mark.parametrize(("size", "window", "strides", "padding", "channels"), SHAPES[::3])
+def test_convolution_and_gradients_equal_xla(size, window, strides, padding, channels):
+    x = jax.random.normal(jax.random.key(0), (3, *size, channels))
+    kernel = jax.random.normal(jax.random.key(1), (*window, channels, 4))
+
+    def reference(x, kernel):
+        return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=NUMBERS)
+
+    expected, reference_vjp = jax.vjp(reference, x, kernel)
+    actual, own_vjp = jax.vjp(lambda x, k: layers.conv2d(x, k, strides, padding), x, kernel)
+    close(actual, expected)
+    g = jax.random.normal(jax.random.key(2), expected.shape)
+    for own, theirs in zip(own_vjp(g), reference_vjp(g), strict=True):
+        close(own, theirs)
+
+
+@pytest.mark.parametrize("size", [(6, 6), (7, 5)])
+@pytest.mark.parametrize("window", [(2, 2), (3, 3), (3, 2)])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (3, 2)])
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 1), (1, 0))])
+def test_max_pool_and_gradient_equal_flax_on_ties(size, window, strides, padding):
+    # Few distinct values, half of them zero as after ReLU: ties everywhere.
+    x = jax.nn.relu(jnp.round(2 * jax.random.normal(jax.random.key(0), (3, *size, 4))))
+    expected, reference_vjp = jax.vjp(lambda x: nn.max_pool(x, window, strides, padding), x)
+    actual, own_vjp = jax.vjp(lambda x: layers.max_pool(x, window, strides, padding), x)
+    np.testing.assert_array_equal(actual, expected)
+    g = jax.random.normal(jax.random.key(1), expected.shape)
+    close(own_vjp(g)[0], reference_vjp(g)[0])
+
+
+def test_conv_layer_equals_flax():
+    x = jax.random.normal(jax.random.key(0), (2, 9, 9, 3))
+    own = layers.Conv(6, (3, 3), (2, 2), "VALID")
+    flax = nn.Conv(6, (3, 3), (2, 2), "VALID")
+    variables = flax.init(jax.random.key(1), x)
+    assert jax.tree.structure(own.init(jax.random.key(1), x)) == jax.tree.structure(variables)
+    close(own.apply(variables, x), flax.apply(variables, x))
+
+
+def test_gradients_inside_scan_equal_those_outside():
+    x = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
+    kernel = 0.1 * jax.random.normal(jax.random.key(1), (3, 3, 3, 3))
+
+    def step(kernel):
+        def loss(kernel):
+            return jnp.mean(jnp.square(layers.max_pool(layers.conv2d(x, kernel)) - 1))
+
+        return kernel - 0.1 * jax.grad(loss)(kernel)
+
+    scanned, _ = jax.jit(lambda k: lax.scan(lambda k, _: (step(k), None), k, length=3))(kernel)
+    close(scanned, step(step(step(kernel))), 1e-5)
+
+
+def test_vmap_over_kernels():
+    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 3))
+    kernels = jax.random.normal(jax.random.key(1), (2, 3, 3, 3, 4))
+
+    def gradient(kernel):
+        return jax.grad(lambda k: jnp.sum(jnp.square(layers.conv2d(x, k))))(kernel)
+
+    mapped = jax.vmap(gradient)(kernels)
+    for one, kernel in zip(mapped, kernels, strict=True):
+        close(one, gradient(kernel))
+
+
+def test_upsample_repeats_every_pixel():
+    x = jnp.arange(12.0).reshape(1, 2, 3, 2)
+    expected = np.repeat(np.repeat(np.asarray(x), 3, axis=1), 3, axis=2)
+    np.testing.assert_array_equal(layers.upsample(x, 3), expected)

@@ -1,0 +1,81 @@
+"""Dependencies point one way; see the README's architecture section."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxclust
+
+ROOT = Path(jaxclust.__file__).parent
+# Each may import itself and what stands before it.
+LAYERS = [
+    {"errors", "base", "device", "metrics"},
+    {"losses", "clustering", "data"},
+    {"models"},
+    {"methods"},
+    {"train"},
+    {"checkpoint", "report"},
+    {"run"},
+    {"cli"},
+    {"__main__"},
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+
+def modules():
+    return sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of everything a file imports, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def part(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path):
+    for name in imported(path):
+        if name.startswith("jaxclust."):
+            target = name.split(".")[1]
+            assert RANK[target] <= RANK[part(path)], f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_third_party_stays_in_its_place(path):
+    allowed = {
+        "losses": ("jax", "optax", "jaxclust.losses"),
+    }.get(part(path))
+    for name in imported(path):
+        if allowed:
+            assert name.startswith(allowed), f"{path} imports {name}"
+        if name.startswith("flax.linen"):
+            assert part(path) in {"models", "methods"}, f"{path} imports {name}"
+
+
+def test_import_is_light():
+    code = (
+        "import sys, jaxclust; "
+        "heavy = {'jax', 'flax', 'sklearn', 'tensorflow_datasets', 'orbax'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_public_names_resolve():
+    for name in jaxclust.__all__:
+        assert getattr(jaxclust, name).__name__ == f"jaxclust.{name}"
+    with pytest.raises(AttributeError, match="no attribute"):
+        jaxclust.nonsense  # noqa: B018

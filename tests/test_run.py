@@ -1,0 +1,352 @@
+"""Whole runs through the command line, in this process and in ones that get killed."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from jaxclust import metrics
+from jaxclust.cli import main
+from tests.methods import small
+
+FAST = [
+    "--epochs=2", "--pretrain-epochs=1", "--batch-size=50", "--k-m=40", "--n-m=40", "--quiet",
+]  # fmt: skip
+DIGITS = ["run", "--method=ccnn", "--dataset=digits", "--limit=200", *FAST]
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def read_csv(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def results(folder):
+    """What must be the same, bit for bit, however a run came about."""
+    with np.load(folder / "embeddings.npz") as arrays:
+        embeddings = {name: arrays[name].tobytes() for name in arrays}
+    return (folder / "assignments.csv").read_bytes(), embeddings
+
+
+def logged(folder):
+    """The logged rows without their timing."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """An uninterrupted run."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    assert main([*DIGITS, f"--out={out}"]) == 0
+    return out
+
+
+def test_run_directory_holds_what_is_promised(finished):
+    rows = read_csv(finished / "assignments.csv")
+    assert list(rows[0]) == ["index", "id", "cluster", "confidence", "label"]
+    assert [int(row["index"]) for row in rows] == list(range(200))
+    assert all(0 <= float(row["confidence"]) <= 1 for row in rows)
+    summary = json.loads((finished / "summary.json").read_text())
+    wanted = [
+        "method",
+        "dataset",
+        "seed",
+        "n_images",
+        "n_clusters",
+        "nmi",
+        "nmi_arithmetic",
+        "ari",
+        "acc",
+        "n_skipped",
+        "seconds",
+        "images_per_second",
+        "peak_rss_mb",
+        "peak_device_mb",
+        "device",
+        "versions",
+    ]
+    assert set(wanted) <= set(summary)
+    scored = metrics.score([row["label"] for row in rows], [row["cluster"] for row in rows])
+    for name, value in scored.items():
+        assert summary[name] == pytest.approx(value)
+    with np.load(finished / "embeddings.npz") as arrays:
+        assert arrays["features"].shape == (200, 10)
+        assert arrays["centroids"].shape == (10, 10)
+    config = json.loads((finished / "config.json").read_text())
+    assert config["config"]["epochs"] == 2
+    assert config["options"]["dataset"] == "digits"
+    assert config["versions"]["jax"]
+    rows = logged(finished)
+    assert {"step", "epoch", "loss", "empty_clusters"} <= set(rows[-1]) | set(rows[-2])
+    assert not list(finished.glob("*.tmp")) + list(finished.glob(".*.tmp"))
+
+
+def test_labels_shuffled_give_the_same_assignments():
+    pictures, kinds = small.images(60)
+    shuffled = np.random.default_rng(1).permutation(kinds)
+    runs = []
+    for name, labels in (("a", kinds), ("b", shuffled)):
+        np.savez(f"{name}.npz", images=pictures, labels=labels)
+        arguments = ["run", "--method=ccnn", f"--dataset=npz:{name}.npz", *FAST]
+        assert main([*arguments, f"--out={name}", "--evaluate-every=1"]) == 0
+        rows = read_csv(small_path(name) / "assignments.csv")
+        runs.append([(row["cluster"], row["confidence"]) for row in rows])
+    assert runs[0] == runs[1]
+
+
+def small_path(name):
+    from pathlib import Path
+
+    return Path(name)
+
+
+def test_same_seed_twice_is_bit_identical(finished, tmp_path):
+    assert main([*DIGITS, "--out=again"]) == 0
+    assert results(tmp_path / "again") == results(finished)
+    assert logged(tmp_path / "again") == logged(finished)
+    assert main([*DIGITS, "--seed=1", "--out=other"]) == 0
+    assert results(tmp_path / "other") != results(finished)
+
+
+def child(arguments, environment):
+    # -c, so that the child needs no installed script.
+    code = "import sys; from jaxclust.cli import main; sys.exit(main(sys.argv[1:]))"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kill_when(process, ready, limit=120):
+    started = time.monotonic()
+    while process.poll() is None and not ready():
+        assert time.monotonic() - started < limit
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+
+
+def test_killed_runs_resume_bit_identically(finished, tmp_path, compilation_cache):
+    """SIGKILL before the first checkpoint, then at random moments, then to the end.
+
+    JAXCLUST_KILLS sets how many; each moment is drawn anew from JAXCLUST_KILL_SEED.
+    """
+    kills = int(os.environ.get("JAXCLUST_KILLS", "3"))
+    rng = random.Random(os.environ.get("JAXCLUST_KILL_SEED", "0"))
+    out = tmp_path / "killed"
+    arguments = [*DIGITS, f"--out={out}", "--checkpoint-every=0"]
+    kill_when(child(arguments, compilation_cache), (out / "config.json").is_file)
+    assert not list(out.glob("checkpoints/[0-9]*"))
+    killed = 1
+    for _ in range(kills):
+        process = child([*arguments, "--resume"], compilation_cache)
+        moment = time.monotonic() + rng.uniform(3, 12)
+        kill_when(process, lambda moment=moment: time.monotonic() > moment)
+        killed += process.returncode == -signal.SIGKILL
+    process = child([*arguments, "--resume"], compilation_cache)
+    _, complaints = process.communicate(timeout=300)
+    assert process.returncode == 0, complaints
+    assert killed >= 1
+    assert results(out) == results(finished)
+    assert logged(out) == logged(finished)
+
+
+def test_ctrl_c_writes_a_checkpoint_and_exits_130(finished, tmp_path, compilation_cache):
+    out = tmp_path / "stopped"
+    arguments = [*DIGITS, f"--out={out}"]
+    process = child(arguments, compilation_cache)
+    while not (out / "metrics.jsonl").is_file():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, complaints = process.communicate(timeout=120)
+    assert process.returncode == 130, complaints
+    assert "go on with --resume" in complaints
+    assert "Traceback" not in complaints
+    assert list((out / "checkpoints").glob("[0-9]*"))
+    assert main([*arguments, "--resume"]) == 0
+    assert results(out) == results(finished)
+
+
+def test_a_finished_run_resumes_to_the_same_files(finished, tmp_path):
+    before = results(finished)
+    assert main([*DIGITS, f"--out={finished}", "--resume"]) == 0
+    assert results(finished) == before
+
+
+def refused(capsys, arguments, status=2):
+    """The one line a refused call prints."""
+    assert main(arguments) == status
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("jaxclust: ")
+    return lines[0]
+
+
+def test_bad_usage_is_one_line_and_exit_2(capsys, tmp_path):
+    run = ["run", "--method=ccnn", "--dataset=digits", "--out=refused"]
+    cases = [
+        (["run", "--method=cnn", "--dataset=digits"], "did you mean ccnn?"),
+        (["run", "--method=ccnn", "--dataset=digit"], "did you mean digits?"),
+        ([*run, "--epohcs=3"], "did you mean --epochs?"),
+        ([*run, "--epochs=many"], "--epochs"),
+        ([*run, "--output=tanh"], "invalid choice"),
+        ([*run, "--preset=bset"], "did you mean best?"),
+        ([*run, "stray"], "stray"),
+        (["run", "--method=ccnn"], "--dataset is missing"),
+        (["run", "--dataset=digits"], "--method is missing"),
+        (["rnu"], "did you mean run?"),
+        ([*run, "--n-clusters=1"], "between 2 and the number of images (1797)"),
+        ([*run, "--n-clusters=1798"], "between 2 and the number of images"),
+        ([*run, "--limit=0"], "--limit"),
+        ([*run, "--image-size=0"], "--image-size"),
+        ([*run, "--seed=-1"], "--seed"),
+        ([*run, "--batch-size=0"], "--batch-size must be at least 1"),
+        ([*run, "--epochs=-1"], "--epochs must be at least 0"),
+        ([*run, "--n-m=41"], "multiple of k_m"),
+        ([*run, "--resume", "--overwrite"], "exclude each other"),
+        (["run", "--method=ccnn", "--dataset=usps", "--data-dir=."], "usps.npz is wanted"),
+        (["run", "--method=ccnn", "--dataset=folder:."], "no picture"),
+        (["run", "--method=ccnn", "--dataset=npz:no.npz"], "no such file"),
+        (["datasets", "--out=x"], "--data-dir"),
+    ]
+    for arguments, expected in cases:
+        assert expected in refused(capsys, arguments), arguments
+    assert not (tmp_path / "refused").exists()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_unlabelled_data_needs_a_number_of_clusters(capsys):
+    np.savez("x.npz", images=small.images(60)[0])
+    run = ["run", "--method=kmeans", "--dataset=npz:x.npz"]
+    assert "give --n-clusters" in refused(capsys, run)
+    assert main([*run, "--n-clusters=3", "--quiet", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert summary["nmi"] is None
+    assert summary["n_clusters"] == 3
+    assert list(read_csv(small_path(summary["out"]) / "assignments.csv")[0]) == [
+        "index", "id", "cluster", "confidence",
+    ]  # fmt: skip
+
+
+def test_an_occupied_folder_is_left_alone(capsys, tmp_path):
+    run = ["run", "--method=kmeans", "--dataset=digits", "--limit=50", "--quiet"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    assert "is not empty" in refused(capsys, [*run, "--out=mine"])
+    for flag in ("--overwrite", "--resume"):
+        assert "no run directory" in refused(capsys, [*run, "--out=mine", flag])
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["letter.txt"]
+    assert main([*run, "--out=run"]) == 0
+    (tmp_path / "run" / "notes.txt").write_text("kept")
+    before = (tmp_path / "run" / "assignments.csv").read_bytes()
+    assert "is not empty" in refused(capsys, [*run, "--out=run"])
+    changed = refused(capsys, [*run, "--out=run", "--resume", "--restarts=2", "--seed=4"])
+    assert "config.restarts: 10 -> 2" in changed
+    assert "options.seed: 0 -> 4" in changed
+    assert (tmp_path / "run" / "assignments.csv").read_bytes() == before
+    assert main([*run, "--out=run", "--overwrite", "--seed=4"]) == 0
+    assert (tmp_path / "run" / "notes.txt").read_text() == "kept"
+    (tmp_path / "file").write_text("")
+    assert "is a file" in refused(capsys, [*run, "--out=file"])
+
+
+def test_other_images_are_not_resumed_on(capsys):
+    run = ["run", "--method=kmeans", "--dataset=npz:x.npz", "--n-clusters=3", "--quiet"]
+    np.savez("x.npz", images=small.images(60)[0])
+    assert main([*run, "--out=run"]) == 0
+    np.savez("x.npz", images=small.images(60, seed=9)[0])
+    assert "data.sha256" in refused(capsys, [*run, "--out=run", "--resume"])
+
+
+@pytest.mark.parametrize("damage", ["truncate", "foreign"])
+def test_damaged_and_foreign_checkpoints_are_refused(capsys, tmp_path, damage):
+    import shutil
+
+    run = ["run", "--method=kmeans", "--dataset=digits", "--limit=50", "--quiet"]
+    assert main([*run, "--out=run"]) == 0
+    checkpoints = tmp_path / "run" / "checkpoints"
+    if damage == "truncate":
+        for file in checkpoints.rglob("*"):
+            if file.is_file() and file.parent.name != checkpoints.name:
+                file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    else:
+        assert main([*run, "--n-clusters=7", "--out=other"]) == 0
+        shutil.rmtree(checkpoints)
+        shutil.copytree(tmp_path / "other" / "checkpoints", checkpoints)
+    before = (tmp_path / "run" / "assignments.csv").read_bytes()
+    message = refused(capsys, [*run, "--out=run", "--resume"])
+    assert "damaged or of another run" in message
+    assert (tmp_path / "run" / "assignments.csv").read_bytes() == before
+
+
+def test_skipped_pictures_are_listed(tmp_path):
+    from PIL import Image
+
+    for i, picture in enumerate(small.images(30)[0]):
+        Image.fromarray(picture[..., 0]).save(tmp_path / f"picture, “{i:02d}”.png")
+    (tmp_path / "broken.png").write_bytes(b"no")
+    assert main(
+        ["run", "--method=kmeans", f"--dataset=folder:{tmp_path}", "--n-clusters=3", "--quiet",
+         "--out=out"]
+    ) == 0  # fmt: skip
+    assert [row["file"] for row in read_csv(tmp_path / "out" / "skipped.csv")] == ["broken.png"]
+    rows = read_csv(tmp_path / "out" / "assignments.csv")
+    assert rows[3]["id"] == "picture, “03”.png"
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["n_skipped"] == 1
+
+
+def test_failures_while_running_exit_1(capsys, monkeypatch):
+    from jaxclust import train
+    from jaxclust.errors import RunError
+
+    for error, expected in [
+        (RunError("the loss became nan at step 3; lower the learning rate"), "became nan"),
+        (OSError(28, "No space left on device"), "disk is full"),
+        (MemoryError(), "out of memory; lower --batch-size"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "out of memory"),
+    ]:
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr(train, "fit", fail)
+        run = ["run", "--method=kmeans", "--dataset=digits", "--limit=50", "--quiet"]
+        message = refused(capsys, [*run, "--out=run", "--resume"], status=1)
+        assert expected in message
+
+
+def test_help_names_every_option_and_is_quick(capsys):
+    assert main(["--help"]) == 0
+    assert "jaxclust run" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        main(["run", "--method=ccnn", "--help"])
+    assert not stop.value.code
+    text = capsys.readouterr().out
+    for option in ("--dataset", "--k-m", "--compensation", "--rotation", "--checkpoint-every"):
+        assert option in text
+
+
+def test_datasets_lists_what_is_present(capsys, tmp_path):
+    np.savez(tmp_path / "usps.npz", images=np.zeros((1, 16, 16), np.uint8))
+    assert main(["datasets", "--data-dir", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    presence = {words[0]: line for line in lines if (words := line.replace("│", " ").split())}
+    assert " yes " in presence["usps"]
+    assert " no " in presence["cmu_pie"]
+    assert str(tmp_path / "mnist/3.0.1") in presence["mnist"]

@@ -1,0 +1,120 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxclust import device, train
+from jaxclust.base import Phase, StepInfo
+from jaxclust.errors import RunError
+from tests.methods import small
+
+
+def assert_same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize(("n", "batch"), [(10, 5), (11, 5), (3, 5), (7, 7)])
+def test_an_epoch_shows_every_image_in_full_batches(n, batch):
+    rows = train.epoch_rows(0, 1, 2, n, batch)
+    assert rows.shape[1] == batch
+    assert set(rows.ravel()) == set(range(n))
+    assert rows.shape[0] == -(-n // batch)
+    np.testing.assert_array_equal(rows, train.epoch_rows(0, 1, 2, n, batch))
+    if n > 5:
+        assert not np.array_equal(rows, train.epoch_rows(0, 1, 3, n, batch))
+
+
+def test_chunk_length_changes_no_bit(monkeypatch):
+    method, data = small.method(), small.data()
+    long = train.fit(method, data, seed=0).state
+    monkeypatch.setattr(train, "_CHUNK_SECONDS", 0.0)
+    assert_same(train.fit(method, data, seed=0).state, long)
+
+
+def test_chunk_equals_single_steps():
+    method, data = small.method(init="random"), small.data()
+    state = small.begun(method)
+    rows = train.epoch_rows(0, 0, 0, 120, 20)
+    program = train.chunk_program(method.phases[-1], data.normalisation)
+    single = jax.jit(method.step)
+    expected, losses = state, []
+    for row in rows[1:4]:
+        images = train.normalise(data.images[row], data.normalisation)
+        expected, info = single(expected, train.Batch(images, row))
+        losses.append(float(info.loss))
+    state, infos = program(jax.tree.map(jnp.copy, state), data.images, rows, 1, 4)
+    np.testing.assert_allclose(infos.loss[:3], losses, rtol=1e-4)
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+def test_resuming_anywhere_gives_the_same_state():
+    method, data = small.method(), small.data()
+    saved = []
+
+    def save(state, position, now):
+        saved.append((jax.device_get(state), position))
+
+    whole = train.fit(method, data, seed=0, hooks=train.Hooks(save=save)).state
+    assert len(saved) >= 6
+    for state, position in saved:
+        state = jax.tree.map(jnp.asarray, state)
+        assert_same(train.fit(method, data, seed=0, resume=(state, position)).state, whole)
+
+
+def test_stop_saves_first():
+    saved = []
+    hooks = train.Hooks(
+        save=lambda state, position, now: saved.append((position, now)),
+        stop=lambda: len(saved) >= 1,
+    )
+    with pytest.raises(train.Stopped):
+        train.fit(small.method(), small.data(), seed=0, hooks=hooks)
+    assert [now for _, now in saved] == [False, True]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    method, data = small.method(), small.data()
+
+    def step(state, batch):
+        loss = jnp.where(state.step == 7, jnp.nan, 1.0)
+        return state.replace(step=state.step + 1), StepInfo(loss, {})
+
+    saved = []
+    bad = method._replace(phases=(Phase("bad", 4, 20, step),))
+    hooks = train.Hooks(save=lambda state, position, now: saved.append(position.step))
+    with pytest.raises(RunError, match=r"nan at step 8 of phase 'bad'"):
+        train.fit(bad, data, seed=0, hooks=hooks)
+    assert max(saved) <= 7
+
+
+def test_refresh_runs_after_every_epoch():
+    method, data = small.method(init="random"), small.data()
+    seen = []
+
+    def refresh(state, features):
+        jax.debug.callback(lambda: seen.append(features.shape))
+        return state
+
+    phase = method.phases[-1]._replace(refresh=refresh)
+    train.fit(method._replace(phases=(phase,)), data, seed=0)
+    jax.effects_barrier()
+    assert seen == [(120, 3)] * 2
+
+
+def test_prediction_in_blocks_equals_one_pass(monkeypatch):
+    method, data = small.method(), small.data(50)
+    state = train.init(method, data, 0)
+    whole = train.predictor(method, data)(state)
+    monkeypatch.setattr(train, "_PREDICT_BLOCK", 16)
+    blocks = train.predictor(method, data)(state)
+    assert blocks.features.shape == (50, 3)
+    np.testing.assert_allclose(blocks.features, whole.features, atol=1e-5)
+
+
+def test_compiler_options_yield_to_the_users_flags(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert device.compiler_options("cpu")
+    assert not device.compiler_options("gpu")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=-reduce")
+    assert not device.compiler_options("cpu")
