@@ -209,13 +209,14 @@ def datasets(arguments: Sequence[str]) -> int:
     if arguments and (given is None or len(arguments) > 2):
         raise InputError(f"unexpected {' '.join(arguments)}; only --data-dir DIR is known here")
     data_dir = Path(given).expanduser() if given else sources.default_data_dir()
-    table = Table("name", "images", "classes", "shape", "present", "file")
+    print(f"data directory: {data_dir}")
+    table = Table("name", "images", "classes", "shape", "present", "file, below it")
     for name, entry in sources.CATALOGUE.items():
         shape = "x".join(str(side) for side in entry.shape)
         here = "yes" if sources.present(name, data_dir) else "no"
-        where = str(data_dir / entry.file) if entry.file else entry.how
+        where = entry.file or entry.how
         table.add_row(name, f"{entry.n_images:,}", str(entry.n_classes), shape, here, where)
-    table.add_row("npz:PATH", "", "", "", "", "arrays images and, if known, labels")
-    table.add_row("folder:PATH", "", "", "", "", "JPEG, PNG, WebP, … in any sub-folders")
-    Console(soft_wrap=True).print(table, highlight=False)
+    table.add_row("npz:PATH", "", "", "", "", "images, labels")
+    table.add_row("folder:PATH", "", "", "", "", "JPEG, PNG, …")
+    Console().print(table, highlight=False)
     return 0
