@@ -13,6 +13,8 @@ from jaxclust.errors import InputError
 from jaxclust.train import Position
 
 _KEEP = 2
+# A checkpoint is numbered by its phase and step: more steps than any phase takes.
+_PHASE = 10**12
 
 
 class Checkpoints:
@@ -23,7 +25,7 @@ class Checkpoints:
 
     Args:
         folder: where they lie; made when the first is saved.
-        every: seconds of training between two; 0 saves after every chunk.
+        every: seconds between two; 0 saves after every chunk.
     """
 
     def __init__(self, folder: Path, every: float) -> None:
@@ -49,7 +51,7 @@ class Checkpoints:
             return
         import orbax.checkpoint as ocp
 
-        serial = int(state.step)
+        serial = position.phase * _PHASE + position.step
         if serial in self.manager().all_steps():
             return
         self.manager().save(
@@ -61,6 +63,7 @@ class Checkpoints:
                         "phase": position.phase,
                         "step": position.step,
                         "seconds": list(position.seconds),
+                        "begun": position.begun,
                     }
                 ),
             ),
@@ -87,7 +90,12 @@ class Checkpoints:
             found = self.manager().restore(
                 serial, args=ocp.args.Composite(position=ocp.args.JsonRestore())
             )["position"]
-            position = Position(int(found["phase"]), int(found["step"]), tuple(found["seconds"]))
+            position = Position(
+                int(found["phase"]),
+                int(found["step"]),
+                tuple(found["seconds"]),
+                bool(found["begun"]),
+            )
             expected = template(position.phase)
             restored = self.manager().restore(
                 serial, args=ocp.args.Composite(state=ocp.args.StandardRestore(_as_dict(expected)))

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxclust.errors import InputError, RunError
+from jaxclust.errors import InputError, RunError, nearest_name
 
 if TYPE_CHECKING:
     from jaxclust.run import Options
@@ -39,11 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(error, 1)
     except KeyboardInterrupt:
         return _say("interrupted; go on with --resume", 130)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing more can be printed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         if error.errno == errno.ENOSPC:
             return _say("the disk is full; free some room and go on with --resume", 1)
         return _say(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
     except Exception as error:
+        if "No space left on device" in str(error):  # tensorstore's, no OSError
+            return _say("the disk is full; free some room and go on with --resume", 1)
         if "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError):
             return _say("out of memory; lower --batch-size, --image-size or --limit", 1)
         from jaxclust.train import Stopped
@@ -72,9 +79,7 @@ def _dispatch(arguments: list[str]) -> int:
         return run(rest)
     if command == "datasets":
         return datasets(rest)
-    close = get_close_matches(command, ["run", "datasets"], 1)
-    hint = f"did you mean {close[0]}?" if close else "choose from run, datasets"
-    raise InputError(f"unknown command '{command}'; {hint}")
+    raise InputError(f"unknown command '{command}'; {nearest_name(command, ['run', 'datasets'])}")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -92,7 +97,7 @@ def run(arguments: Sequence[str]) -> int:
     registered = registry.find(method or Options.method)
     config = registered.config(_value(arguments, "preset") or Options.preset)
     _check_options(arguments, (Options, type(config)))
-    about = "\n".join(f"{name}: {entry.about}" for name, entry in registry.METHODS.items())
+    about = "\n\n".join(f"{name}: {entry.about}" for name, entry in registry.METHODS.items())
     options, config = _parse(arguments, replace(Options(), method=method or "ccnn"), config, about)
     summary = execute(options, config)
     if options.json:

@@ -1,5 +1,8 @@
 """The two kinds of failure a person at the keyboard meets."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class InputError(ValueError):
     """Refused before work starts: bad usage, data, weights or checkpoint (exit 2).
@@ -10,3 +13,10 @@ class InputError(ValueError):
 
 class RunError(RuntimeError):
     """Stopped while running; the last good checkpoint is kept (exit 1)."""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """What to put behind "unknown X": the nearest known name, or all of them."""
+    known = list(known)
+    close = get_close_matches(name, known, 1)
+    return f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"

@@ -1,12 +1,13 @@
 """One run: a method on a data set, from files in to a finished run directory."""
 
+import math
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -105,6 +106,7 @@ def execute(options: Options, config: Any) -> dict[str, Any]:
         },
         "versions": versions(),
         "device": device.describe(),
+        "data_dir": str(options.data_dir or sources.default_data_dir()),
         "command": " ".join(sys.argv),
     }
     for name in ("out", "resume", "overwrite", "checkpoint_every", "quiet", "json", "data_dir"):
@@ -187,29 +189,40 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-# Of options and of every method's settings that go by these names.
-_LOWEST = {
-    "seed": 0,
-    "image_size": 1,
-    "evaluate_every": 1,
-    "log_every": 1,
-    "checkpoint_every": 0,
-    "epochs": 0,
-    "pretrain_epochs": 0,
-    "batch_size": 1,
-    "feature_width": 1,
-    "restarts": 1,
-    "max_iterations": 1,
+# Lowest and highest value of options and of every method's settings by these names.
+_BOUNDS = {
+    "seed": (0, 2**31 - 1),
+    "image_size": (1, 2**14),
+    "evaluate_every": (1, math.inf),
+    "log_every": (1, math.inf),
+    "checkpoint_every": (0, math.inf),
+    "epochs": (0, math.inf),
+    "pretrain_epochs": (0, math.inf),
+    "batch_size": (1, math.inf),
+    "feature_width": (1, math.inf),
+    "restarts": (1, math.inf),
+    "max_iterations": (1, math.inf),
+    "max_count": (1, math.inf),
+    "dropout": (0, 0.99),
+    "zoom": (0, 0.99),
 }
 
 
 def _check_numbers(*settings: Any) -> None:
     for holder in settings:
         for name, value in vars(holder).items():
-            lowest = _LOWEST.get(name)
-            if lowest is not None and value is not None and not value >= lowest:
-                option = name.replace("_", "-")
-                raise InputError(f"--{option} must be at least {lowest}, not {value}")
+            if is_dataclass(value):
+                _check_numbers(value)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            option = f"--{name.replace('_', '-')}"
+            if not math.isfinite(value):
+                raise InputError(f"{option} must be a finite number, not {value}")
+            low, high = _BOUNDS.get(name, (-math.inf, math.inf))
+            if value < low:
+                raise InputError(f"{option} must be at least {low}, not {value}")
+            if value > high:
+                raise InputError(f"{option} must be at most {high}, not {value}")
 
 
 def _load(options: Options) -> sources.ImageSet:

@@ -3,7 +3,8 @@
 Steps run in compiled chunks of about a second: a loop over rows of an index
 table, the data already on the device. Only between chunks does the host look: at
 non-finite losses, the clock, Ctrl-C and checkpoints. A chunk's length is chosen
-by the clock and changes no number, because each step depends on the state alone.
+by the clock and changes no number, because a step depends on the state and on its
+row of the table alone.
 """
 
 import time
@@ -39,6 +40,7 @@ class Position(NamedTuple):
     phase: int  # index into the method's phases
     step: int  # steps taken in it
     seconds: tuple[float, ...]  # spent so far, by phase
+    begun: bool = False  # the phase's `begin` has run
 
 
 class Progress(NamedTuple):
@@ -47,7 +49,8 @@ class Progress(NamedTuple):
     phase: str
     epoch: float  # epochs of the phase done
     epochs: int
-    steps: list[dict[str, float]]  # `step` (counted over the run), `loss` and the watch
+    # `step` (counted over the run), `epoch` (of the phase), `loss` and the watch
+    steps: list[dict[str, float]]
     images_per_second: float
     seconds_left: float  # of the phase
 
@@ -144,14 +147,15 @@ def chunk_program(phase: Phase, normalisation: Normalisation) -> Callable[..., A
     """The compiled loop over rows[start:stop]; traced once for all chunks of a phase.
 
     (state, images, rows [steps, b], start, stop) -> (state, StepInfo with a leading
-    axis of which the first stop - start entries are filled).
+    axis of which the first stop - start entries are filled, whether every number of
+    the state is finite).
     """
     # jit, so that finding the report's shape and the loop share one trace.
     step = jax.jit(phase.step)
 
     def run(
         state: TrainState, images: Array, rows: Array, start: Array, stop: Array
-    ) -> tuple[TrainState, StepInfo]:
+    ) -> tuple[TrainState, StepInfo, Array]:
         capacity = min(rows.shape[0], _CAPACITY)
 
         def batch(i: Array) -> Batch:
@@ -165,7 +169,13 @@ def chunk_program(phase: Phase, normalisation: Normalisation) -> Callable[..., A
 
         _, report = jax.eval_shape(lambda s: step(s, batch(jnp.zeros((), jnp.int32))), state)
         empty = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), report)
-        return jax.lax.fori_loop(start, stop, body, (state, empty))
+        state, reports = jax.lax.fori_loop(start, stop, body, (state, empty))
+        finite = [
+            jnp.all(jnp.isfinite(leaf))
+            for leaf in jax.tree.leaves(state)
+            if jnp.issubdtype(leaf.dtype, jnp.floating)
+        ]
+        return state, reports, jnp.all(jnp.stack(finite))
 
     return device.jit(run, donate_argnums=0)
 
@@ -199,7 +209,8 @@ def fit(
             continue
         before = position.seconds[index] if index < len(position.seconds) else 0.0
         runner = _PhaseRun(method, data, index, seed, hooks, before, position.seconds[:index])
-        if position.step == 0 and phase.begin is not None:
+        entering = not (index == position.phase and position.begun)
+        if entering and phase.begin is not None:
             state = runner.begin(state)
             if hooks.on_epoch:
                 hooks.on_epoch(state, phase.name, 0)
@@ -208,7 +219,7 @@ def fit(
             speed = runner.speed
         position = Position(index + 1, 0, (*position.seconds[:index], runner.seconds()))
         if index + 1 == len(method.phases) and hooks.save:
-            hooks.save(state, Position(index, runner.total, position.seconds), True)
+            hooks.save(state, Position(index, runner.total, position.seconds, True), True)
     names = [phase.name for phase in method.phases]
     return Fitted(state, dict(zip(names, position.seconds, strict=True)), speed)
 
@@ -247,7 +258,7 @@ class _PhaseRun:
         return self.batch * self.busy_steps / self.busy_seconds if self.busy_seconds else 0.0
 
     def position(self, step: int) -> Position:
-        return Position(self.index, step, (*self.earlier, self.seconds()))
+        return Position(self.index, step, (*self.earlier, self.seconds()), True)
 
     def begin(self, state: TrainState) -> TrainState:
         features = jnp.asarray(self.predict(state).features)
@@ -267,15 +278,17 @@ class _PhaseRun:
                 length = max(1, min(_CAPACITY, int(_CHUNK_SECONDS / self.step_seconds)))
             stop = min(start + length, self.per_epoch)
             clock = time.perf_counter()
-            state, reports = program(state, self.data.images, rows, np.int32(start), np.int32(stop))
-            reports = jax.device_get(reports)
+            state, reports, finite = program(
+                state, self.data.images, rows, np.int32(start), np.int32(stop)
+            )
+            reports, finite = jax.device_get((reports, finite))
             elapsed = time.perf_counter() - clock
             if compiled:
                 self.step_seconds = elapsed / (stop - start)
                 self.busy_seconds += elapsed
                 self.busy_steps += stop - start
             compiled = True
-            self._check_finite(reports.loss[: stop - start], done)
+            self._check_finite(reports.loss[: stop - start], bool(finite), done)
             done = epoch * self.per_epoch + stop
             if stop == self.per_epoch and refresh is not None:
                 state = refresh(state, jnp.asarray(self.predict(state).features))
@@ -289,14 +302,17 @@ class _PhaseRun:
                 raise Stopped
         return state
 
-    def _check_finite(self, losses: np.ndarray, done: int) -> None:
+    def _check_finite(self, losses: np.ndarray, finite: bool, done: int) -> None:
         bad = np.flatnonzero(~np.isfinite(losses))
+        if finite and not bad.size:
+            return
+        what, step = "the state is no longer finite", done + len(losses)
         if bad.size:
-            raise RunError(
-                f"the loss became {losses[bad[0]]} at step {done + int(bad[0]) + 1} of phase "
-                f"'{self.phase.name}'; the last checkpoint is kept: lower the learning rate and "
-                "start again"
-            )
+            what, step = f"the loss became {losses[bad[0]]}", done + int(bad[0]) + 1
+        raise RunError(
+            f"{what} at step {step} of phase '{self.phase.name}'; the last checkpoint is kept: "
+            "lower the learning rate and start again"
+        )
 
     def _report(self, state: TrainState, reports: StepInfo, count: int, done: int) -> None:
         if not self.hooks.on_chunk:
@@ -305,6 +321,7 @@ class _PhaseRun:
         steps = [
             {
                 "step": last - count + 1 + i,
+                "epoch": round((done - count + 1 + i) / self.per_epoch, 4),
                 "loss": float(reports.loss[i]),
                 **{name: float(values[i]) for name, values in reports.watch.items()},
             }

@@ -62,7 +62,7 @@ def test_third_party_stays_in_its_place(path):
         if allowed:
             assert name.startswith(allowed), f"{path} imports {name}"
         if name.startswith("flax.linen"):
-            assert part(path) in {"models", "methods"}, f"{path} imports {name}"
+            assert part(path) == "models", f"{path} imports {name}"
 
 
 def test_import_is_light():

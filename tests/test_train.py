@@ -42,7 +42,8 @@ def test_chunk_equals_single_steps():
         images = train.normalise(data.images[row], data.normalisation)
         expected, info = single(expected, train.Batch(images, row))
         losses.append(float(info.loss))
-    state, infos = program(jax.tree.map(jnp.copy, state), data.images, rows, 1, 4)
+    state, infos, finite = program(jax.tree.map(jnp.copy, state), data.images, rows, 1, 4)
+    assert bool(finite)
     np.testing.assert_allclose(infos.loss[:3], losses, rtol=1e-4)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-3)
@@ -86,6 +87,35 @@ def test_a_loss_that_is_not_finite_stops_the_run():
     with pytest.raises(RunError, match=r"nan at step 8 of phase 'bad'"):
         train.fit(bad, data, seed=0, hooks=hooks)
     assert max(saved) <= 7
+
+
+def test_a_state_that_is_not_finite_is_never_saved():
+    """A last update may ruin parameters whose loss was still fine."""
+    method, data = small.method(), small.data()
+
+    def step(state, batch):
+        ruined = jax.tree.map(lambda leaf: leaf * jnp.inf, state.params)
+        params = jax.tree.map(
+            lambda new, old: jnp.where(state.step == 4, new, old), ruined, state.params
+        )
+        return state.replace(step=state.step + 1, params=params), StepInfo(jnp.ones(()), {})
+
+    saved = []
+    bad = method._replace(phases=(Phase("bad", 4, 20, step),))
+    hooks = train.Hooks(save=lambda state, position, now: saved.append(position.step))
+    with pytest.raises(RunError, match="no longer finite"):
+        train.fit(bad, data, seed=0, hooks=hooks)
+    assert max(saved, default=0) < 5
+
+
+def test_a_phase_without_steps_begins_only_once():
+    """`begin` refits the output layer, so running it twice would change it."""
+    method, data, saved = small.method(epochs=0), small.data(), []
+    hooks = train.Hooks(save=lambda *saving: saved.append(saving))
+    whole = train.fit(method, data, seed=0, hooks=hooks).state
+    state, position, _ = saved[-1]
+    assert position.begun
+    assert_same(train.fit(method, data, seed=0, resume=(state, position)).state, whole)
 
 
 def test_refresh_runs_after_every_epoch():

@@ -21,6 +21,7 @@ class KMeansFit(NamedTuple):
 
     centroids: Array  # float [k, d]
     assignments: Array  # int32 [n]
+    sizes: Array  # float [k]: samples in each cluster
     inertia: Array  # float []: sum of squared distances to the nearest centroid
 
 
@@ -97,8 +98,7 @@ def seed_plus_plus(key: Array, x: Array, k: int) -> Array:
     """k rows of x[n, d] by D^2 sampling (Arthur & Vassilvitskii 2007) -> [k, d].
 
     Each next seed is drawn with probability proportional to its squared distance
-    from the nearest seed so far. Rows that coincide with a seed are drawn only
-    when no other is left.
+    from the nearest seed so far; where all rows coincide with seeds, any is drawn.
     """
     first_key, key = jax.random.split(key)
     first = x[jax.random.randint(first_key, (), 0, x.shape[0])]
@@ -184,7 +184,8 @@ def fit(
     def once(key: Array) -> KMeansFit:
         centroids = lloyd(x, seed(key, x, k, seeding), max_iterations, tol)
         assignments, distances = assign(x, centroids)
-        return KMeansFit(centroids, assignments, jnp.sum(distances))
+        _, sizes = cluster_sums(x, assignments, k)
+        return KMeansFit(centroids, assignments, sizes, jnp.sum(distances))
 
     def better(best: KMeansFit, key: Array) -> tuple[KMeansFit, None]:
         new = once(key)

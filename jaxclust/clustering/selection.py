@@ -13,6 +13,7 @@ class Samples(NamedTuple):
     images: Array  # float [m, h, w, c]
     features: Array  # float [m, d], those the assignment was made on
     assignments: Array  # int32 [m]
+    distances: Array  # float [m]: squared, to the centroid assigned to
 
 
 class Buffer(NamedTuple):
@@ -28,6 +29,7 @@ def empty_buffer(capacity: int, image_shape: tuple[int, ...], width: int) -> Buf
         images=jnp.zeros((capacity, *image_shape)),
         features=jnp.zeros((capacity, width)),
         assignments=jnp.zeros((capacity,), jnp.int32),
+        distances=jnp.zeros((capacity,)),
     )
     return Buffer(samples, jnp.zeros((), jnp.int32))
 

@@ -1,18 +1,21 @@
 """The data sets users name on the command line."""
 
+import contextlib
 import hashlib
 import os
-import tempfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxclust.data.imagefolder import read_folder
-from jaxclust.errors import InputError
+from jaxclust.errors import InputError, nearest_name
+
+# Pictures do not compress a hundredfold; a file this dense and large is no data set.
+_BOMB_BYTES, _BOMB_RATIO = 2**30, 100
 
 
 class Skipped(NamedTuple):
@@ -86,7 +89,7 @@ def _prepared(name: str, builder: str, version: str, splits: tuple[str, ...], en
             try:
                 with np.load(cached, allow_pickle=False) as arrays:
                     return _rows(name, arrays["images"], arrays["labels"], entry["n_classes"])
-            except (OSError, ValueError, KeyError):
+            except Exception:  # zip, zlib and header errors of a damaged file
                 cached.unlink(missing_ok=True)
         images, labels = _decode(data_dir, builder, splits)
         _write_cache(cached, images=images, labels=labels)
@@ -128,13 +131,15 @@ def _cache_file(data_dir: Path, name: str, builder: str) -> Path:
 
 def _write_cache(path: Path, **arrays: np.ndarray) -> None:
     """Best effort: a full or read-only disk only means decoding again next time."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+        with temporary.open("wb") as file:
             np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-        Path(file.name).replace(path)
+        temporary.replace(path)
     except OSError:
-        pass
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _local(name: str, entry: dict) -> Entry:
@@ -241,8 +246,7 @@ def load(
 
 def _load_named(name: str, data_dir: Path) -> ImageSet:
     if name not in CATALOGUE:
-        close = get_close_matches(name, CATALOGUE, 1)
-        hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(CATALOGUE)}"
+        hint = nearest_name(name, CATALOGUE)
         raise InputError(f"unknown data set '{name}': {hint} (or npz:PATH, folder:PATH)")
     entry = CATALOGUE[name]
     if not present(name, data_dir):
@@ -262,6 +266,7 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     if not path.is_file():
         raise InputError(f"no such file: {path}; give npz:PATH with an array `images`")
     try:
+        _refuse_bomb(path)
         with np.load(path, allow_pickle=False) as arrays:
             if "images" not in arrays:
                 raise InputError(
@@ -276,6 +281,17 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
             f"{path} cannot be read as npz ({_first_line(error)}); write it with numpy.savez"
         ) from error
     return check_images(images, str(path)), check_labels(labels, images.shape[0], str(path))
+
+
+def _refuse_bomb(path: Path) -> None:
+    """InputError for a small file that claims to unpack to gigabytes."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > _BOMB_BYTES and size > _BOMB_RATIO * path.stat().st_size:
+        raise InputError(
+            f"{path} claims to unpack to {size / 2**30:.0f} GiB, more than is safe; write it with "
+            "numpy.savez"
+        )
 
 
 def check_images(images: np.ndarray, where: str) -> np.ndarray:

@@ -68,8 +68,7 @@ def build(config: Config, spec: DataSpec) -> Method:
             max_iterations=config.max_iterations,
         )
         shares = health.shares(fit.assignments, k)
-        counts = shares * features.shape[0]
-        cluster = ClusterState(kmeans.KMeansState(fit.centroids, counts), shares)
+        cluster = ClusterState(kmeans.KMeansState(fit.centroids, fit.sizes), shares)
         return state.replace(cluster=cluster)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:

@@ -10,7 +10,6 @@ the assignment.
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -49,6 +48,7 @@ from jaxclust.models.ccnn import (
     DenseHead,
     FlatHead,
     LeNetBackbone,
+    Module,
     Outputs,
     SalientHead,
 )
@@ -170,15 +170,13 @@ class ClusterState(NamedTuple):
     loss: Array  # float []: of the last fine-tuning step
 
 
-def check(config: Config, spec: DataSpec) -> None:
+def check(config: Config) -> None:
     """Raise InputError for settings that contradict each other."""
     if config.features == "backbone" and config.learning == "joint":
         raise InputError(
             "features=backbone is for the frozen baselines; set learning=kmeans or "
             "minibatch_kmeans, or leave features at feature_layer"
         )
-    if config.learning != "joint":
-        return
     if not config.learning_rate > 0 or not config.pretrain_learning_rate > 0:
         raise InputError("learning rates must be positive; set --learning-rate")
     if not 1 <= config.k_m <= config.batch_size:
@@ -202,7 +200,7 @@ def fit_to_batch(config: Config, n_images: int) -> Config:
     return replace(config, batch_size=n_images, k_m=k_m, n_m=k_m * max(1, config.n_m // config.k_m))
 
 
-def network_body(config: Config, spec: DataSpec) -> tuple[nn.Module, int | None]:
+def network_body(config: Config, spec: DataSpec) -> tuple[Module, int | None]:
     """The body for a data set, and the side its images are resized to (None: as is)."""
     name = config.network
     if name == "auto":
@@ -228,7 +226,7 @@ def fine_tuning_optimiser(config: Config, n_images: int) -> optax.GradientTransf
     return optax.sgd(rate, momentum=0.9)
 
 
-def build(config: Config, spec: DataSpec, body: nn.Module | None = None) -> Method:
+def build(config: Config, spec: DataSpec, body: Module | None = None) -> Method:
     """CCNN as pure functions.
 
     Args:
@@ -244,8 +242,8 @@ def build(config: Config, spec: DataSpec, body: nn.Module | None = None) -> Meth
     Raises:
         InputError: settings that contradict each other.
     """
+    check(config)
     config = fit_to_batch(config, spec.n_images)
-    check(config, spec)
     resize = None
     if body is None:
         body, resize = network_body(config, spec)
@@ -355,8 +353,7 @@ def build(config: Config, spec: DataSpec, body: nn.Module | None = None) -> Meth
             fit = kmeans.fit(seed_key, features, k, seeding=config.seeding)
             centroids = fit.centroids
             if config.max_count is not None:
-                sizes = jnp.zeros(k).at[fit.assignments].add(1)
-                counts = jnp.minimum(sizes, config.max_count)
+                counts = jnp.minimum(fit.sizes, config.max_count)
         else:
             centroids = kmeans.seed(seed_key, features, k, config.seeding)
         params = {"network": dict(state.params["network"])}
@@ -425,8 +422,8 @@ def build(config: Config, spec: DataSpec, body: nn.Module | None = None) -> Meth
     def cluster_batch(state: TrainState, batch: Batch) -> Samples:
         images = prepare(batch.images)
         h, _ = extract(state.params["network"], state.model_state["network"], images)
-        assignments, _ = kmeans.assign(h, state.cluster.kmeans.centroids)
-        return Samples(images, h, assignments)
+        assignments, distances = kmeans.assign(h, state.cluster.kmeans.centroids)
+        return Samples(images, h, assignments, distances)
 
     def finish(state: TrainState, samples: Samples, watch: dict[str, Array]) -> StepInfo:
         watch = {**watch, **health.cluster_health(state.cluster.usage)}
@@ -439,9 +436,7 @@ def build(config: Config, spec: DataSpec, body: nn.Module | None = None) -> Meth
     def joint_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
         key = jax.random.fold_in(state.key, state.step)
         clustered = cluster_batch(state, batch)
-        centroids = state.cluster.kmeans.centroids
-        offsets = clustered.features - centroids[clustered.assignments]
-        distances = jnp.sum(jnp.square(offsets), axis=1)
+        distances = clustered.distances
         if config.balanced:
             chosen = nearest_balanced(clustered.assignments, distances, config.k_m)
         else:
@@ -476,9 +471,7 @@ def build(config: Config, spec: DataSpec, body: nn.Module | None = None) -> Meth
     def frozen_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
         """Mini-batch k-means on the initial features (Baseline-II)."""
         clustered = cluster_batch(state, batch)
-        centroids = state.cluster.kmeans.centroids
-        offsets = clustered.features - centroids[clustered.assignments]
-        loss = 0.5 * jnp.mean(jnp.sum(jnp.square(offsets), axis=1))
+        loss = 0.5 * jnp.mean(clustered.distances)
         state = move_centroids(count(state, clustered), clustered.features, clustered.assignments)
         state = state.replace(cluster=state.cluster._replace(loss=loss))
         return state, finish(state, clustered, {})

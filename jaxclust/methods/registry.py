@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any
 
 from jaxclust.base import DataSpec, Method
-from jaxclust.errors import InputError
+from jaxclust.errors import InputError, nearest_name
 from jaxclust.methods import baselines, ccnn
 
 
@@ -22,7 +21,7 @@ class Registered:
     def config(self, preset: str) -> Any:
         """A preset's settings; InputError for an unknown preset."""
         if preset not in self.presets:
-            raise InputError(f"unknown preset '{preset}'{_nearest(preset, list(self.presets))}")
+            raise InputError(f"unknown preset '{preset}'; {nearest_name(preset, self.presets)}")
         return replace(self.presets[preset], **self.changes)
 
 
@@ -36,6 +35,8 @@ METHODS: dict[str, Registered] = {
     "ccnn_baseline2": _ccnn(
         "mini-batch k-means on the initial network's features (Baseline-II)",
         learning="minibatch_kmeans",
+        initial_kmeans=False,
+        max_count=None,
         labels="centroid",
     ),
     "ccnn_baseline3": _ccnn(
@@ -50,10 +51,5 @@ METHODS: dict[str, Registered] = {
 def find(name: str) -> Registered:
     """A registered method; InputError that names the nearest for an unknown one."""
     if name not in METHODS:
-        raise InputError(f"unknown method '{name}'{_nearest(name, list(METHODS))}")
+        raise InputError(f"unknown method '{name}'; {nearest_name(name, METHODS)}")
     return METHODS[name]
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, 1)
-    return f"; did you mean {close[0]}?" if close else f"; choose from {', '.join(known)}"

@@ -7,7 +7,7 @@ are those the method rolls back or fits alone.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxclust.models.layers import Conv, max_pool
+
+Module: TypeAlias = nn.Module  # what stands in for a body or backbone
 
 
 def _norm(train: bool) -> Callable[[Array], Array]:

@@ -45,24 +45,20 @@ class Reporter:
 
     def chunk(self, progress: train.Progress) -> None:
         """Log the chunk's steps that are due and show where the run stands."""
-        last = len(progress.steps) - 1
-        ends_epoch = progress.epoch == int(progress.epoch)
-        common = {
-            "phase": progress.phase,
-            "epoch": round(progress.epoch, 4),
-            "images_per_second": round(progress.images_per_second, 1),
-        }
+        speed = progress.images_per_second
+        common: dict[str, Any] = {"phase": progress.phase}
+        if speed:  # unknown in a phase's first chunk, which compiles
+            common["images_per_second"] = round(speed, 1)
         self.directory.append_metrics(
             {**step, **common}
-            for i, step in enumerate(progress.steps)
-            if step["step"] % self.log_every == 0 or (ends_epoch and i == last)
+            for step in progress.steps
+            if step["step"] % self.log_every == 0 or step["epoch"].is_integer()
         )
         if self.quiet:
             return
-        text = (
-            f"loss {progress.steps[-1]['loss']:.4g}  {progress.images_per_second:,.0f} images/s  "
-            f"{_duration(progress.seconds_left)} left"
-        )
+        text = f"loss {progress.steps[-1]['loss']:.4g}"
+        if speed:
+            text += f"  {speed:,.0f} images/s  {_duration(progress.seconds_left)} left"
         if self.bar is not None:
             if progress.phase not in self.tasks:
                 self.tasks[progress.phase] = self.bar.add_task(

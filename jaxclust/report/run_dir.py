@@ -13,8 +13,8 @@ import numpy as np
 
 from jaxclust.errors import InputError
 
+_CONFIG = "config.json"
 _FILES = (
-    "config.json",
     "metrics.jsonl",
     "assignments.csv",
     "embeddings.npz",
@@ -23,6 +23,12 @@ _FILES = (
     "report.html",
 )
 _CHECKPOINTS = "checkpoints"
+_TEMPORARY = ".jaxclust-tmp"
+
+
+def _is_temporary(path: Path) -> bool:
+    """What a killed run may have left half-written."""
+    return path.name.endswith(_TEMPORARY)
 
 
 class RunDirectory:
@@ -54,20 +60,21 @@ class RunDirectory:
             raise InputError("--resume and --overwrite exclude each other; give one")
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file; give --out a folder")
-        if not self.path.is_dir() or not any(self.path.iterdir()):
+        if not self.path.is_dir() or all(_is_temporary(path) for path in self.path.iterdir()):
             return
         if not resume and not overwrite:
             raise InputError(
                 f"{self.path} is not empty; go on with --resume, replace it with --overwrite, or "
                 "give another --out"
             )
-        if not (self.path / "config.json").is_file():
+        if not (self.path / _CONFIG).is_file():
             raise InputError(
                 f"{self.path} holds files but no config.json, so it is no run directory; give "
                 "another --out"
             )
+        old = self.read_config()
         if resume:
-            changed = _changed(self.read_config(), config)
+            changed = _changed(old, config)
             if changed:
                 raise InputError(
                     f"--resume with changed settings ({'; '.join(changed)}); give the settings of "
@@ -78,33 +85,41 @@ class RunDirectory:
         """Make the folder, clear it of an old run if `overwrite`, write config.json."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            for path in filter(_is_temporary, list(self.path.iterdir())):
+                path.unlink(missing_ok=True)
             if overwrite:
+                shutil.rmtree(self.checkpoints, ignore_errors=True)
                 for name in _FILES:
                     (self.path / name).unlink(missing_ok=True)
-                shutil.rmtree(self.checkpoints, ignore_errors=True)
-            if not (self.path / "config.json").is_file():
-                self.write_json("config.json", config)
+            # Last, and in one go: a folder is never left without it.
+            if overwrite or not (self.path / _CONFIG).is_file():
+                self.write_json(_CONFIG, config)
         except (PermissionError, NotADirectoryError, FileExistsError) as error:
             raise InputError(
                 f"cannot write to {self.path} ({error.strerror}); give another --out"
             ) from error
 
     def read_config(self) -> dict[str, Any]:
-        """config.json as written; InputError if it is damaged."""
+        """config.json as written; InputError if it is damaged or no run's."""
+        path = self.path / _CONFIG
         try:
-            return json.loads((self.path / "config.json").read_text())
+            config = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read ({error}); give another --out") from error
+        if not isinstance(config, dict) or not {"options", "config", "versions"} <= config.keys():
             raise InputError(
-                f"{self.path / 'config.json'} cannot be read ({error}); give another --out"
-            ) from error
+                f"{path} is no run's, so {self.path} is no run directory; give another --out"
+            )
+        return config
 
     def write_text(self, name: str, text: str) -> None:
         """A whole file, or the old one stays."""
-        self.write_bytes(name, text.encode())
+        # File names need not be UTF-8; their bytes are written back as they were.
+        self.write_bytes(name, text.encode("utf-8", "surrogateescape"))
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """A whole file, or the old one stays."""
-        temporary = self.path / f".{name}.{os.getpid()}.tmp"
+        temporary = self.path / f".{name}.{os.getpid()}{_TEMPORARY}"
         try:
             with temporary.open("wb") as file:
                 file.write(content)
@@ -143,7 +158,7 @@ class RunDirectory:
         if not path.is_file():
             return
         kept = []
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 row = json.loads(line)
                 # A phase's epoch 0 is evaluated anew where the phase begins anew.
@@ -155,7 +170,7 @@ class RunDirectory:
 
 
 # What may differ between a run and its continuation.
-_FREE = {"versions", "device", "command", "checkpoint_every", "resume", "overwrite", "out"}
+_FREE = {"versions", "device", "command", "data_dir"}
 
 
 def _changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -25,7 +25,7 @@ def test_buffer_against_a_python_list_over_100_batches():
     @jax.jit
     def add(buffer, images, features, assignments, distances):
         chosen = nearest(distances, k_m)
-        everything = Samples(images, features, assignments)
+        everything = Samples(images, features, assignments, distances)
         buffer = push(buffer, jax.tree.map(lambda leaf: leaf[chosen], everything))
         full = buffer.size == n_m
         return buffer, buffer._replace(size=jnp.where(full, 0, buffer.size))
