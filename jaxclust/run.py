@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -113,17 +113,15 @@ def execute(options: Options, config: Any) -> dict[str, Any]:
         del record["options"][name]
     directory = RunDirectory(options.out or default_out(options))
     directory.check(record, resume=options.resume, overwrite=options.overwrite)
-    checkpoints = Checkpoints(directory.checkpoints, options.checkpoint_every)
-    resume = None
-    if options.resume:
-        resume = checkpoints.restore(lambda phase: train.template(method, data, phase))
-    directory.open(record, overwrite=options.overwrite)
-    directory.cut_metrics(int(resume[0].step) if resume else -1)
-
     predict = train.predictor(method, data)
     reporter = Reporter(directory, options.log_every, quiet=options.quiet)
     evaluator = _Evaluator(predict, image_set.labels, n_clusters, reporter, options)
-    try:
+    with closing(Checkpoints(directory.checkpoints, options.checkpoint_every)) as checkpoints:
+        resume = None
+        if options.resume:
+            resume = checkpoints.restore(lambda phase: train.template(method, data, phase))
+        directory.open(record, overwrite=options.overwrite)
+        directory.cut_metrics(int(resume[0].step) if resume else -1)
         with _interrupts() as interrupted, reporter:
             hooks = train.Hooks(
                 on_chunk=reporter.chunk,
@@ -132,8 +130,6 @@ def execute(options: Options, config: Any) -> dict[str, Any]:
                 stop=interrupted,
             )
             fitted = train.fit(method, data, seed=options.seed, hooks=hooks, resume=resume)
-    finally:
-        checkpoints.close()
 
     clock = time.perf_counter()
     prediction = predict(fitted.state)
