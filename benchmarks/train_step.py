@@ -128,12 +128,13 @@ def torch_side(options: argparse.Namespace) -> dict[str, Any]:
     with torch.no_grad():
         for i, conv in enumerate(network.convs):
             kernel = weight("body", "backbone", f"Conv_{i}", "kernel")
+            assert isinstance(conv, nn.Conv2d)
             conv.weight.copy_(kernel.permute(3, 2, 0, 1))
         network.hidden.weight.copy_(weight("body", "head", "Dense_0", "kernel").T)
         for layer, name in ((network.feature, "feature"), (network.output, "output")):
             layer.weight.copy_(weight(name, "kernel").T)
             layer.bias.copy_(weight(name, "bias"))
-    network = network.to(memory_format=torch.channels_last)
+    network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     images = given["images"].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
     adam = torch.optim.Adam(network.parameters(), lr=3e-4, fused=True)
     centroids, counts = given["centroids"], given["counts"]

@@ -36,7 +36,7 @@ class Batch(NamedTuple):
     """What a step sees of the data."""
 
     images: Array  # float32 [b, h, w, c], normalised
-    index: Array  # int32 [b], row in the data set
+    rows: Array  # int32 [b], of the data set
 
 
 class StepInfo(NamedTuple):

@@ -134,7 +134,10 @@ def execute(options: Options, config: Any) -> dict[str, Any]:
     clock = time.perf_counter()
     prediction = predict(fitted.state)
     _write_assignments(directory, image_set, prediction)
-    arrays = {"features": prediction.features, "probabilities": prediction.probabilities}
+    arrays: dict[str, Any] = {
+        "features": prediction.features,
+        "probabilities": prediction.probabilities,
+    }
     centroids = getattr(getattr(fitted.state.cluster, "kmeans", None), "centroids", None)
     if centroids is not None:
         arrays["centroids"] = np.asarray(centroids)

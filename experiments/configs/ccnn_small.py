@@ -125,6 +125,21 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def page(rows: list[dict[str, Any]]) -> str:
+    """The table with what was run to get it."""
+    commands = "\n".join(f"- {row['name']}: `{row['command']}`" for row in rows)
+    first = rows[0]
+    versions = ", ".join(f"{name} {value}" for name, value in first["versions"].items())
+    return (
+        "# CCNN on small images\n\n"
+        "Percent, mean ± standard deviation over seeds; NMI is the geometric one. Written by "
+        "`python experiments/configs/ccnn_small.py --data-dir DATA_DIR`, which goes on where it "
+        "stopped and fills in missing seeds and rows. What it says: README.md beside this file."
+        f"\n\n{table(rows)}\nDevice: {first['device']}, 2 cores. Versions: {versions}.\n\n"
+        f"{commands}\n"
+    )
+
+
 def main() -> int:
     """Run what is missing, then collect."""
     parser = argparse.ArgumentParser(description="CCNN on small images.")
@@ -146,6 +161,7 @@ def main() -> int:
     rows = collect(options.runs, options.datasets)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "ccnn_small.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (RESULTS / "ccnn_small.md").write_text(page(rows))
     print(table(rows))
     return 0
 

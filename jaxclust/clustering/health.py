@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 # Usage is averaged over about this many samples a cluster.
 _WINDOW = 20
@@ -48,6 +49,6 @@ def cluster_health(usage: Array) -> dict[str, Array]:
     }
 
 
-def churn(assignments: Array, previous: Array) -> Array:
+def churn(assignments: ArrayLike, previous: ArrayLike) -> Array:
     """Share float [] of samples whose assignment [n] differs from the previous one."""
-    return jnp.mean(assignments != previous)
+    return jnp.mean(jnp.asarray(assignments) != jnp.asarray(previous))

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -69,7 +69,7 @@ class Entry:
 def _digits(_: Path) -> ImageSet:
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits: Any = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     return _rows("digits", images, digits.target, 10)
 
@@ -108,7 +108,7 @@ def _decode(data_dir: Path, builder: str, splits: tuple[str, ...]) -> tuple[np.n
     images, labels = [], []
     try:
         for split in splits:
-            source = tfds.data_source(builder, data_dir=data_dir, split=split, download=False)
+            source: Any = tfds.data_source(builder, data_dir=data_dir, split=split, download=False)
             for example in source:
                 images.append(example["image"])
                 labels.append(example["label"])

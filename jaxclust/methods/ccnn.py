@@ -8,7 +8,7 @@ the assignment.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -275,9 +275,9 @@ def build(config: Config, spec: DataSpec, body: Module | None = None) -> Method:
     def extract(params: PyTree, stats: PyTree, images: Array) -> tuple[Array, Array]:
         """What is clustered [b, d] and the output logits [b, k], in inference mode."""
         variables = {"params": params, **stats}
-        outputs = network.apply(variables, images, train=False)
+        outputs: Any = network.apply(variables, images, train=False)
         if config.features == "backbone":
-            pooled = network.apply(variables, images, train=False, method="backbone_features")
+            pooled: Any = network.apply(variables, images, train=False, method="backbone_features")
             return pooled, outputs.logits
         return outputs.features, outputs.logits
 
