@@ -7,8 +7,7 @@ centroids, and centroids move by features tracked back to the network that made
 the assignment.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,10 +34,10 @@ from jaxclust.clustering.selection import (
     nearest_balanced,
     push,
 )
-from jaxclust.data.augment import Affine, random_affine
-from jaxclust.errors import InputError
+from jaxclust.data.augment import random_affine
 from jaxclust.losses.dec import student_t_assignment
 from jaxclust.losses.pseudo_label import sum_of_squared_errors
+from jaxclust.methods.ccnn_config import PRESETS, Config, check, fit_to_batch
 from jaxclust.methods.pretrain import reconstruction_phase
 from jaxclust.models.autoencoder import Decoder
 from jaxclust.models.ccnn import (
@@ -53,112 +52,12 @@ from jaxclust.models.ccnn import (
     SalientHead,
 )
 
+__all__ = ["PRESETS", "ClusterState", "Config", "build", "network_body"]
+
 # Below this height or width AlexNet's first convolution leaves too little.
 _SMALL = 64
 _ALEXNET_SIZE = 224
 _OUTPUT_FIT_STEPS, _OUTPUT_FIT_BATCH = 500, 512
-
-
-@dataclass(frozen=True)
-class Config:
-    """CCNN's settings; the defaults are preset `best`."""
-
-    epochs: int = 20
-    """Passes over the data while clustering."""
-    batch_size: int = 200
-    """Images a mini-batch is clustered in."""
-    network: Literal["auto", "lenet", "alexnet", "alexnet_dense"] = "auto"
-    """lenet: the paper's Fig. 4; alexnet: Fig. 1, on images resized to 224;
-    alexnet_dense: AlexNet's own fully connected head (Table V). auto: lenet under
-    64 pixels, alexnet from there."""
-    feature_width: int | None = None
-    """Width of the feature that is clustered; default the number of clusters."""
-    rectify_features: bool = False
-    """ReLU on the feature, as in the paper."""
-    output: Literal["relu", "softmax"] = "softmax"
-    """Non-linearity of the output: relu (Eqs. 4-6) or softmax (Figs. 1 and 3)."""
-
-    init: Literal["autoencoder", "random"] = "autoencoder"
-    """The network clustering starts from."""
-    pretrain_epochs: int = 20
-    """Passes of the autoencoder's reconstruction training."""
-    pretrain_learning_rate: float = 1e-3
-    """Adam's rate in it."""
-
-    learning: Literal["joint", "minibatch_kmeans", "kmeans"] = "joint"
-    """joint: the method. minibatch_kmeans (Baseline-II) and kmeans (Baseline-III)
-    cluster the initial network's features and train nothing."""
-    features: Literal["feature_layer", "backbone"] = "feature_layer"
-    """What the two frozen baselines cluster: the feature layer (FC9) or the
-    backbone's map averaged over positions."""
-    seeding: kmeans.Seeding = "kmeans++"
-    """k-means++ (Sec. III.C) or uniform (Table I)."""
-    initial_kmeans: bool = True
-    """Run full k-means from the seeds before training."""
-    fit_output: bool = True
-    """Fit the output layer to the first pseudo-labels before training."""
-    normalise_features: bool = True
-    """Cluster features of unit length."""
-
-    k_m: int = 160
-    """Samples of each mini-batch that are trusted (the paper's top-k_m)."""
-    n_m: int = 160
-    """Trusted samples a fine-tuning step needs; a multiple of k_m."""
-    balanced: bool = True
-    """Choose trusted samples in turn from every cluster, not by distance alone."""
-    centroid_update: Literal["minibatch", "finetune"] = "minibatch"
-    """Move centroids on every mini-batch (Sec. III.C) or only when fine-tuning, by
-    the samples fine-tuned on (Table I)."""
-    max_count: float | None = 50.0
-    """Cap on the counts that set the centroids' learning rate; None is Eq. 12."""
-
-    compensation: Literal["rollback", "none"] = "rollback"
-    """Feature-drift compensation (Eqs. 13-14); none is Baseline-I."""
-    rollback_scope: Literal["network", "feature_layer"] = "network"
-    """Roll back the whole network or the feature layer alone (W_FC9)."""
-    rollback_path: Literal["fast", "explicit"] = "fast"
-    """For the whole network: reuse the features extracted before the update, or
-    subtract the update and extract them again."""
-
-    optimiser: Literal["adam", "sgd"] = "adam"
-    """Of fine-tuning; sgd has momentum 0.9."""
-    learning_rate: float = 3e-4
-    """Of fine-tuning."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """How the rate runs over the epochs; cosine ends at zero."""
-    dropout: float = 0.5
-    """On the wide layers of the AlexNet-size networks."""
-    views: Affine = field(default_factory=lambda: Affine(15.0, 0.1, 0.15, 0.2))
-    """Random views the networks are trained on; pseudo-labels and centroids always
-    come from the plain images."""
-    labels: Literal["centroid", "output"] = "output"
-    """Reading of the final labels: nearest centroid or largest output."""
-
-
-PRESETS: dict[str, Config] = {
-    "best": Config(),
-    "paper": Config(
-        epochs=10,
-        batch_size=50,
-        rectify_features=True,
-        output="relu",
-        seeding="uniform",
-        initial_kmeans=False,
-        fit_output=False,
-        normalise_features=False,
-        k_m=10,
-        n_m=50,
-        balanced=False,
-        centroid_update="finetune",
-        max_count=None,
-        optimiser="sgd",
-        # The paper gives none; this is the usual rate for fine-tuning an AlexNet.
-        learning_rate=1e-3,
-        schedule="constant",
-        views=Affine(),
-        labels="centroid",
-    ),
-}
 
 
 class ClusterState(NamedTuple):
@@ -168,36 +67,6 @@ class ClusterState(NamedTuple):
     buffer: Buffer | None  # trusted samples, room for n_m; None if one batch fills it
     usage: Array  # float [k]: running share of each cluster
     loss: Array  # float []: of the last fine-tuning step
-
-
-def check(config: Config) -> None:
-    """Raise InputError for settings that contradict each other."""
-    if config.features == "backbone" and config.learning == "joint":
-        raise InputError(
-            "features=backbone is for the frozen baselines; set learning=kmeans or "
-            "minibatch_kmeans, or leave features at feature_layer"
-        )
-    if not config.learning_rate > 0 or not config.pretrain_learning_rate > 0:
-        raise InputError("learning rates must be positive; set --learning-rate")
-    if not 1 <= config.k_m <= config.batch_size:
-        raise InputError(
-            f"k_m must lie between 1 and batch_size ({config.batch_size}), not {config.k_m}; "
-            "lower --k-m or raise --batch-size"
-        )
-    if config.n_m < config.k_m or config.n_m % config.k_m:
-        raise InputError(
-            f"n_m must be a multiple of k_m ({config.k_m}), not {config.n_m}; set --n-m"
-        )
-
-
-def fit_to_batch(config: Config, n_images: int) -> Config:
-    """The settings with k_m and n_m scaled down to a set smaller than the batch."""
-    if config.batch_size <= n_images:
-        return config
-    from dataclasses import replace
-
-    k_m = max(1, config.k_m * n_images // config.batch_size)
-    return replace(config, batch_size=n_images, k_m=k_m, n_m=k_m * max(1, config.n_m // config.k_m))
 
 
 def network_body(config: Config, spec: DataSpec) -> tuple[Module, int | None]:

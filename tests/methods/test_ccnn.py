@@ -10,7 +10,7 @@ from jaxclust import train
 from jaxclust.base import DataSpec
 from jaxclust.clustering import kmeans
 from jaxclust.errors import InputError
-from jaxclust.methods import ccnn, registry
+from jaxclust.methods import ccnn, ccnn_config, registry
 from tests.methods import small
 
 
@@ -150,7 +150,7 @@ def test_contradictory_settings_are_refused(changes, message):
 
 
 def test_settings_shrink_with_the_data():
-    config = ccnn.fit_to_batch(ccnn.PRESETS["paper"], 25)
+    config = ccnn_config.fit_to_batch(ccnn.PRESETS["paper"], 25)
     assert (config.batch_size, config.k_m, config.n_m) == (25, 5, 25)
 
 
