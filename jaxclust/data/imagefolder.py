@@ -25,7 +25,8 @@ def read_folder(
         root: a folder; its sub-folders are searched too.
         size: resize the shorter side to this and cut out the central square; None
             needs pictures of one size.
-        labels_from_folders: number the first sub-folders by name as labels.
+        labels_from_folders: number the sub-folders by name as labels; one that is
+            around all pictures is passed over.
 
     Returns:
         (images uint8 [n, h, w, c], labels int64 [n] or None, paths below root,
@@ -125,10 +126,17 @@ def _stack(pictures: list[np.ndarray], ids: list[str], root: Path) -> np.ndarray
 
 
 def _folder_labels(root: Path, ids: list[str]) -> np.ndarray:
-    tops = [name.split("/")[0] if "/" in name else None for name in ids]
-    if None in tops:
+    """Numbers of the first folders in which the pictures' paths differ."""
+    folders = [name.split("/")[:-1] for name in ids]
+    # A folder around all the others, as archives have it, tells nothing.
+    shared = 0
+    while all(len(path) > shared for path in folders) and len({p[shared] for p in folders}) == 1:
+        shared += 1
+    loose = [name for name, path in zip(ids, folders, strict=True) if len(path) <= shared]
+    if loose:
         raise InputError(
-            f"--labels-from-folders: {ids[tops.index(None)]} lies directly in {root}; every "
-            "picture needs a sub-folder"
+            f"--labels-from-folders: {loose[0]} lies in no sub-folder of its own in {root}; every "
+            "picture needs one, and there must be two or more"
         )
-    return np.unique(np.asarray(tops), return_inverse=True)[1].astype(np.int64)
+    names = np.asarray([path[shared] for path in folders])
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)

@@ -210,7 +210,7 @@ def load(
         name: see the catalogue, or a path behind a prefix.
         data_dir: where prepared sets lie.
         image_size: resize the shorter side to this and cut out the central square.
-        labels_from_folders: the first sub-folder's name is a picture's label.
+        labels_from_folders: a picture's sub-folder is its label.
         limit: keep this many images, spread evenly over the set's order.
         imbalance: keep a growing share of each class, this much of class 0, all of
             the last; linear between (the subset is drawn by `seed`).

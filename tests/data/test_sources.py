@@ -92,6 +92,13 @@ def test_folder_of_mixed_kinds(tmp_path):
     assert (loaded.images[2] == 100).all()
 
 
+def test_a_folder_around_all_classes_is_passed_over(tmp_path):
+    for name in ("set/cat/x/0.png", "set/dog/0.png", "set/dog/1.png"):
+        picture(tmp_path / name)
+    loaded = load(f"folder:{tmp_path}", tmp_path, labels_from_folders=True)
+    assert loaded.labels.tolist() == [0, 1, 1]
+
+
 def test_grey_folder_has_one_channel_and_wide_greys_are_scaled(tmp_path):
     picture(tmp_path / "a.png", mode="L", size=(4, 4))
     deep = np.full((4, 4), 51400, np.uint16)
