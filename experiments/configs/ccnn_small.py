@@ -8,7 +8,8 @@ are not in the paper. Target here: NMI 0.94 on MNIST-test, 0.93 on USPS.
 
 Every cell is a run of `jaxclust run` whose folder lies under --runs; finished ones
 are skipped and killed ones resumed, so the command can be repeated until all is
-done. `--collect` only gathers what is finished. Results: ccnn_small.md and .json in
+done. Seeds that ccnn_small.json already holds are not run again (`--again` runs all).
+`--collect` only gathers what is finished. Results: ccnn_small.md and .json in
 experiments/results/.
 Time on two CPU cores: digits 1 minute a run, USPS 5, MNIST-test 15.
 """
@@ -57,48 +58,82 @@ def spread(values: list[float]) -> str:
     )
 
 
-def collect(runs: Path, datasets: list[str]) -> list[dict[str, Any]]:
-    """A row for every kind of run that has a finished seed."""
-    rows = []
-    for name, options in cells(datasets):
-        folders = [runs / f"{name}-{seed}" for seed in SEEDS]
-        done = [folder for folder in folders if (folder / "summary.json").is_file()]
-        if not done:
-            continue
-        summaries = [json.loads((folder / "summary.json").read_text()) for folder in done]
-        first = summaries[0]
-        row = {
-            "name": name,
-            "dataset": first["dataset"],
-            "command": " ".join(["jaxclust run", *options, "--seed SEED"]),
-            "seeds": [summary["seed"] for summary in summaries],
-            "n_images": first["n_images"],
-            "nmi": [summary["nmi"] for summary in summaries],
-            "acc": [summary["acc"] for summary in summaries],
-            "ari": [summary["ari"] for summary in summaries],
-            "empty_clusters": [summary["empty_clusters"] for summary in summaries],
-            "seconds": [round(sum(summary["seconds"].values())) for summary in summaries],
-            "device": first["device"],
-            "versions": first["versions"],
+def recorded() -> dict[str, dict[str, Any]]:
+    """The rows of earlier calls, by name."""
+    path = RESULTS / "ccnn_small.json"
+    return {row["name"]: row for row in json.loads(path.read_text())} if path.is_file() else {}
+
+
+def merge(old: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
+    """A row with the seeds of both; of a seed in both, the new figures."""
+    if old is None:
+        return new
+    merged = {**old, **new}
+    kept = [i for i, seed in enumerate(old["seeds"]) if seed not in new["seeds"]]
+    order = sorted([*(old["seeds"][i] for i in kept), *new["seeds"]])
+    for name, values in new.items():
+        if isinstance(values, list):
+            by_seed = dict(zip(new["seeds"], values, strict=True))
+            by_seed |= {old["seeds"][i]: old[name][i] for i in kept}
+            merged[name] = [by_seed[seed] for seed in order]
+    return merged
+
+
+def finished(name: str, options: list[str], runs: Path) -> list[dict[str, Any]]:
+    """The row of a kind of run from its finished seeds, and that of its initial features."""
+    folders = [runs / f"{name}-{seed}" for seed in SEEDS]
+    done = [folder for folder in folders if (folder / "summary.json").is_file()]
+    if not done:
+        return []
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in done]
+    first = summaries[0]
+    row = {
+        "name": name,
+        "dataset": first["dataset"],
+        "command": " ".join(["jaxclust run", *options, "--seed SEED"]),
+        "seeds": [summary["seed"] for summary in summaries],
+        "n_images": first["n_images"],
+        "nmi": [summary["nmi"] for summary in summaries],
+        "acc": [summary["acc"] for summary in summaries],
+        "ari": [summary["ari"] for summary in summaries],
+        "empty_clusters": [summary["empty_clusters"] for summary in summaries],
+        "seconds": [round(sum(summary["seconds"].values())) for summary in summaries],
+        "device": first["device"],
+        "versions": first["versions"],
+    }
+    for reading in ("centroid", "output"):
+        if f"nmi_{reading}" in first:
+            row[f"nmi_{reading}"] = [summary[f"nmi_{reading}"] for summary in summaries]
+    rows = [row]
+    if name.startswith("best") and name.endswith("rollback"):
+        initial = {
+            seed: scores
+            for seed, folder in zip(row["seeds"], done, strict=True)
+            if (scores := initial_features(folder))
         }
-        for reading in ("centroid", "output"):
-            if f"nmi_{reading}" in first:
-                row[f"nmi_{reading}"] = [summary[f"nmi_{reading}"] for summary in summaries]
-        rows.append(row)
-        if name.startswith("best") and name.endswith("rollback"):
-            initial = [scores for folder in done if (scores := initial_features(folder))]
-            if initial:
-                rows.append(
-                    {
-                        "name": f"initial-{first['dataset']}",
-                        "dataset": first["dataset"],
-                        "command": f"{row['command']} (its epoch 0 in metrics.jsonl)",
-                        "seeds": row["seeds"][-len(initial) :],
-                        "nmi": [scores["nmi"] for scores in initial],
-                        "acc": [scores["acc"] for scores in initial],
-                    }
-                )
+        if initial:
+            rows.append(
+                {
+                    "name": f"initial-{first['dataset']}",
+                    "dataset": first["dataset"],
+                    "command": f"{row['command']} (its epoch 0 in metrics.jsonl)",
+                    "seeds": list(initial),
+                    "nmi": [scores["nmi"] for scores in initial.values()],
+                    "acc": [scores["acc"] for scores in initial.values()],
+                }
+            )
     return rows
+
+
+def collect(runs: Path) -> list[dict[str, Any]]:
+    """A row for every kind of run that has a seed, recorded earlier or finished now."""
+    rows = recorded()
+    order = []
+    for name, options in cells(list(DATASETS)):
+        order += [name] + [f"initial-{name.split('-')[1]}"] * name.endswith("rollback")
+        for row in finished(name, options, runs):
+            rows[row["name"]] = merge(rows.get(row["name"]), row)
+    return [rows[name] for name in dict.fromkeys(order) if name in rows]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -146,19 +181,24 @@ def main() -> int:
     parser.add_argument("--data-dir")
     parser.add_argument("--runs", type=Path, default=Path("runs/ccnn_small"))
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
+    parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS, default=list(SEEDS))
     parser.add_argument("--collect", action="store_true", help="run nothing")
+    parser.add_argument("--again", action="store_true", help="run recorded seeds too")
     options = parser.parse_args()
     place = [f"--data-dir={options.data_dir}"] if options.data_dir else []
-    for name, arguments in [] if options.collect else cells(options.datasets):
-        for seed in SEEDS:
+    known = {} if options.again else recorded()
+    for seed in [] if options.collect else options.seeds:
+        for name, arguments in cells(options.datasets):
             folder = options.runs / f"{name}-{seed}"
+            if name in known and seed in known[name]["seeds"]:
+                continue
             if (folder / "summary.json").is_file():
                 continue
             given = [*arguments, *place, f"--seed={seed}", f"--out={folder}", "--resume"]
             status = jaxclust(["run", *given, "--quiet"])
             if status:
                 return status
-    rows = collect(options.runs, options.datasets)
+    rows = collect(options.runs)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "ccnn_small.json").write_text(json.dumps(rows, indent=1) + "\n")
     (RESULTS / "ccnn_small.md").write_text(page(rows))
