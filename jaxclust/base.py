@@ -1,7 +1,7 @@
 """The vocabulary every method and the training loop share."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.struct
 from jax import Array
@@ -30,6 +30,14 @@ class DataSpec(NamedTuple):
     n_images: int
     image_shape: tuple[int, int, int]  # height, width, channels
     n_clusters: int
+
+
+class Compute(NamedTuple):
+    """How a method computes, whatever its settings."""
+
+    # Of the networks' passes; parameters, batch-norm statistics, losses and cluster
+    # state are float32 either way.
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 class Batch(NamedTuple):

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from jaxclust import device, metrics, train
-from jaxclust.base import Prediction, TrainState
+from jaxclust.base import Compute, Prediction, TrainState
 from jaxclust.checkpoint import Checkpoints
 from jaxclust.clustering import health
 from jaxclust.data import sources
@@ -63,6 +63,10 @@ class Options:
     """Epochs between full passes that log cluster health and, with labels, scores."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the networks' passes; parameters, statistics and losses stay float32."""
+    deterministic: bool = False
+    """On GPU, only kernels that repeat bit for bit; slower. CPU always repeats."""
     quiet: bool = False
     """Print nothing but the summary."""
     json: bool = False
@@ -84,6 +88,11 @@ def execute(options: Options, config: Any) -> dict[str, Any]:
         RunError: stopped while running, the last checkpoint kept.
         train.Stopped: interrupted, a checkpoint written.
     """
+    with device.deterministic(options.deterministic):
+        return _execute(options, config)
+
+
+def _execute(options: Options, config: Any) -> dict[str, Any]:
     registered = registry.find(options.method)
     _check_numbers(options, config)
     clock = time.perf_counter()
@@ -91,7 +100,8 @@ def execute(options: Options, config: Any) -> dict[str, Any]:
     n_clusters = _n_clusters(options, image_set)
     normalisation = measure(image_set.images)
     data = train.put(image_set.images, normalisation)
-    method = registered.build(config, train.spec_of(data, n_clusters))
+    compute = Compute(options.precision)
+    method = registered.build(config, train.spec_of(data, n_clusters), compute)
     loading = time.perf_counter() - clock
 
     record = {

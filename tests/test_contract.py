@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxclust import train
-from jaxclust.base import Batch
+from jaxclust.base import Batch, Compute
 from jaxclust.data.transforms import measure, normalise
 from jaxclust.methods.registry import METHODS
 from tests.methods import small
@@ -26,7 +26,7 @@ def case(request):
     config = dataclasses.replace(config, **{k: v for k, v in wanted.items() if k in known})
     pictures, _ = small.images(N)
     data = train.put(pictures, measure(pictures))
-    method = registered.build(config, train.spec_of(data, K))
+    method = registered.build(config, train.spec_of(data, K), Compute())
     return method, data, train.fit(method, data, seed=0).state
 
 

@@ -1,12 +1,20 @@
-"""k-means: seeding, assignment, mini-batch update, Lloyd's iterations."""
+"""k-means: seeding, assignment, mini-batch update, Lloyd's iterations.
+
+Distances are computed a block of rows at a time, so that [n, k] never has to fit.
+"""
 
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 Seeding = Literal["kmeans++", "uniform"]
+# Distances in a block: what a CPU's cache holds, what keeps an accelerator busy.
+_BLOCK_ENTRIES = {"cpu": 2**20}
+_BLOCK_ENTRIES_ELSEWHERE = 2**26
+# From this many clusters on, keeping bounds costs less than the distances it saves.
+_MANY_CLUSTERS = 32
 
 
 class KMeansState(NamedTuple):
@@ -27,10 +35,28 @@ class KMeansFit(NamedTuple):
 
 def squared_distances(x: Array, centroids: Array) -> Array:
     """Squared Euclidean distances, x[n, d] to centroids[k, d] -> [n, k], none negative."""
-    cross = jnp.dot(x, centroids.T, precision=jax.lax.Precision.HIGHEST)
+    cross = jnp.dot(x, centroids.T, precision=lax.Precision.HIGHEST)
     norms = jnp.sum(jnp.square(x), axis=1, keepdims=True)
     distances = norms - 2 * cross + jnp.sum(jnp.square(centroids), axis=1)[None]
     return jnp.maximum(distances, 0)
+
+
+def nearest(distances: Array) -> tuple[Array, Array]:
+    """Column of the smallest of each row of distances[n, k], and that value.
+
+    The first of equals. Two reductions that vectorise; `argmin` on CPU does not.
+    """
+    k = distances.shape[1]
+    least = jnp.min(distances, axis=1)
+    columns = lax.broadcasted_iota(jnp.int32, distances.shape, 1)
+    first = jnp.min(jnp.where(distances <= least[:, None], columns, k - 1), axis=1)
+    return first, least
+
+
+def block_rows(n: int, k: int) -> int:
+    """Rows of a block of distances to k centroids, at most n."""
+    entries = _BLOCK_ENTRIES.get(jax.default_backend(), _BLOCK_ENTRIES_ELSEWHERE)
+    return min(n, max(256, entries // k))
 
 
 def assign(x: Array, centroids: Array) -> tuple[Array, Array]:
@@ -40,19 +66,34 @@ def assign(x: Array, centroids: Array) -> tuple[Array, Array]:
         (assignments int32 [n], squared distances to them float [n]). Of equally
         near centroids the first wins.
     """
-    distances = squared_distances(x, centroids)
-    return jnp.argmin(distances, axis=1).astype(jnp.int32), jnp.min(distances, axis=1)
+    n, rows = x.shape[0], block_rows(x.shape[0], centroids.shape[0])
+    if rows == n:
+        return nearest(squared_distances(x, centroids))
+
+    def block(i: Array, out: tuple[Array, Array]) -> tuple[Array, Array]:
+        # The last block overlaps the one before, so that all have one shape.
+        start = jnp.minimum(i * rows, n - rows)
+        part = lax.dynamic_slice_in_dim(x, start, rows)
+        new = nearest(squared_distances(part, centroids))
+        written = [
+            lax.dynamic_update_slice(whole, piece, (start,))
+            for whole, piece in zip(out, new, strict=True)
+        ]
+        return written[0], written[1]
+
+    empty = (jnp.zeros(n, jnp.int32), jnp.zeros(n, x.dtype))
+    return lax.fori_loop(0, -(-n // rows), block, empty)
 
 
 def cluster_sums(
     x: Array, assignments: Array, k: int, weights: Array | None = None
 ) -> tuple[Array, Array]:
     """Per-cluster sum of rows and number of rows, weighted: (float [k, d], float [k])."""
-    member = jax.nn.one_hot(assignments, k, dtype=x.dtype)
+    ones = jnp.ones(x.shape[0], x.dtype)
     if weights is not None:
-        member *= weights[:, None].astype(x.dtype)
-    sums = jnp.dot(member.T, x, precision=jax.lax.Precision.HIGHEST)
-    return sums, jnp.sum(member, axis=0)
+        ones = weights.astype(x.dtype)
+        x = x * ones[:, None]
+    return jax.ops.segment_sum(x, assignments, k), jax.ops.segment_sum(ones, assignments, k)
 
 
 def update(
@@ -114,7 +155,7 @@ def seed_plus_plus(key: Array, x: Array, k: int) -> Array:
         distance = squared_distances(x, seed[None])[:, 0]
         return seeds.at[i].set(seed), jnp.minimum(nearest, distance)
 
-    return jax.lax.fori_loop(1, k, draw, (seeds, nearest))[0]
+    return lax.fori_loop(1, k, draw, (seeds, nearest))[0]
 
 
 def seed(key: Array, x: Array, k: int, seeding: Seeding) -> Array:
@@ -122,41 +163,111 @@ def seed(key: Array, x: Array, k: int, seeding: Seeding) -> Array:
     return seed_plus_plus(key, x, k) if seeding == "kmeans++" else seed_uniform(key, x, k)
 
 
+def means(x: Array, assignments: Array, distances: Array, k: int) -> Array:
+    """Mean of each cluster's rows -> [k, d].
+
+    An empty cluster's centroid moves to the sample farthest from its own centroid,
+    by `distances` [n], the next empty one to the next.
+    """
+    sums, counts = cluster_sums(x, assignments, k)
+    empty = counts == 0
+    _, farthest = lax.top_k(distances, k)
+    replacement = x[farthest[jnp.maximum(jnp.cumsum(empty) - 1, 0)]]
+    return jnp.where(empty[:, None], replacement, sums / jnp.maximum(counts, 1)[:, None])
+
+
 def lloyd_step(x: Array, centroids: Array) -> tuple[Array, Array]:
     """One of Lloyd's iterations: x[n, d], centroids[k, d] -> (new centroids, inertia).
 
-    The inertia is that of the centroids given. An empty cluster's centroid moves
-    to the sample farthest from its own centroid, the next empty one to the next.
+    The inertia is that of the centroids given; see :func:`means` for empty clusters.
     """
     assignments, distances = assign(x, centroids)
-    k = centroids.shape[0]
-    sums, counts = cluster_sums(x, assignments, k)
-    means = sums / jnp.maximum(counts, 1)[:, None]
-    empty = counts == 0
-    _, farthest = jax.lax.top_k(distances, k)
-    replacement = x[farthest[jnp.maximum(jnp.cumsum(empty) - 1, 0)]]
-    return jnp.where(empty[:, None], replacement, means), jnp.sum(distances)
+    return means(x, assignments, distances, centroids.shape[0]), jnp.sum(distances)
+
+
+class Bounds(NamedTuple):
+    """What spares Lloyd's iterations most distances (Hamerly 2010)."""
+
+    assignments: Array  # int32 [n]
+    lower: Array  # float [n]: at most the distance to every other centroid
+
+
+def reassign(x: Array, centroids: Array, bounds: Bounds) -> tuple[Bounds, Array]:
+    """Assignment that looks only at rows whose own centroid may not be the nearest.
+
+    Returns:
+        (bounds with the same assignments that :func:`assign` gives, squared
+        distances to them float [n]).
+    """
+    n, k = x.shape[0], centroids.shape[0]
+    rows = block_rows(n, k)
+    own = jnp.sum(jnp.square(x - centroids[bounds.assignments]), axis=1)
+    # Rounding of |x|^2 - 2xc + |c|^2: bounds err on the side of looking again.
+    largest = jnp.max(jnp.sum(jnp.square(x), axis=1))
+    slack = 16 * jnp.finfo(x.dtype).eps * largest
+    look = jnp.sqrt(own + slack) >= bounds.lower
+    # Rows to look at first, the others after them.
+    count = jnp.sum(look)
+    place = jnp.where(look, jnp.cumsum(look) - 1, count + jnp.cumsum(~look) - 1)
+    order = jnp.zeros(n, jnp.int32).at[place].set(jnp.arange(n), unique_indices=True)
+
+    def block(i: Array, out: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        chosen = lax.dynamic_slice_in_dim(order, jnp.minimum(i * rows, n - rows), rows)
+        distances = squared_distances(x[chosen], centroids)
+        first, least = nearest(distances)
+        columns = lax.broadcasted_iota(jnp.int32, distances.shape, 1)
+        second = jnp.min(jnp.where(columns == first[:, None], jnp.inf, distances), axis=1)
+        lower = jnp.sqrt(jnp.maximum(second - slack, 0))
+        written = [
+            whole.at[chosen].set(piece, unique_indices=True)
+            for whole, piece in zip(out, (first, least, lower), strict=True)
+        ]
+        return written[0], written[1], written[2]
+
+    found = (bounds.assignments, own, bounds.lower)
+    assignments, own, lower = lax.fori_loop(0, -(-count // rows), block, found)
+    return Bounds(assignments, lower), own
+
+
+def follow(bounds: Bounds, shifts: Array) -> Bounds:
+    """Bounds after every centroid has moved by shifts[k]: none came nearer than that."""
+    (largest, second), (mover, _) = lax.top_k(shifts, 2)
+    other = jnp.where(bounds.assignments == mover, second, largest)
+    return bounds._replace(lower=bounds.lower - other)
 
 
 def lloyd(x: Array, centroids: Array, max_iterations: int = 300, tol: float = 1e-4) -> Array:
     """Lloyd's iterations from given centroids [k, d] -> centroids [k, d].
 
     Ends after `max_iterations` or once the centroids' summed squared shift is at
-    most `tol` times the mean variance of x's columns (scikit-learn's rule).
+    most `tol` times the mean variance of x's columns (scikit-learn's rule). With
+    many clusters, bounds spare the rows that cannot have changed; the assignments
+    of every iteration are the same.
     """
+    n, k = x.shape[0], centroids.shape[0]
     limit = tol * jnp.mean(jnp.var(x, axis=0))
+    # A lower bound of -1 has every row looked at.
+    bounds = Bounds(jnp.zeros(n, jnp.int32), jnp.full(n, -1, x.dtype))
 
-    def moving(carry: tuple[Array, Array, Array]) -> Array:
-        iteration, _, shift = carry
-        return (iteration < max_iterations) & (shift > limit)
+    def moving(carry: tuple[Array, Array, Array, Bounds]) -> Array:
+        return (carry[0] < max_iterations) & (carry[2] > limit)
 
-    def body(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        iteration, centroids, _ = carry
-        moved, _ = lloyd_step(x, centroids)
-        return iteration + 1, moved, jnp.sum(jnp.square(moved - centroids))
+    def body(
+        carry: tuple[Array, Array, Array, Bounds],
+    ) -> tuple[Array, Array, Array, Bounds]:
+        iteration, centroids, _, bounds = carry
+        if k < _MANY_CLUSTERS:
+            moved, _ = lloyd_step(x, centroids)
+            squares = jnp.sum(jnp.square(moved - centroids), axis=1)
+        else:
+            bounds, distances = reassign(x, centroids, bounds)
+            moved = means(x, bounds.assignments, distances, k)
+            squares = jnp.sum(jnp.square(moved - centroids), axis=1)
+            bounds = follow(bounds, jnp.sqrt(squares))
+        return iteration + 1, moved, jnp.sum(squares), bounds
 
-    start = (jnp.zeros((), jnp.int32), centroids, jnp.full((), jnp.inf, x.dtype))
-    return jax.lax.while_loop(moving, body, start)[1]
+    start = (jnp.zeros((), jnp.int32), centroids, jnp.full((), jnp.inf, x.dtype), bounds)
+    return lax.while_loop(moving, body, start)[1]
 
 
 def fit(
@@ -193,4 +304,4 @@ def fit(
         return jax.tree.map(lambda a, b: jnp.where(wins, a, b), new, best), None
 
     keys = jax.random.split(key, restarts)
-    return jax.lax.scan(better, once(keys[0]), keys[1:])[0]
+    return lax.scan(better, once(keys[0]), keys[1:])[0]

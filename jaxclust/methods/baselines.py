@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxclust.base import Batch, DataSpec, Method, Phase, Prediction, StepInfo, TrainState
+from jaxclust.base import Batch, Compute, DataSpec, Method, Phase, Prediction, StepInfo, TrainState
 from jaxclust.clustering import health, kmeans
 from jaxclust.losses.dec import student_t_assignment
 
@@ -37,8 +37,12 @@ class ClusterState(NamedTuple):
     usage: Array  # float [k]: running share of each cluster
 
 
-def build(config: Config, spec: DataSpec) -> Method:
-    """k-means on pixels as a Method of one phase; nothing is learned but centroids."""
+def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Method:  # noqa: B008
+    """k-means on pixels as a Method of one phase; nothing is learned but centroids.
+
+    There is no network, so `compute` changes nothing.
+    """
+    del compute
     k = spec.n_clusters
     height, width, channels = spec.image_shape
 
@@ -84,7 +88,7 @@ def build(config: Config, spec: DataSpec) -> Method:
     def predict(state: TrainState, images: Array) -> Prediction:
         x = flatten(images)
         distances = kmeans.squared_distances(x, state.cluster.kmeans.centroids)
-        assignments = jnp.argmin(distances, axis=1).astype(jnp.int32)
+        assignments, _ = kmeans.nearest(distances)
         return Prediction(
             assignments, student_t_assignment(distances), x, {"centroid": assignments}
         )

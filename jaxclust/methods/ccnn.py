@@ -7,6 +7,7 @@ centroids, and centroids move by features tracked back to the network that made
 the assignment.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from jax import Array
 
 from jaxclust.base import (
     Batch,
+    Compute,
     DataSpec,
     Method,
     Phase,
@@ -39,6 +41,7 @@ from jaxclust.losses.dec import student_t_assignment
 from jaxclust.losses.pseudo_label import sum_of_squared_errors
 from jaxclust.methods.ccnn_config import PRESETS, Config, check, fit_to_batch
 from jaxclust.methods.pretrain import reconstruction_phase
+from jaxclust.models import precision
 from jaxclust.models.autoencoder import Decoder
 from jaxclust.models.ccnn import (
     CCNN,
@@ -95,12 +98,18 @@ def fine_tuning_optimiser(config: Config, n_images: int) -> optax.GradientTransf
     return optax.sgd(rate, momentum=0.9)
 
 
-def build(config: Config, spec: DataSpec, body: Module | None = None) -> Method:
+def build(
+    config: Config,
+    spec: DataSpec,
+    compute: Compute = Compute(),  # noqa: B008  (a NamedTuple, immutable)
+    body: Module | None = None,
+) -> Method:
     """CCNN as pure functions.
 
     Args:
         config: settings; see :data:`PRESETS`.
         spec: size and shape of the data, number of clusters.
+        compute: precision of the network's passes.
         body: a Flax module (images [b, h, w, c], train) -> [b, m] in place of the
             paper's; it sees the images as they are. The `backbone` features need
             its method `pooled`.
@@ -124,6 +133,7 @@ def build(config: Config, spec: DataSpec, body: Module | None = None) -> Method:
     pretrains = config.init == "autoencoder" and config.pretrain_epochs > 0
     pretrainer = optax.adam(config.pretrain_learning_rate)
     tuner = fine_tuning_optimiser(config, spec.n_images)
+    apply = partial(precision.apply, precision=compute.precision)
 
     def prepare(images: Array) -> Array:
         if resize is None or images.shape[1:3] == (resize, resize):
@@ -133,7 +143,8 @@ def build(config: Config, spec: DataSpec, body: Module | None = None) -> Method:
 
     def forward(params: PyTree, stats: PyTree, images: Array, key: Array) -> tuple[Outputs, PyTree]:
         """Outputs and new statistics in training mode."""
-        return network.apply(
+        return apply(
+            network,
             {"params": params, **stats},
             images,
             train=True,
@@ -144,9 +155,9 @@ def build(config: Config, spec: DataSpec, body: Module | None = None) -> Method:
     def extract(params: PyTree, stats: PyTree, images: Array) -> tuple[Array, Array]:
         """What is clustered [b, d] and the output logits [b, k], in inference mode."""
         variables = {"params": params, **stats}
-        outputs: Any = network.apply(variables, images, train=False)
+        outputs: Any = apply(network, variables, images, train=False)
         if config.features == "backbone":
-            pooled: Any = network.apply(variables, images, train=False, method="backbone_features")
+            pooled: Any = apply(network, variables, images, train=False, method="backbone_features")
             return pooled, outputs.logits
         return outputs.features, outputs.logits
 
@@ -159,7 +170,8 @@ def build(config: Config, spec: DataSpec, body: Module | None = None) -> Method:
         outputs, network_state = forward(
             params["network"], model_state["network"], prepare(images), key
         )
-        decoded, decoder_state = decoder.apply(
+        decoded, decoder_state = apply(
+            decoder,
             {"params": params["decoder"], **model_state["decoder"]},
             outputs.code,
             train=True,
@@ -348,7 +360,7 @@ def build(config: Config, spec: DataSpec, body: Module | None = None) -> Method:
     def predict(state: TrainState, images: Array) -> Prediction:
         h, logits = extract(state.params["network"], state.model_state["network"], prepare(images))
         distances = kmeans.squared_distances(h, state.cluster.kmeans.centroids)
-        readings = {"centroid": jnp.argmin(distances, axis=1).astype(jnp.int32)}
+        readings = {"centroid": kmeans.nearest(distances)[0]}
         probabilities = student_t_assignment(distances)
         if config.learning == "joint":
             readings["output"] = jnp.argmax(logits, axis=1).astype(jnp.int32)

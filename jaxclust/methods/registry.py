@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jaxclust.base import DataSpec, Method
+from jaxclust.base import Compute, DataSpec, Method
 from jaxclust.errors import InputError, nearest_name
 from jaxclust.methods import baselines, ccnn
 
@@ -13,7 +13,7 @@ from jaxclust.methods import baselines, ccnn
 class Registered:
     """A method, or an ablation of one: the same build with settings changed."""
 
-    build: Callable[[Any, DataSpec], Method]
+    build: Callable[[Any, DataSpec, Compute], Method]
     presets: dict[str, Any]
     about: str
     changes: dict[str, Any] = field(default_factory=dict)

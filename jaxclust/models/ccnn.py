@@ -5,7 +5,7 @@ paper's FC9) and an output layer. The layer names `body`, `feature` and `output`
 are those the method rolls back or fits alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
@@ -14,14 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxclust.models.layers import Conv, max_pool
+from jaxclust.models.layers import BatchNorm, Conv, max_pool
 
 Module: TypeAlias = nn.Module  # what stands in for a body or backbone
-
-
-def _norm(train: bool) -> Callable[[Array], Array]:
-    # 0.9: a fine-tuning run is short, and 0.99 would still remember the start.
-    return nn.BatchNorm(use_running_average=not train, momentum=0.9)
 
 
 def _conv_block(
@@ -29,7 +24,7 @@ def _conv_block(
 ) -> Array:
     """Convolution without bias, batch norm, ReLU."""
     x = Conv(width, window, strides, use_bias=False)(x)
-    return nn.relu(_norm(train)(x))
+    return nn.relu(BatchNorm(use_running_average=not train)(x))
 
 
 class LeNetBackbone(nn.Module):
@@ -82,7 +77,7 @@ class FlatHead(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         x = nn.Dense(self.width, use_bias=False)(x.reshape(x.shape[0], -1))
-        return nn.relu(_norm(train)(x))
+        return nn.relu(BatchNorm(use_running_average=not train)(x))
 
 
 class SalientHead(nn.Module):

@@ -132,3 +132,68 @@ def test_fit_is_as_good_as_scikit_learn(name):
     distances = ((x[:, None] - np.asarray(ours.centroids)[None]) ** 2).sum(-1)
     np.testing.assert_allclose(ours.inertia, distances.min(1).sum(), rtol=1e-4)
     np.testing.assert_array_equal(ours.assignments, distances.argmin(1))
+
+
+@pytest.mark.parametrize("k", [3, 40])
+def test_assignment_in_blocks_equals_all_at_once(monkeypatch, k):
+    rng = np.random.default_rng(0)
+    x, c = rng.normal(size=(1000, 5)).astype("f"), rng.normal(size=(k, 5)).astype("f")
+    monkeypatch.setattr(kmeans, "_BLOCK_ENTRIES", {"cpu": 1})
+    assert kmeans.block_rows(1000, k) == 256
+    exact = ((x[:, None] - c[None]) ** 2).sum(-1)
+    assignments, distances = kmeans.assign(jnp.asarray(x), jnp.asarray(c))
+    np.testing.assert_array_equal(assignments, exact.argmin(1))
+    np.testing.assert_allclose(distances, exact.min(1), atol=1e-5)
+
+
+def test_nearest_takes_the_first_of_equals():
+    distances = jnp.array([[2.0, 1, 1], [0, 0, 0], [3, 2, 1]])
+    first, least = kmeans.nearest(distances)
+    np.testing.assert_array_equal(first, [1, 0, 2])
+    np.testing.assert_array_equal(least, [1, 0, 1])
+
+
+@pytest.mark.parametrize("data", ["noise", "blobs", "far from zero", "duplicates"])
+def test_bounds_spare_rows_and_change_no_assignment(monkeypatch, data):
+    monkeypatch.setattr(kmeans, "_BLOCK_ENTRIES", {"cpu": 1})
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1500, 6))
+    if data == "blobs":
+        x = make_blobs(1500, 6, centers=40, random_state=0)[0]
+    if data == "far from zero":
+        x += 100
+    if data == "duplicates":
+        x = np.round(x)
+    x, k = jnp.asarray(x, jnp.float32), 40
+    centroids = kmeans.seed_uniform(jax.random.key(0), x, k).at[0].set(1e3)  # one is empty
+    bounds = kmeans.Bounds(jnp.zeros(1500, jnp.int32), jnp.full(1500, -1.0))
+    spared = 0
+    for _ in range(25):
+        expected, distances = kmeans.assign(x, centroids)
+        spared += int(jnp.sum(jnp.sqrt(distances) < 0.99 * bounds.lower))
+        bounds, own = kmeans.reassign(x, centroids, bounds)
+        np.testing.assert_array_equal(bounds.assignments, expected)
+        np.testing.assert_allclose(own, distances, atol=2e-6 * float(jnp.max(x**2)) * 6 + 1e-5)
+        others = kmeans.squared_distances(x, centroids).at[jnp.arange(1500), expected].set(jnp.inf)
+        gap = bounds.lower - jnp.sqrt(jnp.min(others, axis=1))
+        assert float(jnp.max(gap)) <= 1e-4 * float(jnp.max(jnp.abs(x)))
+        moved = kmeans.means(x, bounds.assignments, own, k)
+        shifts = jnp.sqrt(jnp.sum(jnp.square(moved - centroids), axis=1))
+        bounds, centroids = kmeans.follow(bounds, shifts), moved
+    assert data == "far from zero" or spared > 1500
+
+
+def test_many_clusters_from_the_same_seeds_equal_scikit_learn():
+    x = load_digits().data.astype("f")
+    seeds = x[:: len(x) // 50][:50]
+    theirs = KMeans(50, init=seeds, n_init=1, tol=0, max_iter=300).fit(x)
+    ours = kmeans.lloyd(jnp.asarray(x), jnp.asarray(seeds), 300, tol=0)
+    np.testing.assert_allclose(ours, theirs.cluster_centers_, atol=1e-3)
+
+
+def test_memory_grows_with_rows_alone():
+    """N x k would be 4 GB here; the program's temporaries stay under a fiftieth of it."""
+    x = jax.ShapeDtypeStruct((1_000_000, 4), jnp.float32)
+    centroids = jax.ShapeDtypeStruct((1000, 4), jnp.float32)
+    program = jax.jit(lambda x, c: kmeans.lloyd(x, c, 5)).lower(x, centroids).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 80e6

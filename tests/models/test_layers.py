@@ -100,3 +100,85 @@ def test_upsample_repeats_every_pixel():
     x = jnp.arange(12.0).reshape(1, 2, 3, 2)
     expected = np.repeat(np.repeat(np.asarray(x), 3, axis=1), 3, axis=2)
     np.testing.assert_array_equal(layers.upsample(x, 3), expected)
+
+
+@pytest.mark.parametrize("size", [(5, 4), (1, 3)])
+@pytest.mark.parametrize("window", [(3, 3), (2, 5), (4, 1)])
+@pytest.mark.parametrize("strides", [(2, 2), (1, 3), (3, 2), (1, 1)])
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 3), (4, 4))])
+def test_transposed_convolution_and_gradients_equal_xla(size, window, strides, padding):
+    x = jax.random.normal(jax.random.key(0), (2, *size, 3))
+    kernel = jax.random.normal(jax.random.key(1), (*window, 3, 4))
+    expected, reference_vjp = jax.vjp(
+        lambda x, k: lax.conv_transpose(x, k, strides, padding, dimension_numbers=NUMBERS),
+        x,
+        kernel,
+    )
+    actual, own_vjp = jax.vjp(
+        lambda x, k: layers.conv_transpose2d(x, k, strides, padding), x, kernel
+    )
+    close(actual, expected)
+    g = jax.random.normal(jax.random.key(2), expected.shape)
+    for own, theirs in zip(own_vjp(g), reference_vjp(g), strict=True):
+        close(own, theirs)
+
+
+def test_large_maps_are_transposed_row_by_row(monkeypatch):
+    from jaxclust.models import convolution
+
+    x = jax.random.normal(jax.random.key(0), (3, 5, 4, 2))
+    monkeypatch.setattr(convolution, "_LARGE_MAP", 1)
+    moved = jax.jit(convolution._channels_first_batch_last)(x)
+    np.testing.assert_array_equal(moved, x.transpose(3, 1, 2, 0))
+
+
+@pytest.mark.parametrize("shape", [(40, 3), (6, 5, 4, 3)])
+def test_batch_norm_equals_flax_in_values_statistics_and_gradients(shape):
+    x = 2 + 3 * jax.random.normal(jax.random.key(0), shape)
+    own = layers.BatchNorm(use_running_average=False)
+    flax = nn.BatchNorm(use_running_average=False, momentum=0.9)
+    variables = flax.init(jax.random.key(1), x)
+    started = own.init(jax.random.key(1), x)
+    assert jax.tree.structure(started) == jax.tree.structure(variables)
+    params = {
+        "scale": jax.random.normal(jax.random.key(2), shape[-1:]),
+        "bias": jax.random.normal(jax.random.key(3), shape[-1:]),
+    }
+    stats = variables["batch_stats"]
+    g = jax.random.normal(jax.random.key(4), shape)
+    results = []
+    for layer in (own, flax):
+
+        def run(params, x, layer=layer):
+            return layer.apply({"params": params, "batch_stats": stats}, x, mutable=["batch_stats"])
+
+        y, vjp, changed = jax.vjp(run, params, x, has_aux=True)
+        results.append((y, changed, vjp(g)))
+        frozen = type(layer)(use_running_average=True)
+        results[-1] += (frozen.apply({"params": params, **changed}, x),)
+    jax.tree.map(close, *results)
+
+
+def test_batch_norm_over_a_mapped_axis_equals_the_whole_batch():
+    x = jax.random.normal(jax.random.key(0), (8, 3, 3, 4)) + jnp.arange(8.0)[:, None, None, None]
+    scale, bias = jnp.array([1.0, 2, 3, 4]), jnp.arange(4.0)
+    g = jax.random.normal(jax.random.key(1), x.shape)
+
+    def run(x, scale, bias, axis_name):
+        return layers.batch_norm(x, scale, bias, axis_name=axis_name)[0]
+
+    whole, vjp = jax.vjp(lambda *a: run(*a, None), x, scale, bias)
+    expected = vjp(g)
+
+    def part(x, g):
+        y, vjp = jax.vjp(lambda *a: run(*a, "parts"), x, scale, bias)
+        by_x, by_scale, by_bias = vjp(g)
+        return y, by_x, lax.psum(by_scale, "parts"), lax.psum(by_bias, "parts")
+
+    y, by_x, by_scale, by_bias = jax.vmap(part, axis_name="parts")(
+        x.reshape(2, 4, 3, 3, 4), g.reshape(2, 4, 3, 3, 4)
+    )
+    close(y.reshape(x.shape), whole)
+    close(by_x.reshape(x.shape), expected[0])
+    close(by_scale[0], expected[1])
+    close(by_bias[1], expected[2])

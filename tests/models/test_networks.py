@@ -1,9 +1,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxclust.models.autoencoder import Decoder
+from jaxclust.models.allconvnet import cifar_network_2, mnist_network
+from jaxclust.models.autoencoder import Decoder, PooledAutoencoder
 from jaxclust.models.ccnn import (
     CCNN,
     AlexNetBackbone,
@@ -94,3 +96,61 @@ def test_backbone_features_are_the_maps_mean():
     variables = network.init(jax.random.key(1), x, train=False)
     pooled = network.apply(variables, x, train=False, method="backbone_features")
     assert pooled.shape == (2, 4)
+
+
+@pytest.mark.parametrize("network", [mnist_network, cifar_network_2])
+def test_dac_networks_have_the_published_layers(network):
+    shape = (28, 28, 1) if network is mnist_network else (32, 32, 3)
+    x = jax.random.normal(jax.random.key(0), (4, *shape))
+    variables = network(10).init(jax.random.key(1), x, train=False)
+    shapes = parameter_shapes(variables)
+    kernels = [shape for name, shape in shapes.items() if "kernel" in name]
+    widths = [(3, 3, 64, 64)] * 2 + [(3, 3, 64, 128)] + [(3, 3, 128, 128)] * 2
+    expected = [(3, 3, shape[2], 64), *widths, (1, 1, 128, 10), (10, 10), (10, 10)]
+    assert sorted(kernels) == sorted(expected)
+    np.testing.assert_array_equal(variables["params"]["Dense_1"]["kernel"], np.eye(10))
+    norms = sum("scale" in name for name in shapes)
+    assert norms == (12 if network is mnist_network else 9)
+    logits, _ = network(10).apply(variables, x, train=True, mutable=["batch_stats"])
+    assert logits.shape == (4, 10)
+    # Only the MNIST network ends in a ReLU.
+    assert bool(jnp.any(logits < 0)) == (network is cifar_network_2)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (33, 17, 3), (5, 7, 2)])
+@pytest.mark.parametrize("widths", [(4, 6, 8), (2, 3, 4, 5, 6)])
+def test_pooled_autoencoder_returns_the_exact_image_shape(shape, widths):
+    network = PooledAutoencoder(shape, 7, widths)
+    x = jnp.ones((3, *shape))
+    variables = network.init(jax.random.key(0), x, train=False)
+    coded = network.apply(variables, x, train=False)
+    assert coded.latent.shape == (3, 7)
+    assert coded.decoded.shape == x.shape
+    latent = network.apply(variables, x, train=False, method="encode")
+    np.testing.assert_array_equal(latent, coded.latent)
+
+
+def test_pooled_autoencoder_learns_to_copy():
+    x = jax.nn.sigmoid(
+        jax.random.normal(jax.random.key(0), (16, 1, 1, 1)) + jnp.zeros((16, 8, 8, 1))
+    )
+    network = PooledAutoencoder((8, 8, 1), 2, (4, 8))
+    variables = network.init(jax.random.key(1), x, train=False)
+    adam = optax.adam(1e-2)
+
+    def step(carry, _):
+        params, stats, opt_state = carry
+
+        def loss(params):
+            coded, changed = network.apply(
+                {"params": params, "batch_stats": stats}, x, train=True, mutable=["batch_stats"]
+            )
+            return jnp.mean(jnp.square(coded.decoded - x)), changed["batch_stats"]
+
+        (value, stats_now), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, opt_state = adam.update(gradients, opt_state)
+        return (optax.apply_updates(params, updates), stats_now, opt_state), value
+
+    start = (variables["params"], variables["batch_stats"], adam.init(variables["params"]))
+    _, losses = jax.jit(lambda c: jax.lax.scan(step, c, length=200))(start)
+    assert losses[-1] < 0.02 * losses[0]

@@ -1,0 +1,123 @@
+"""What every benchmark shares: clocks, the machine's own rates, result files."""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def timed(function: Callable[[], Any], repeats: int) -> list[float]:
+    """Seconds of each of `repeats` calls, after two that are not counted."""
+    function()
+    function()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def run_side(script: str, side: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """One side of a comparison in a process of its own: its last line, as JSON.
+
+    Two thread pools in one process would take turns at the same cores.
+    """
+    call = [sys.executable, script, "--side", side, *arguments]
+    done = subprocess.run(call, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"the side '{side}' failed; its message stands above")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def alternate(
+    script: str, sides: Sequence[str], arguments: Sequence[str], rounds: int
+) -> dict[str, list[dict[str, Any]]]:
+    """The sides in turns, so that a slow minute of the machine falls on all."""
+    reports: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+    for _ in range(rounds):
+        for side in sides:
+            reports[side].append(run_side(script, side, arguments))
+    return reports
+
+
+def spread(seconds: Sequence[float]) -> dict[str, float]:
+    """Median and range in milliseconds."""
+    milliseconds = [1e3 * value for value in seconds]
+    return {
+        "median_ms": round(statistics.median(milliseconds), 3),
+        "min_ms": round(min(milliseconds), 3),
+        "max_ms": round(max(milliseconds), 3),
+        "measurements": len(milliseconds),
+    }
+
+
+def jax_rates(size: int = 3000, megabytes: int = 256) -> dict[str, float]:
+    """What the device does at best: a square matrix product, a copy of an array."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxclust import device
+
+    a = jnp.ones((size, size))
+    product = device.jit(lambda a: a @ a)
+    b = jnp.ones(megabytes * 2**18)
+    copy = device.jit(lambda b: b + 1)
+    product_seconds = min(timed(lambda: jax.block_until_ready(product(a)), 5))
+    copy_seconds = min(timed(lambda: jax.block_until_ready(copy(b)), 5))
+    return {
+        "product_gflops": round(2 * size**3 / product_seconds / 1e9, 1),
+        # Read once, written once.
+        "copy_gb_per_second": round(2 * b.nbytes / copy_seconds / 1e9, 1),
+    }
+
+
+def machine(packages: Sequence[str]) -> dict[str, Any]:
+    """Processor, cores, device and versions."""
+    import jax
+
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return {
+        "architecture": platform.machine(),
+        "cpus": os.cpu_count(),
+        "device": jax.devices()[0].device_kind,
+        "python": platform.python_version(),
+        "versions": found,
+    }
+
+
+def write(name: str, report: dict[str, Any]) -> Path:
+    """benchmarks/results/NAME.json, with the command that printed it."""
+    RESULTS.mkdir(exist_ok=True)
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"command": command, **report}, indent=1) + "\n")
+    return path
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """Spreads by name, for people."""
+    lines = [f"{'':34}{'median ms':>11}{'min':>10}{'max':>10}"]
+    for name, row in rows.items():
+        lines.append(f"{name:34}{row['median_ms']:11.2f}{row['min_ms']:10.2f}{row['max_ms']:10.2f}")
+    return "\n".join(lines)
+
+
+def sided(parser: argparse.ArgumentParser, sides: Sequence[str]) -> None:
+    """The hidden option by which a script calls itself for one side."""
+    parser.add_argument("--side", choices=sides, help=argparse.SUPPRESS)

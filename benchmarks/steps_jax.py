@@ -1,0 +1,191 @@
+"""The train steps of train_step.py, in JAX."""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from measuring import jax_rates, timed
+
+from jaxclust import device
+from jaxclust.base import Batch, Compute, DataSpec, PyTree
+from jaxclust.data.augment import Affine
+from jaxclust.methods import ccnn
+from jaxclust.models import precision
+from jaxclust.models.allconvnet import cifar_network_2, mnist_network
+from jaxclust.models.autoencoder import PooledAutoencoder
+
+K = 10
+
+
+class Subject(NamedTuple):
+    """A step to be timed: `step` and `passes` take and return a carry."""
+
+    carry: PyTree
+    step: Callable[[PyTree], tuple[PyTree, Array]]  # carry -> (carry, loss)
+    passes: Callable[[PyTree], tuple[PyTree, Array]]  # the networks' passes and the update alone
+    exchange: dict[str, Array]  # what the other side starts from
+
+
+def weights(params: PyTree) -> dict[str, Array]:
+    """Parameters by path, 'a/b/c'."""
+    return {
+        "/".join(str(key.key) for key in path): leaf
+        for path, leaf in jax.tree.flatten_with_path(params)[0]
+    }
+
+
+def _network(
+    network: Any,
+    optimiser: optax.GradientTransformation,
+    images: Array,
+    loss_of: Callable[[Any], Array],
+    how: str,
+) -> Subject:
+    """A bare network: a training pass, its gradients, the optimiser's update."""
+    variables = device.jit(partial(network.init, train=False))(jax.random.key(0), images[:2])
+
+    def step(carry: PyTree) -> tuple[PyTree, Array]:
+        params, stats, opt_state = carry
+
+        def loss(params: PyTree) -> tuple[Array, PyTree]:
+            output, changed = precision.apply(
+                network,
+                {"params": params, "batch_stats": stats},
+                images,
+                precision=how,
+                train=True,
+                mutable=["batch_stats"],
+            )
+            return loss_of(output), changed["batch_stats"]
+
+        (value, stats), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, opt_state = optimiser.update(gradients, opt_state, params)
+        return (optax.apply_updates(params, updates), stats, opt_state), value
+
+    params = variables["params"]
+    carry = (params, variables["batch_stats"], device.jit(optimiser.init)(params))
+    return Subject(carry, step, step, {"images": images, **weights(params)})
+
+
+def _dac(network: Any, options: argparse.Namespace) -> Subject:
+    images = jax.random.normal(jax.random.key(0), (options.batch, *options.shape))
+    targets = jax.nn.one_hot(jnp.arange(options.batch) % K, K)
+    return _network(
+        network,
+        optax.rmsprop(1e-3, decay=0.9),
+        images,
+        lambda logits: jnp.mean(jnp.square(logits - targets)),
+        options.precision,
+    )
+
+
+def _ics(options: argparse.Namespace) -> Subject:
+    images = jax.random.normal(jax.random.key(0), (options.batch, *options.shape))
+    return _network(
+        PooledAutoencoder(tuple(options.shape)),
+        optax.adam(1e-3),
+        images,
+        lambda coded: jnp.mean(jnp.square(coded.decoded - images)),
+        options.precision,
+    )
+
+
+def _ccnn(options: argparse.Namespace) -> Subject:
+    """CCNN's step of preset `best` without random views."""
+    b, shape = options.batch, tuple(options.shape)
+    trusted = 4 * b // 5
+    config = ccnn.Config(batch_size=b, k_m=trusted, n_m=trusted, init="random", views=Affine())
+    spec = DataSpec(100 * b, shape, K)
+    method = ccnn.build(config, spec, Compute(options.precision))
+    images = jax.random.normal(jax.random.key(0), (b, *shape))
+    batch = Batch(images, jnp.arange(b))
+    state = device.jit(method.init)(jax.random.PRNGKey(0), images)
+    features = device.jit(method.predict)(state, images).features
+    begin = method.phases[-1].begin
+    assert begin is not None
+    state = device.jit(begin)(state, features)
+    body, _ = ccnn.network_body(config, spec)
+    network = ccnn.CCNN(body, K, K, config.rectify_features, config.normalise_features)
+    tuner = ccnn.fine_tuning_optimiser(config, spec.n_images)
+    apply = partial(precision.apply, network, precision=options.precision)
+
+    def step(state: Any) -> tuple[Any, Array]:
+        state, info = method.step(state, batch)
+        return state, info.loss
+
+    def passes(state: Any) -> tuple[Any, Array]:
+        """Inference on the batch, training on the trusted share, Adam."""
+        stats = state.model_state["network"]
+        seen: Any = apply({"params": state.params["network"], **stats}, images, train=False)
+
+        def loss(params: PyTree) -> tuple[Array, PyTree]:
+            outputs, changed = apply(
+                {"params": params["network"], **stats},
+                images[:trusted],
+                train=True,
+                mutable=list(stats),
+            )
+            return jnp.mean(jnp.square(jax.nn.softmax(outputs.logits))), changed
+
+        (value, stats), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        updates, opt_state = tuner.update(gradients, state.opt_state, state.params)
+        state = state.replace(
+            params=optax.apply_updates(state.params, updates),
+            model_state={"network": stats},
+            opt_state=opt_state,
+        )
+        # Used, so that XLA computes it.
+        return state, value + jnp.sum(seen.logits)
+
+    centres = state.cluster.kmeans
+    exchange = {"images": images, "centroids": centres.centroids, "counts": centres.counts}
+    return Subject(state, step, passes, exchange | weights(state.params["network"]))
+
+
+SUBJECTS: dict[str, Callable[[argparse.Namespace], Subject]] = {
+    "ccnn": _ccnn,
+    "dac_mnist": lambda options: _dac(mnist_network(K), options),
+    "dac_cifar2": lambda options: _dac(cifar_network_2(K), options),
+    "ics_shallow": _ics,
+}
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """JAX's figures; writes what the other side starts from."""
+    subject = SUBJECTS[options.subject](options)
+    arrays: Any = {name: np.asarray(value) for name, value in subject.exchange.items()}
+    np.savez(options.exchange, **arrays)
+
+    def looped(step: Callable[[PyTree], tuple[PyTree, Array]]) -> Callable[[PyTree], Any]:
+        def run(carry: PyTree) -> Any:
+            return jax.lax.scan(lambda c, _: step(c), carry, length=options.steps)
+
+        return device.jit(run)
+
+    one: Any = device.jit(subject.step)
+    many, passes = looped(subject.step), looped(subject.passes)
+    carry = subject.carry
+    alone, inside, bare = [], [], []
+    loss = float(one(carry)[1])
+    # In turns here too: the ratios are what counts.
+    for _ in range(options.repeats):
+        alone += timed(lambda: jax.block_until_ready(one(carry)), 1)
+        inside += timed(lambda: jax.block_until_ready(many(carry)), 1)
+        bare += timed(lambda: jax.block_until_ready(passes(carry)), 1)
+    cost: Any = one.lower(carry).compile().cost_analysis() or {}
+    return {
+        "loss": loss,
+        "alone": alone,
+        "in_scan": [seconds / options.steps for seconds in inside],
+        "passes_in_scan": [seconds / options.steps for seconds in bare],
+        "gflop": cost.get("flops", 0) / 1e9,
+        "gbytes": cost.get("bytes accessed", 0) / 1e9,
+        "rates": jax_rates(),
+        "version": jax.__version__,
+    }
