@@ -207,7 +207,8 @@ def main() -> None:
     for name, ratio in result["throughput_ratios"].items():
         print(f"{name}: {ratio}")
     print(f"limit: {result['limit']}; cpus: {os.cpu_count()}")
-    name = f"kmeans-n{options.n}-d{options.d}-k{options.k}-{result['machine']['device']}"
+    size = f"n{options.n}-d{options.d}-k{options.k}-spread{options.spread:g}"
+    name = f"kmeans-{size}-{result['machine']['device']}"
     print(f"written: {measuring.write(name.replace(' ', '_'), result)}")
 
 

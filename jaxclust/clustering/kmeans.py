@@ -13,6 +13,8 @@ Seeding = Literal["kmeans++", "uniform"]
 # Distances in a block: what a CPU's cache holds, what keeps an accelerator busy.
 _BLOCK_ENTRIES = {"cpu": 2**20}
 _BLOCK_ENTRIES_ELSEWHERE = 2**26
+# One centroid in so many is compared with every row.
+_MOVERS = 8
 # From this many clusters on, keeping bounds costs less than the distances it saves.
 _MANY_CLUSTERS = 32
 
@@ -53,10 +55,30 @@ def nearest(distances: Array) -> tuple[Array, Array]:
     return first, least
 
 
+def _relative_distances(x: Array, centroids: Array) -> Array:
+    """Half the squared distances less the rows' own half squared norms -> [n, k].
+
+    They order the centroids of a row as the distances do, with one pass less.
+    """
+    cross = jnp.dot(x, centroids.T, precision=lax.Precision.HIGHEST)
+    return 0.5 * jnp.sum(jnp.square(centroids), axis=1)[None] - cross
+
+
+def _absolute(relative: Array, x: Array) -> Array:
+    """Squared distances [n] from one relative distance of each row of x[n, d]."""
+    return jnp.maximum(jnp.sum(jnp.square(x), axis=1) + 2 * relative, 0)
+
+
 def block_rows(n: int, k: int) -> int:
     """Rows of a block of distances to k centroids, at most n."""
     entries = _BLOCK_ENTRIES.get(jax.default_backend(), _BLOCK_ENTRIES_ELSEWHERE)
     return min(n, max(256, entries // k))
+
+
+def nearest_centroids(x: Array, centroids: Array) -> tuple[Array, Array]:
+    """:func:`assign`, all rows at once."""
+    first, least = nearest(_relative_distances(x, centroids))
+    return first, _absolute(least, x)
 
 
 def assign(x: Array, centroids: Array) -> tuple[Array, Array]:
@@ -68,13 +90,13 @@ def assign(x: Array, centroids: Array) -> tuple[Array, Array]:
     """
     n, rows = x.shape[0], block_rows(x.shape[0], centroids.shape[0])
     if rows == n:
-        return nearest(squared_distances(x, centroids))
+        return nearest_centroids(x, centroids)
 
     def block(i: Array, out: tuple[Array, Array]) -> tuple[Array, Array]:
         # The last block overlaps the one before, so that all have one shape.
         start = jnp.minimum(i * rows, n - rows)
         part = lax.dynamic_slice_in_dim(x, start, rows)
-        new = nearest(squared_distances(part, centroids))
+        new = nearest_centroids(part, centroids)
         written = [
             lax.dynamic_update_slice(whole, piece, (start,))
             for whole, piece in zip(out, new, strict=True)
@@ -186,54 +208,95 @@ def lloyd_step(x: Array, centroids: Array) -> tuple[Array, Array]:
 
 
 class Bounds(NamedTuple):
-    """What spares Lloyd's iterations most distances (Hamerly 2010)."""
+    """What spares Lloyd's iterations most distances."""
 
     assignments: Array  # int32 [n]
     lower: Array  # float [n]: at most the distance to every other centroid
 
 
-def reassign(x: Array, centroids: Array, bounds: Bounds) -> tuple[Bounds, Array]:
-    """Assignment that looks only at rows whose own centroid may not be the nearest.
+def _screen(
+    x: Array, centroids: Array, bounds: Bounds, shifts: Array, slack: Array
+) -> tuple[Bounds, Array, Array]:
+    """Bounds and own squared distances of rows [b, d], and which rows they leave open.
+
+    Only the centroids that moved farthest are compared with; the others cannot have
+    come nearer than the lower bound less the largest shift among them.
+    """
+    count = max(1, centroids.shape[0] // _MOVERS)
+    largest, movers = lax.top_k(shifts, count + 1)
+    movers = movers[:count]
+    own = jnp.sum(jnp.square(x - centroids[bounds.assignments]), axis=1)
+    norms = jnp.sum(jnp.square(x), axis=1)
+    distances = norms[:, None] + 2 * _relative_distances(x, centroids[movers])
+    distances = jnp.where(movers[None] == bounds.assignments[:, None], jnp.inf, distances)
+    column, least = nearest(distances)
+    columns = lax.broadcasted_iota(jnp.int32, distances.shape, 1)
+    second = jnp.min(jnp.where(columns == column[:, None], jnp.inf, distances), axis=1)
+    unseen = bounds.lower - largest[count]
+    now = jnp.minimum(own, least)
+    # Near ties are left to the full comparison, so that both give one answer.
+    is_open = (jnp.sqrt(now + slack) >= unseen) | (jnp.abs(own - least) <= 2 * slack)
+    assignments = jnp.where(least < own, movers[column], bounds.assignments)
+    other = jnp.minimum(jnp.maximum(own, least), second)
+    lower = jnp.minimum(unseen, jnp.sqrt(jnp.maximum(other - slack, 0)))
+    return Bounds(assignments, lower), now, is_open
+
+
+def reassign(x: Array, centroids: Array, bounds: Bounds, shifts: Array) -> tuple[Bounds, Array]:
+    """Assignment that spares most rows the comparison with all centroids.
+
+    Bounds in the manner of Hamerly 2010, with the farthest-moved eighth of the
+    centroids compared with directly: late in a run most centroids stand still and few
+    move far, and one bound for all would be spoilt by those.
+
+    Args:
+        x: samples, float [n, d].
+        centroids: [k, d], after moving.
+        bounds: of the centroids before moving; lower bounds of -1 say nothing.
+        shifts: how far each centroid has moved, float [k].
 
     Returns:
-        (bounds with the same assignments that :func:`assign` gives, squared
-        distances to them float [n]).
+        (bounds with the assignments that :func:`assign` gives, squared distances to
+        them float [n]).
     """
     n, k = x.shape[0], centroids.shape[0]
     rows = block_rows(n, k)
-    own = jnp.sum(jnp.square(x - centroids[bounds.assignments]), axis=1)
     # Rounding of |x|^2 - 2xc + |c|^2: bounds err on the side of looking again.
     largest = jnp.max(jnp.sum(jnp.square(x), axis=1))
     slack = 16 * jnp.finfo(x.dtype).eps * largest
-    look = jnp.sqrt(own + slack) >= bounds.lower
-    # Rows to look at first, the others after them.
-    count = jnp.sum(look)
-    place = jnp.where(look, jnp.cumsum(look) - 1, count + jnp.cumsum(~look) - 1)
+
+    def screen(i: Array, out: tuple[Bounds, Array, Array]) -> tuple[Bounds, Array, Array]:
+        start = jnp.minimum(i * rows, n - rows)
+
+        def cut(whole: Array) -> Array:
+            return lax.dynamic_slice_in_dim(whole, start, rows)
+
+        new = _screen(cut(x), centroids, jax.tree.map(cut, bounds), shifts, slack)
+        return jax.tree.map(
+            lambda whole, piece: lax.dynamic_update_slice(whole, piece, (start,)), out, new
+        )
+
+    empty = (bounds, jnp.zeros(n, x.dtype), jnp.zeros(n, bool))
+    screened, own, is_open = lax.fori_loop(0, -(-n // rows), screen, empty)
+    # Open rows first, the others after them.
+    count = jnp.sum(is_open)
+    place = jnp.where(is_open, jnp.cumsum(is_open) - 1, count + jnp.cumsum(~is_open) - 1)
     order = jnp.zeros(n, jnp.int32).at[place].set(jnp.arange(n), unique_indices=True)
 
-    def block(i: Array, out: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def compare(i: Array, out: tuple[Bounds, Array]) -> tuple[Bounds, Array]:
         chosen = lax.dynamic_slice_in_dim(order, jnp.minimum(i * rows, n - rows), rows)
-        distances = squared_distances(x[chosen], centroids)
+        part = x[chosen]
+        distances = _relative_distances(part, centroids)
         first, least = nearest(distances)
         columns = lax.broadcasted_iota(jnp.int32, distances.shape, 1)
         second = jnp.min(jnp.where(columns == first[:, None], jnp.inf, distances), axis=1)
-        lower = jnp.sqrt(jnp.maximum(second - slack, 0))
-        written = [
-            whole.at[chosen].set(piece, unique_indices=True)
-            for whole, piece in zip(out, (first, least, lower), strict=True)
-        ]
-        return written[0], written[1], written[2]
+        lower = jnp.sqrt(jnp.maximum(_absolute(second, part) - slack, 0))
+        new = (Bounds(first, lower), _absolute(least, part))
+        return jax.tree.map(
+            lambda whole, piece: whole.at[chosen].set(piece, unique_indices=True), out, new
+        )
 
-    found = (bounds.assignments, own, bounds.lower)
-    assignments, own, lower = lax.fori_loop(0, -(-count // rows), block, found)
-    return Bounds(assignments, lower), own
-
-
-def follow(bounds: Bounds, shifts: Array) -> Bounds:
-    """Bounds after every centroid has moved by shifts[k]: none came nearer than that."""
-    (largest, second), (mover, _) = lax.top_k(shifts, 2)
-    other = jnp.where(bounds.assignments == mover, second, largest)
-    return bounds._replace(lower=bounds.lower - other)
+    return lax.fori_loop(0, -(-count // rows), compare, (screened, own))
 
 
 def lloyd(x: Array, centroids: Array, max_iterations: int = 300, tol: float = 1e-4) -> Array:
@@ -246,27 +309,25 @@ def lloyd(x: Array, centroids: Array, max_iterations: int = 300, tol: float = 1e
     """
     n, k = x.shape[0], centroids.shape[0]
     limit = tol * jnp.mean(jnp.var(x, axis=0))
-    # A lower bound of -1 has every row looked at.
-    bounds = Bounds(jnp.zeros(n, jnp.int32), jnp.full(n, -1, x.dtype))
+    unknown = Bounds(jnp.zeros(n, jnp.int32), jnp.full(n, -1, x.dtype))
 
     def moving(carry: tuple[Array, Array, Array, Bounds]) -> Array:
-        return (carry[0] < max_iterations) & (carry[2] > limit)
+        iteration, _, shifts, _ = carry
+        return (iteration < max_iterations) & (jnp.sum(jnp.square(shifts)) > limit)
 
     def body(
         carry: tuple[Array, Array, Array, Bounds],
     ) -> tuple[Array, Array, Array, Bounds]:
-        iteration, centroids, _, bounds = carry
+        iteration, centroids, shifts, bounds = carry
         if k < _MANY_CLUSTERS:
             moved, _ = lloyd_step(x, centroids)
-            squares = jnp.sum(jnp.square(moved - centroids), axis=1)
         else:
-            bounds, distances = reassign(x, centroids, bounds)
+            bounds, distances = reassign(x, centroids, bounds, shifts)
             moved = means(x, bounds.assignments, distances, k)
-            squares = jnp.sum(jnp.square(moved - centroids), axis=1)
-            bounds = follow(bounds, jnp.sqrt(squares))
-        return iteration + 1, moved, jnp.sum(squares), bounds
+        shifts = jnp.sqrt(jnp.sum(jnp.square(moved - centroids), axis=1))
+        return iteration + 1, moved, shifts, bounds
 
-    start = (jnp.zeros((), jnp.int32), centroids, jnp.full((), jnp.inf, x.dtype), bounds)
+    start = (jnp.zeros((), jnp.int32), centroids, jnp.full(k, jnp.inf, x.dtype), unknown)
     return lax.while_loop(moving, body, start)[1]
 
 

@@ -58,16 +58,24 @@ def _batch_norm_backward(
     gradients: tuple[Array, ...],
 ) -> tuple[Array, Array, Array]:
     x, scale, mean, factor = residuals
-    wide = x.astype(mean.dtype)
-    g = gradients[0].astype(mean.dtype)
-    normalised = (wide - over_channels(mean, x)) * over_channels(factor, x)
+    wide, g = x.astype(mean.dtype), gradients[0].astype(mean.dtype)
     axes = tuple(range(x.ndim - 1))
-    by_bias, by_scale = jnp.sum(g, axis=axes), jnp.sum(g * normalised, axis=axes)
-    g_mean, gx_mean = _over_batch((g, g * normalised), axis_name)
-    by_x = (g - over_channels(g_mean, x) - normalised * over_channels(gx_mean, x)) * over_channels(
-        factor * scale, x
+
+    def by_normalised(of_g: Array, of_gx: Array) -> Array:
+        """Of g times normalised x, from those of g and of g times x.
+
+        So normalised x is never written to memory for the sum's sake.
+        """
+        return (of_gx - mean * of_g) * factor
+
+    by_bias, gx = jnp.sum(g, axis=axes), jnp.sum(g * wide, axis=axes)
+    g_mean, gx_mean = _over_batch((g, g * wide), axis_name)
+    normalised = (wide - over_channels(mean, x)) * over_channels(factor, x)
+    towards = over_channels(g_mean, x) + normalised * over_channels(
+        by_normalised(g_mean, gx_mean), x
     )
-    return by_x.astype(x.dtype), by_scale, by_bias
+    by_x = (g - towards) * over_channels(factor * scale, x)
+    return by_x.astype(x.dtype), by_normalised(by_bias, gx), by_bias
 
 
 def _batch_norm(
