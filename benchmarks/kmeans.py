@@ -49,17 +49,17 @@ def jax_side(options: argparse.Namespace) -> dict[str, Any]:
     x, seeds = jnp.asarray(given), jnp.asarray(given[: options.k])
     batches = options.n // options.batch
 
-    def step(state: kmeans.KMeansState, i: Any) -> kmeans.KMeansState:
+    def step(x: jax.Array, state: kmeans.KMeansState, i: jax.Array) -> kmeans.KMeansState:
         start = (i % batches) * options.batch
         part = jax.lax.dynamic_slice_in_dim(x, start, options.batch)
         assignments, _ = kmeans.assign(part, state.centroids)
         return kmeans.update(state, part, assignments)
 
     many = device.jit(
-        lambda state: jax.lax.fori_loop(0, options.steps, lambda i, s: step(s, i), state)
+        lambda x, state: jax.lax.fori_loop(0, options.steps, lambda i, s: step(x, s, i), state)
     )
     state = kmeans.KMeansState(seeds, jnp.ones(options.k))
-    minibatch = measuring.timed(lambda: jax.block_until_ready(many(state)), options.repeats)
+    minibatch = measuring.timed(lambda: jax.block_until_ready(many(x, state)), options.repeats)
     assign = device.jit(kmeans.assign)
     assignment = measuring.timed(lambda: jax.block_until_ready(assign(x, seeds)), options.repeats)
     labels, _ = assign(x, seeds)

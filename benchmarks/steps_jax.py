@@ -78,7 +78,7 @@ def _dac(network: Any, options: argparse.Namespace) -> Subject:
     targets = jax.nn.one_hot(jnp.arange(options.batch) % K, K)
     return _network(
         network,
-        optax.rmsprop(1e-3, decay=0.9),
+        optax.rmsprop(1e-3, decay=0.9, eps=1e-8, eps_in_sqrt=False),
         images,
         lambda logits: jnp.mean(jnp.square(logits - targets)),
         options.precision,

@@ -77,6 +77,8 @@ class Phase(NamedTuple):
     step: Callable[[TrainState, Batch], tuple[TrainState, StepInfo]]
     begin: Callable[[TrainState, Array], TrainState] | None = None
     refresh: Callable[[TrainState, Array], TrainState] | None = None
+    # Steps in a row that see the same batch (DAC's passes over one draw).
+    repeats: int = 1
 
 
 class Method(NamedTuple):

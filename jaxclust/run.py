@@ -36,7 +36,7 @@ class Options:
     method: str = "ccnn"
     """The method; its own settings are listed below."""
     preset: str = "best"
-    """best or paper: where the method's settings start from."""
+    """Where the method's settings start from: best, paper or a preset of its own."""
     n_clusters: int | None = None
     """Default: the data set's number of classes."""
     seed: int = 0

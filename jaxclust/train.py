@@ -146,7 +146,7 @@ def epoch_rows(seed: int, phase: int, epoch: int, n: int, batch: int) -> np.ndar
 def chunk_program(phase: Phase, normalisation: Normalisation) -> Callable[..., Any]:
     """The compiled loop over rows[start:stop]; traced once for all chunks of a phase.
 
-    (state, images, rows [steps, b], start, stop) -> (state, StepInfo with a leading
+    (state, images, rows [batches, b], start, stop) -> (state, StepInfo with a leading
     axis of which the first stop - start entries are filled, whether every number of
     the state is finite).
     """
@@ -156,10 +156,11 @@ def chunk_program(phase: Phase, normalisation: Normalisation) -> Callable[..., A
     def run(
         state: TrainState, images: Array, rows: Array, start: Array, stop: Array
     ) -> tuple[TrainState, StepInfo, Array]:
-        capacity = min(rows.shape[0], _CAPACITY)
+        capacity = min(rows.shape[0] * phase.repeats, _CAPACITY)
 
         def batch(i: Array) -> Batch:
-            return Batch(normalise(images[rows[i]], normalisation), rows[i])
+            row = rows[i // phase.repeats]
+            return Batch(normalise(images[row], normalisation), row)
 
         def body(i: Array, carry: tuple[TrainState, StepInfo]) -> tuple[TrainState, StepInfo]:
             state, reports = carry
@@ -242,7 +243,7 @@ class _PhaseRun:
         self.phase = method.phases[index]
         self.n = data.images.shape[0]
         self.batch = min(self.phase.batch_size, self.n)
-        self.per_epoch = -(-self.n // self.batch)
+        self.per_epoch = -(-self.n // self.batch) * self.phase.repeats
         self.total = self.phase.epochs * self.per_epoch
         self.started = time.perf_counter() - seconds_before
         self.predict = predictor(method, data)
@@ -254,8 +255,9 @@ class _PhaseRun:
 
     @property
     def speed(self) -> float:
-        """Images a second inside chunks, compilation left out."""
-        return self.batch * self.busy_steps / self.busy_seconds if self.busy_seconds else 0.0
+        """Images of the set done with a second, inside chunks, compilation left out."""
+        done = self.batch * self.busy_steps / self.phase.repeats
+        return done / self.busy_seconds if self.busy_seconds else 0.0
 
     def position(self, step: int) -> Position:
         return Position(self.index, step, (*self.earlier, self.seconds()), True)

@@ -1,6 +1,7 @@
 """Random views of images, on the device."""
 
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +17,35 @@ class Affine:
         shift: fraction of the height and width, independently.
         zoom: scale factor in [1 - zoom, 1 + zoom].
         shear: horizontal shear, in widths a height.
+        scale: fixed scale factor, on top of the zoom.
     """
 
     rotation: float = 0.0
     shift: float = 0.0
     zoom: float = 0.0
     shear: float = 0.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges of a random view: an affine warp, then changes of the values.
+
+    The values are those the network sees (normalised images), so that brightness and
+    the channel shift are in their units.
+    """
+
+    affine: Affine = field(default_factory=Affine)
+    flip: bool = False
+    """Mirror left and right, every second time."""
+    channel_shift: float = 0.0
+    """Each channel moves by up to this much."""
+    brightness: float = 0.0
+    """All channels move together by up to this much."""
+    contrast: float = 0.0
+    """Distances from the image's mean grow or shrink by up to this fraction."""
+    erasing: float = 0.0
+    """A rectangle of up to this fraction of each side is set to the image's mean."""
 
 
 def affine_matrix(key: Array, ranges: Affine) -> Array:
@@ -35,7 +59,7 @@ def affine_matrix(key: Array, ranges: Affine) -> Array:
     cos, sin = jnp.cos(radians), jnp.sin(radians)
     turn = jnp.array([[cos, -sin], [sin, cos]])
     slant = jnp.array([[1.0, 0.0], [0.0, 1.0]]).at[1, 0].set(shear * ranges.shear)
-    scale = 1 / (1 + zoom * ranges.zoom)
+    scale = 1 / (ranges.scale * (1 + zoom * ranges.zoom))
     shift = jnp.array([rows, columns]) * ranges.shift
     return jnp.concatenate([turn @ slant * scale, shift[:, None]], axis=1)
 
@@ -82,5 +106,51 @@ def random_affine(key: Array, images: Array, ranges: Affine) -> Array:
 
     def view(position: Array, image: Array) -> Array:
         return warp(image, affine_matrix(jax.random.fold_in(key, position), ranges))
+
+    return jax.vmap(view)(jnp.arange(images.shape[0]), images)
+
+
+def change_values(key: Array, image: Array, ranges: Augmentation) -> Array:
+    """Flip, contrast, brightness, channel shift and erasing of image [h, w, c]."""
+    flip_key, contrast_key, bright_key, shift_key, erase_key = jax.random.split(key, 5)
+    if ranges.flip:
+        image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
+    mean = jnp.mean(image, axis=(0, 1), keepdims=True)
+    if ranges.contrast:
+        factor = 1 + jax.random.uniform(contrast_key, (), minval=-1, maxval=1) * ranges.contrast
+        image = mean + (image - mean) * factor
+    if ranges.brightness:
+        image += jax.random.uniform(bright_key, (), minval=-1, maxval=1) * ranges.brightness
+    if ranges.channel_shift:
+        shifts = jax.random.uniform(shift_key, (1, 1, image.shape[-1]), minval=-1, maxval=1)
+        image += shifts * ranges.channel_shift
+    if ranges.erasing:
+        inside = [
+            _span(jax.random.fold_in(erase_key, axis), image.shape[axis], ranges.erasing)
+            for axis in range(2)
+        ]
+        hidden = inside[0][:, None, None] & inside[1][None, :, None]
+        image = jnp.where(hidden, mean, image)
+    return image
+
+
+def _span(key: Array, length: int, largest: float) -> Array:
+    """A random stretch of at most that fraction of the length, bool [length]."""
+    size_key, start_key = jax.random.split(key)
+    size = jax.random.uniform(size_key, ()) * largest * length
+    start = jax.random.uniform(start_key, ()) * (length - size)
+    centres = jnp.arange(length) + 0.5
+    return (centres >= start) & (centres < start + size)
+
+
+def augment(key: Array, images: Array, ranges: Augmentation) -> Array:
+    """A random view of each of images [b, h, w, c]; keys as in :func:`random_affine`."""
+    affine_key, value_key = jax.random.split(key)
+    images = random_affine(affine_key, images, ranges.affine)
+    if dataclasses.replace(ranges, affine=Affine()) == Augmentation():
+        return images
+
+    def view(position: Array, image: Array) -> Array:
+        return change_values(jax.random.fold_in(value_key, position), image, ranges)
 
     return jax.vmap(view)(jnp.arange(images.shape[0]), images)

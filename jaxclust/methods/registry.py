@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxclust.base import Compute, DataSpec, Method
 from jaxclust.errors import InputError, nearest_name
-from jaxclust.methods import baselines, ccnn
+from jaxclust.methods import baselines, ccnn, dac
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,13 @@ METHODS: dict[str, Registered] = {
         "full-set k-means on the initial network's features (Baseline-III)",
         learning="kmeans",
         labels="centroid",
+    ),
+    "dac": Registered(dac.build, dac.PRESETS, "deep adaptive clustering: pairwise classification"),
+    "dac_star": Registered(
+        dac.build,
+        dac.PRESETS,
+        "DAC with one threshold for alike and different, falling linearly (DAC*)",
+        {"thresholds": "linear", "upper": (0.95, 0.5), "lower": None},
     ),
     "kmeans": Registered(baselines.build, baselines.PRESETS, "full-set k-means on pixels"),
 }

@@ -1,8 +1,9 @@
 """DAC's all-convolutional networks (Chang et al. 2017, supplement; the published code).
 
-Blocks of un-padded 3x3 convolutions, each with batch norm and ReLU, with 2x2
-max-pools between them, a 1x1 convolution to k channels, an average over what is
-left of the map, and two dense layers that start as the identity.
+Blocks of convolutions, each with batch norm and ReLU, with max-pools between them, a
+1x1 convolution to k channels, an average over what is left of the map (the published
+pools 2, 3, 4 and 6 cover exactly that), and two dense layers that start as the
+identity.
 """
 
 from collections.abc import Sequence
@@ -25,15 +26,19 @@ class AllConvNet(nn.Module):
 
     Attributes:
         n_clusters: k, width of the 1x1 convolution, the dense layers and the output.
-        blocks: widths of the 3x3 convolutions of each block.
-        pool: window of the average pool after the 1x1 convolution.
+        blocks: widths of the convolutions of each block.
+        windows: side of the convolutions of each block.
+        pool: window and stride of the max-pool after each block.
+        padding: of the convolutions; SAME where images are too small for VALID.
         normalise_pools: batch norm after every pool too (the MNIST network).
         rectify_output: ReLU on the output (the MNIST network).
     """
 
     n_clusters: int
     blocks: Sequence[Sequence[int]] = ((64, 64, 64), (128, 128, 128))
-    pool: int = 3
+    windows: Sequence[int] = (3, 3)
+    pool: int = 2
+    padding: str = "VALID"
     normalise_pools: bool = False
     rectify_output: bool = False
 
@@ -44,29 +49,57 @@ class AllConvNet(nn.Module):
 
         def conv(x: Array, width: int, window: int) -> Array:
             init = nn.initializers.he_normal()
-            x = Conv(width, (window, window), padding="VALID", use_bias=False, kernel_init=init)(x)
+            shape = (window, window)
+            x = Conv(width, shape, padding=self.padding, use_bias=False, kernel_init=init)(x)
             return nn.relu(norm(x))
 
-        for widths in self.blocks:
+        for widths, window in zip(self.blocks, self.windows, strict=True):
             for width in widths:
-                x = conv(x, width, 3)
-            x = max_pool(x)
+                x = conv(x, width, window)
+            x = max_pool(x, (self.pool, self.pool), padding=self.padding)
             x = norm(x) if self.normalise_pools else x
         x = conv(x, self.n_clusters, 1)
-        x = nn.avg_pool(x, (self.pool, self.pool), (self.pool, self.pool))
+        x = jnp.mean(x, axis=(1, 2))
         x = norm(x) if self.normalise_pools else x
-        x = x.reshape(x.shape[0], -1)
         for last in (False, True):
             x = norm(nn.Dense(self.n_clusters, use_bias=False, kernel_init=identity_init)(x))
             x = nn.relu(x) if self.rectify_output or not last else x
         return x
 
 
-def mnist_network(n_clusters: int) -> AllConvNet:
-    """The network for 28x28 images."""
-    return AllConvNet(n_clusters, pool=2, normalise_pools=True, rectify_output=True)
+def mnist_network(n_clusters: int, padding: str = "VALID") -> AllConvNet:
+    """The network for 28x28 images; smaller ones need padding SAME."""
+    return AllConvNet(n_clusters, padding=padding, normalise_pools=True, rectify_output=True)
+
+
+def cifar_network_1(n_clusters: int) -> AllConvNet:
+    """The first of the two networks for 32x32 images."""
+    return AllConvNet(n_clusters, blocks=((64, 64), (128, 128)))
 
 
 def cifar_network_2(n_clusters: int) -> AllConvNet:
     """The second of the two networks for 32x32 images."""
     return AllConvNet(n_clusters)
+
+
+def stl_network(n_clusters: int) -> AllConvNet:
+    """The network for 96x96 images (STL-10, ImageNet-10)."""
+    return AllConvNet(n_clusters, ((64,) * 3, (128,) * 3, (256,) * 3), (3, 3, 3))
+
+
+def dog_network(n_clusters: int) -> AllConvNet:
+    """The network for ImageNet-Dog: 5x5 convolutions first, pools of 4."""
+    return AllConvNet(n_clusters, ((64, 64), (128, 128)), (5, 3), pool=4)
+
+
+def network_for(image_shape: tuple[int, int, int], n_clusters: int) -> AllConvNet:
+    """The published network whose images are nearest in size and not larger.
+
+    Below 28 pixels MNIST's network with SAME padding, since VALID leaves nothing.
+    """
+    side = min(image_shape[:2])
+    if side < 28:
+        return mnist_network(n_clusters, "SAME")
+    if side < 32:
+        return mnist_network(n_clusters)
+    return cifar_network_2(n_clusters) if side < 90 else stl_network(n_clusters)

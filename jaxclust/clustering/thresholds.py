@@ -1,0 +1,80 @@
+"""DAC's thresholds: which similarity counts as alike, which as different."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+
+class Schedule(NamedTuple):
+    """u and l as straight lines in lambda, and how lambda moves.
+
+    The defaults are the paper's: u = 0.95 - lambda, l = 0.455 + 0.1 lambda (Chang et
+    al. 2017, Sec. 5.3), lambda moved by gradient descent on u - l (Eq. 12).
+    """
+
+    upper: float = 0.95  # u at lambda = 0
+    upper_slope: float = -1.0
+    lower: float = 0.455  # l at lambda = 0
+    lower_slope: float = 0.1
+    step: float = 0.009 * 1.1  # of lambda an epoch: eta * (lower_slope - upper_slope)
+
+
+class ThresholdState(NamedTuple):
+    """Where the selection stands."""
+
+    adaptive: Array  # float []: lambda
+    upper: Array  # float []: u, pairs from here on are similar
+    lower: Array  # float []: l, pairs below are dissimilar
+
+
+def adaptive(rate: float = 0.009) -> Schedule:
+    """The paper's schedule; `rate` is lambda's learning rate eta (Eq. 12)."""
+    lines = Schedule()
+    return lines._replace(step=rate * (lines.lower_slope - lines.upper_slope))
+
+
+def linear(
+    epochs: int, upper: tuple[float, float], lower: tuple[float, float] | None = None
+) -> Schedule:
+    """Thresholds that run in equal steps from a first to a last value.
+
+    Args:
+        epochs: the first epoch has the first value, the last epoch the last.
+        upper: first and last u.
+        lower: first and last l; None means l = u, so that every pair is used.
+    """
+    lower = upper if lower is None else lower
+    return Schedule(
+        upper[0], upper[1] - upper[0], lower[0], lower[1] - lower[0], 1 / max(epochs - 1, 1)
+    )
+
+
+def start(schedule: Schedule) -> ThresholdState:
+    """The thresholds of the first epoch."""
+    return at(schedule, jnp.zeros(()))
+
+
+def at(schedule: Schedule, value: Array) -> ThresholdState:
+    """The thresholds at a lambda."""
+    value = jnp.asarray(value, jnp.float32)
+    upper = schedule.upper + schedule.upper_slope * value
+    return ThresholdState(value, upper, schedule.lower + schedule.lower_slope * value)
+
+
+def advance(schedule: Schedule, state: ThresholdState) -> ThresholdState:
+    """The thresholds of the next epoch (Eq. 12)."""
+    return at(schedule, state.adaptive + schedule.step)
+
+
+def epochs_until_crossing(schedule: Schedule) -> int:
+    """Epochs with l <= u, after which Algorithm 1 stops; at least 1.
+
+    Raises:
+        ValueError: the thresholds never cross.
+    """
+    closing = (schedule.lower_slope - schedule.upper_slope) * schedule.step
+    if closing <= 0:
+        raise ValueError("these thresholds never cross; say how many epochs to train")
+    # One rounding error more than the gap is still l <= u.
+    return int((schedule.upper - schedule.lower) / closing + 1e-9) + 1

@@ -1,0 +1,191 @@
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxclust import metrics, train
+from jaxclust.base import Batch, DataSpec
+from jaxclust.data.augment import Affine, Augmentation
+from jaxclust.errors import InputError
+from jaxclust.losses import pairwise
+from jaxclust.methods import dac, registry
+from tests.methods import small
+
+N, M, K = 60, 20, 3
+
+
+class Linear(nn.Module):
+    """Logits linear in the pixels: small enough to follow by hand."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        scale = self.variable("batch_stats", "seen", lambda: jnp.zeros(()))
+        if train:
+            scale.value = scale.value + 1
+        return nn.Dense(K)(x.reshape(x.shape[0], -1))
+
+
+def build(network=None, **changes):
+    wanted = {"epochs": 2, "draw_size": M, "batch_size": 8, "inner_passes": 2}
+    config = dataclasses.replace(dac.Config(), **{**wanted, **changes})
+    return dac.build(config, DataSpec(N, (8, 8, 1), K), network=network or Linear())
+
+
+def start(method, seed=0):
+    data = small.data(N)
+    return data, train.init(method, data, seed)
+
+
+def test_targets_are_fixed_for_a_draw_and_come_from_its_first_network():
+    method = build(views_per_batch=2)
+    repeats = 2 * 3 * 2  # passes, batches of 8 in 20, views
+    assert method.phases[0].repeats == repeats
+    _, state = start(method)
+    step = jax.jit(method.step)
+    draws = [small.batch(M, seed) for seed in (1, 2)]
+    for draw in draws:
+        logits = Linear().apply({"params": state.params, **state.model_state}, draw.images, False)
+        for _ in range(repeats):
+            state, _ = step(state, draw)
+            np.testing.assert_allclose(
+                state.cluster.draw, pairwise.restrain(logits), rtol=1e-4, atol=1e-6
+            )
+    assert int(state.step) == 2 * repeats
+    # Every update is a pass of the network in training mode; targets are none.
+    assert float(state.model_state["batch_stats"]["seen"]) == 2 * repeats
+
+
+@pytest.mark.parametrize("loss", ["bce", "squared_error"])
+@pytest.mark.parametrize("self_label", ["softmax", "label_features"])
+def test_an_update_on_the_whole_draw_is_the_plain_gradient_step(loss, self_label):
+    """One batch a draw and no views: the order of the batch is all that is drawn."""
+    method = build(
+        batch_size=M,
+        loss=loss,
+        self_label=self_label,
+        self_label_weight=3.0,
+        upper=(0.9, 0.8),
+        lower=(0.7, 0.8),
+        views=Augmentation(),
+    )
+    _, state = start(method)
+    x = small.batch(M).images.reshape(M, -1)
+
+    def naive(params):
+        z = x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"][None]
+        f = jnp.exp(z) / jnp.linalg.norm(jnp.exp(z), axis=1, keepdims=True)
+        known = jax.lax.stop_gradient(f)
+        total, count = 0.0, 0
+        for i in range(M):
+            for j in range(M):
+                similarity, fixed = jnp.dot(f[i], f[j]), jnp.dot(known[i], known[j])
+                if 0.7 <= fixed < 0.9:
+                    continue
+                r = float(fixed >= 0.9)
+                g = jnp.clip(similarity, 1e-7, 1 - 1e-7)
+                bce = -r * jnp.log(g) - (1 - r) * jnp.log(1 - g)
+                total += bce if loss == "bce" else (r - similarity) ** 2
+                count += 1
+        p, q = (f, known) if self_label == "label_features" else (jax.nn.softmax(z),) * 2
+        p, q = jnp.clip(p, 1e-7, 1 - 1e-7), jax.lax.stop_gradient(q)
+        auxiliary = -jnp.mean(q * jnp.log(p) + (1 - q) * jnp.log(1 - p))
+        return total / count + 3 * auxiliary
+
+    value, gradients = jax.value_and_grad(naive)(state.params)
+    rmsprop = optax.rmsprop(1e-3, decay=0.9, eps=1e-8, eps_in_sqrt=False)
+    updates, _ = rmsprop.update(gradients, rmsprop.init(state.params))
+    expected = optax.apply_updates(state.params, updates)
+    after, info = jax.jit(method.step)(state, small.batch(M))
+    np.testing.assert_allclose(info.loss, value, rtol=1e-4)
+    # RMSprop's first step is about the gradient's sign; where that is sure, all agrees.
+    for mine, theirs, gradient in zip(
+        jax.tree.leaves(after.params),
+        jax.tree.leaves(expected),
+        jax.tree.leaves(gradients),
+        strict=True,
+    ):
+        sure = np.abs(gradient) > 1e-4
+        np.testing.assert_allclose(mine[sure], theirs[sure], atol=1e-5)
+
+
+def test_every_pass_visits_the_whole_draw():
+    """Images that are one-hot in the pixels: a kernel row moves when its image is seen."""
+    method = build(views=Augmentation(), inner_passes=1, batch_size=7)
+    _, state = start(method)
+    images = jnp.zeros((M, 64)).at[jnp.arange(M), jnp.arange(M)].set(1).reshape(M, 8, 8, 1)
+    step, before = jax.jit(method.step), state.params["Dense_0"]["kernel"]
+    seen = []
+    for _ in range(3):
+        state, _ = step(state, Batch(images, jnp.arange(M)))
+        now = state.params["Dense_0"]["kernel"]
+        seen.append(np.flatnonzero(np.abs(now - before).sum(axis=1) > 0))
+        before = now
+    assert len(seen[0]) == 7
+    # RMSprop keeps no momentum: only images of the batch move their rows.
+    assert set(np.concatenate(seen)) == set(range(M))
+    assert sum(len(rows) for rows in seen) == 21
+
+
+def test_thresholds_move_by_epoch_and_the_optimiser_restarts():
+    method = build(epochs=3, upper=(0.9, 0.5), restart_optimiser=True)
+    data, _ = start(method)
+    rows = []
+    hooks = train.Hooks(on_chunk=lambda progress: rows.extend(progress.steps))
+    fitted = train.fit(method, data, seed=0, hooks=hooks)
+    per_epoch = 3 * method.phases[0].repeats
+    assert int(fitted.state.step) == 3 * per_epoch == len(rows)
+    uppers = np.array([row["upper"] for row in rows]).reshape(3, per_epoch)
+    np.testing.assert_allclose(uppers, np.repeat([[0.9], [0.7], [0.5]], per_epoch, 1), atol=1e-6)
+    assert rows[per_epoch - 1]["epoch"] == 1
+
+
+def test_the_papers_schedule_ends_where_the_thresholds_cross():
+    config = dac.PRESETS["paper"]
+    phases = dac.build(config, DataSpec(N, (8, 8, 1), K), network=Linear()).phases
+    assert phases[0].epochs == 46
+    star = registry.find("dac_star").config("paper")
+    phases = dac.build(star, DataSpec(N, (8, 8, 1), K), network=Linear()).phases
+    assert phases[0].epochs == 46
+
+
+def test_all_published_networks_and_sizes_take_a_step():
+    for shape in ((8, 8, 1), (16, 16, 1), (28, 28, 1), (32, 32, 3), (64, 64, 3), (96, 96, 3)):
+        method = dac.build(dac.Config(draw_size=4, batch_size=4), DataSpec(4, shape, K))
+        images = jax.ShapeDtypeStruct((4, *shape), jnp.float32)
+        state = jax.eval_shape(method.init, jax.random.PRNGKey(0), images)
+        batch = Batch(images, jax.ShapeDtypeStruct((4,), jnp.int32))
+        after, info = jax.eval_shape(method.step, state, batch)
+        assert info.loss.shape == ()
+        assert jax.tree.structure(after) == jax.tree.structure(state)
+
+
+def test_bars_are_told_apart():
+    """With thresholds as loose as the default's, 120 images merge into two clusters."""
+    _, kinds = small.images(120)
+    data = small.data(120)
+    views = Augmentation(Affine(shift=0.05))
+    config = dac.Config(
+        epochs=10, draw_size=60, batch_size=30, inner_passes=5, upper=(0.95, 0.7), views=views
+    )
+    method = dac.build(config, train.spec_of(data, K))
+    state = train.fit(method, data, seed=0).state
+    assignments = train.predictor(method, data)(state).assignments
+    assert metrics.accuracy(kinds, assignments) > 0.9
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"draw_size": 0},
+        {"learning_rate": 0.0},
+        {"lambda_rate": -1.0},
+        {"lower": (0.95, 0.5)},
+    ],
+)
+def test_contradictions_are_refused(changes):
+    with pytest.raises(InputError, match="set --"):
+        build(**changes)

@@ -1,0 +1,71 @@
+"""The benchmarks measure what they say: the subjects run, and both sides agree."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+SUBJECTS = ["ccnn", "dac_mnist", "dac_cifar2", "ics_shallow"]
+
+
+@pytest.fixture(autouse=True)
+def benchmarks_on_path(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    yield
+    for name in ("measuring", "steps_jax", "steps_torch"):
+        sys.modules.pop(name, None)
+
+
+def options_of(subject, folder):
+    shape = {"dac_cifar2": [32, 32, 3], "dac_mnist": [28, 28, 1]}.get(subject, [9, 9, 1])
+    return argparse.Namespace(
+        subject=subject,
+        shape=shape,
+        batch=10,
+        precision="float32",
+        steps=1,
+        repeats=1,
+        threads=1,
+        compile=False,
+        exchange=f"{folder}/exchange.npz",
+    )
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_passes_are_a_part_of_the_step(subject, tmp_path):
+    import steps_jax
+
+    built = steps_jax.SUBJECTS[subject](options_of(subject, tmp_path))
+    for run in (built.step, built.passes):
+        after, loss = jax.eval_shape(run, built.carry)
+        assert loss.shape == ()
+        assert jax.tree.structure(after) == jax.tree.structure(built.carry)
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_both_sides_compute_the_same_loss(subject, tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra bench)")
+    import steps_jax
+    import steps_torch
+
+    options = options_of(subject, tmp_path)
+    built = steps_jax.SUBJECTS[subject](options)
+    given = {name: torch.from_numpy(np.array(value)) for name, value in built.exchange.items()}
+    step = steps_torch.build(options, given, compiled=False)
+    _, loss = jax.jit(built.step)(built.carry)
+    assert step() == pytest.approx(float(loss), abs=1e-4)
+
+
+def test_a_comparison_of_unequal_sides_is_refused(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import train_step
+
+    train_step.check_losses({"loss": 1.0}, {"loss": 1.00005})
+    with pytest.raises(SystemExit, match="the sides differ"):
+        train_step.check_losses({"loss": 1.0}, {"loss": 1.001})
+    with pytest.raises(SystemExit, match="compiled"):
+        train_step.check_losses({"loss": 1.0}, {"loss": 1.0, "compiled_loss": float("1.1")})
