@@ -25,7 +25,8 @@ def options_of(subject, folder):
     return argparse.Namespace(
         subject=subject,
         shape=shape,
-        batch=10,
+        # CCNN: more images than clusters, or all lie at distance zero and tie.
+        batch=40 if subject == "ccnn" else 10,
         precision="float32",
         steps=1,
         repeats=1,
