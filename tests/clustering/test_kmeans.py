@@ -168,18 +168,20 @@ def test_bounds_spare_rows_and_change_no_assignment(monkeypatch, data):
     centroids = kmeans.seed_uniform(jax.random.key(0), x, k).at[0].set(1e3)  # one is empty
     bounds = kmeans.Bounds(jnp.zeros(1500, jnp.int32), jnp.full(1500, -1.0))
     shifts, spared = jnp.full(k, jnp.inf), 0
+    screen, reassign = jax.jit(kmeans._screen), jax.jit(kmeans.reassign)
+    means = jax.jit(kmeans.means, static_argnums=3)
     for _ in range(25):
-        expected, distances = kmeans.assign(x, centroids)
+        expected, distances = jax.jit(kmeans.assign)(x, centroids)
         slack = 1e-4 * jnp.max(jnp.square(x))
-        still_open = kmeans._screen(x, centroids, bounds, shifts, slack)[2]
+        still_open = screen(x, centroids, bounds, shifts, slack)[2]
         spared += int(jnp.sum(~still_open))
-        bounds, own = kmeans.reassign(x, centroids, bounds, shifts)
+        bounds, own = reassign(x, centroids, bounds, shifts)
         np.testing.assert_array_equal(bounds.assignments, expected)
         np.testing.assert_allclose(own, distances, atol=2e-6 * float(jnp.max(x**2)) * 6 + 1e-5)
         others = kmeans.squared_distances(x, centroids).at[jnp.arange(1500), expected].set(jnp.inf)
         gap = bounds.lower - jnp.sqrt(jnp.min(others, axis=1))
         assert float(jnp.max(gap)) <= 1e-4 * float(jnp.max(jnp.abs(x)))
-        moved = kmeans.means(x, bounds.assignments, own, k)
+        moved = means(x, bounds.assignments, own, k)
         shifts = jnp.sqrt(jnp.sum(jnp.square(moved - centroids), axis=1))
         centroids = moved
     assert data == "far from zero" or spared > 1500

@@ -81,19 +81,22 @@ def test_scale_enlarges_by_a_fixed_factor():
     np.testing.assert_allclose(twice, expected, atol=1e-5)
 
 
+compiled = jax.jit(augment, static_argnums=2)
+
+
 def pictures(n=40):
     return jax.random.normal(jax.random.key(1), (n, 6, 8, 3))
 
 
 def test_no_range_returns_the_images():
     np.testing.assert_array_equal(
-        augment(jax.random.key(0), pictures(), Augmentation()), pictures()
+        compiled(jax.random.key(0), pictures(), Augmentation()), pictures()
     )
 
 
 def test_flip_mirrors_about_half_of_the_images():
     x = pictures()
-    views = augment(jax.random.key(0), x, Augmentation(flip=True))
+    views = compiled(jax.random.key(0), x, Augmentation(flip=True))
     mirrored = [np.array_equal(view, old[:, ::-1]) for view, old in zip(views, x, strict=True)]
     kept = [np.array_equal(view, old) for view, old in zip(views, x, strict=True)]
     assert all(a != b for a, b in zip(mirrored, kept, strict=True))
@@ -102,10 +105,10 @@ def test_flip_mirrors_about_half_of_the_images():
 
 def test_brightness_and_channel_shift_add_one_value_within_range():
     x = pictures()
-    both = augment(jax.random.key(0), x, Augmentation(brightness=0.5)) - x
+    both = compiled(jax.random.key(0), x, Augmentation(brightness=0.5)) - x
     assert float(jnp.max(jnp.ptp(both, axis=(1, 2, 3)))) < 1e-5
     assert 0.3 < float(jnp.max(jnp.abs(both))) <= 0.5 + 1e-5
-    shift = augment(jax.random.key(0), x, Augmentation(channel_shift=0.5)) - x
+    shift = compiled(jax.random.key(0), x, Augmentation(channel_shift=0.5)) - x
     assert float(jnp.max(jnp.ptp(shift, axis=(1, 2)))) < 1e-5
     assert float(jnp.min(jnp.ptp(shift[:, 0, 0], axis=1))) > 0
     assert 0.3 < float(jnp.max(jnp.abs(shift))) <= 0.5 + 1e-5
@@ -113,7 +116,7 @@ def test_brightness_and_channel_shift_add_one_value_within_range():
 
 def test_contrast_keeps_each_channels_mean_and_scales_the_rest():
     x = pictures()
-    views = augment(jax.random.key(0), x, Augmentation(contrast=0.4))
+    views = compiled(jax.random.key(0), x, Augmentation(contrast=0.4))
     means = x.mean(axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(views.mean(axis=(1, 2), keepdims=True), means, atol=1e-5)
     factor = (views - means).std(axis=(1, 2)) / (x - means).std(axis=(1, 2))
@@ -123,7 +126,7 @@ def test_contrast_keeps_each_channels_mean_and_scales_the_rest():
 
 def test_erasing_hides_one_rectangle():
     x = pictures(200)
-    views = np.asarray(augment(jax.random.key(0), x, Augmentation(erasing=0.5)))
+    views = np.asarray(compiled(jax.random.key(0), x, Augmentation(erasing=0.5)))
     sizes = []
     for view, old in zip(views, np.asarray(x), strict=True):
         changed = (view != old).any(axis=2)
@@ -141,6 +144,6 @@ def test_erasing_hides_one_rectangle():
 def test_views_are_keyed_by_position():
     ranges = Augmentation(Affine(15, 0.1, 0.1), True, 0.1, 0.1, 0.1, 0.3)
     x = pictures(10)
-    views = augment(jax.random.key(0), x, ranges)
-    np.testing.assert_allclose(augment(jax.random.key(0), x[:4], ranges), views[:4], atol=1e-6)
-    assert not np.array_equal(augment(jax.random.key(1), x, ranges), views)
+    views = compiled(jax.random.key(0), x, ranges)
+    np.testing.assert_allclose(compiled(jax.random.key(0), x[:4], ranges), views[:4], atol=1e-6)
+    assert not np.array_equal(compiled(jax.random.key(1), x, ranges), views)

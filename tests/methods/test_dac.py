@@ -64,7 +64,8 @@ def test_targets_are_fixed_for_a_draw_and_come_from_its_first_network():
 def test_an_update_on_the_whole_draw_is_the_plain_gradient_step(loss, self_label):
     """One batch a draw and no views: the order of the batch is all that is drawn."""
     method = build(
-        batch_size=M,
+        draw_size=8,
+        batch_size=8,
         loss=loss,
         self_label=self_label,
         self_label_weight=3.0,
@@ -73,15 +74,15 @@ def test_an_update_on_the_whole_draw_is_the_plain_gradient_step(loss, self_label
         views=Augmentation(),
     )
     _, state = start(method)
-    x = small.batch(M).images.reshape(M, -1)
+    x = small.batch(8).images.reshape(8, -1)
 
     def naive(params):
         z = x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"][None]
         f = jnp.exp(z) / jnp.linalg.norm(jnp.exp(z), axis=1, keepdims=True)
         known = jax.lax.stop_gradient(f)
         total, count = 0.0, 0
-        for i in range(M):
-            for j in range(M):
+        for i in range(8):
+            for j in range(8):
                 similarity, fixed = jnp.dot(f[i], f[j]), jnp.dot(known[i], known[j])
                 if 0.7 <= fixed < 0.9:
                     continue
@@ -99,7 +100,7 @@ def test_an_update_on_the_whole_draw_is_the_plain_gradient_step(loss, self_label
     rmsprop = optax.rmsprop(1e-3, decay=0.9, eps=1e-8, eps_in_sqrt=False)
     updates, _ = rmsprop.update(gradients, rmsprop.init(state.params))
     expected = optax.apply_updates(state.params, updates)
-    after, info = jax.jit(method.step)(state, small.batch(M))
+    after, info = jax.jit(method.step)(state, small.batch(8))
     np.testing.assert_allclose(info.loss, value, rtol=1e-4)
     # RMSprop's first step is about the gradient's sign; where that is sure, all agrees.
     for mine, theirs, gradient in zip(

@@ -18,6 +18,19 @@ def close(actual, expected, tolerance=2e-5):
     np.testing.assert_allclose(actual, expected, atol=tolerance * scale, rtol=0)
 
 
+def compare(reference, own, *arrays):
+    """Values and gradients of two functions, each compiled as one program."""
+
+    def with_gradients(function):
+        def run(*arrays):
+            y, vjp = jax.vjp(function, *arrays)
+            return y, vjp(jax.random.normal(jax.random.key(2), y.shape))
+
+        return jax.jit(run)(*arrays)
+
+    jax.tree.map(close, with_gradients(own), with_gradients(reference))
+
+
 SHAPES = [
     (size, window, strides, padding, channels)
     for size, window, strides, padding, channels in itertools.product(
@@ -31,7 +44,7 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize(("size", "window", "strides", "padding", "channels"), SHAPES[::3])
+@pytest.mark.parametrize(("size", "window", "strides", "padding", "channels"), SHAPES[::11])
 def test_convolution_and_gradients_equal_xla(size, window, strides, padding, channels):
     x = jax.random.normal(jax.random.key(0), (3, *size, channels))
     kernel = jax.random.normal(jax.random.key(1), (*window, channels, 4))
@@ -39,26 +52,28 @@ def test_convolution_and_gradients_equal_xla(size, window, strides, padding, cha
     def reference(x, kernel):
         return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=NUMBERS)
 
-    expected, reference_vjp = jax.vjp(reference, x, kernel)
-    actual, own_vjp = jax.vjp(lambda x, k: layers.conv2d(x, k, strides, padding), x, kernel)
-    close(actual, expected)
-    g = jax.random.normal(jax.random.key(2), expected.shape)
-    for own, theirs in zip(own_vjp(g), reference_vjp(g), strict=True):
-        close(own, theirs)
+    compare(reference, lambda x, k: layers.conv2d(x, k, strides, padding), x, kernel)
 
 
-@pytest.mark.parametrize("size", [(6, 6), (7, 5)])
-@pytest.mark.parametrize("window", [(2, 2), (3, 3), (3, 2)])
-@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (3, 2)])
-@pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 1), (1, 0))])
+POOLS = list(
+    itertools.product(
+        [(6, 6), (7, 5)],
+        [(2, 2), (3, 3), (3, 2)],
+        [(1, 1), (2, 2), (3, 2)],
+        ["SAME", "VALID", ((1, 1), (1, 0))],
+    )
+)
+
+
+@pytest.mark.parametrize(("size", "window", "strides", "padding"), POOLS[::7])
 def test_max_pool_and_gradient_equal_flax_on_ties(size, window, strides, padding):
     # Few distinct values, half of them zero as after ReLU: ties everywhere.
     x = jax.nn.relu(jnp.round(2 * jax.random.normal(jax.random.key(0), (3, *size, 4))))
-    expected, reference_vjp = jax.vjp(lambda x: nn.max_pool(x, window, strides, padding), x)
-    actual, own_vjp = jax.vjp(lambda x: layers.max_pool(x, window, strides, padding), x)
-    np.testing.assert_array_equal(actual, expected)
-    g = jax.random.normal(jax.random.key(1), expected.shape)
-    close(own_vjp(g)[0], reference_vjp(g)[0])
+    compare(
+        lambda x: nn.max_pool(x, window, strides, padding),
+        lambda x: layers.max_pool(x, window, strides, padding),
+        x,
+    )
 
 
 def test_conv_layer_equals_flax():
@@ -102,25 +117,26 @@ def test_upsample_repeats_every_pixel():
     np.testing.assert_array_equal(layers.upsample(x, 3), expected)
 
 
-@pytest.mark.parametrize("size", [(5, 4), (1, 3)])
-@pytest.mark.parametrize("window", [(3, 3), (2, 5), (4, 1)])
-@pytest.mark.parametrize("strides", [(2, 2), (1, 3), (3, 2), (1, 1)])
-@pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 3), (4, 4))])
+TRANSPOSED = list(
+    itertools.product(
+        [(5, 4), (1, 3)],
+        [(3, 3), (2, 5), (4, 1)],
+        [(2, 2), (1, 3), (3, 2), (1, 1)],
+        ["SAME", "VALID", ((2, 3), (4, 4))],
+    )
+)
+
+
+@pytest.mark.parametrize(("size", "window", "strides", "padding"), TRANSPOSED[::7])
 def test_transposed_convolution_and_gradients_equal_xla(size, window, strides, padding):
     x = jax.random.normal(jax.random.key(0), (2, *size, 3))
     kernel = jax.random.normal(jax.random.key(1), (*window, 3, 4))
-    expected, reference_vjp = jax.vjp(
+    compare(
         lambda x, k: lax.conv_transpose(x, k, strides, padding, dimension_numbers=NUMBERS),
+        lambda x, k: layers.conv_transpose2d(x, k, strides, padding),
         x,
         kernel,
     )
-    actual, own_vjp = jax.vjp(
-        lambda x, k: layers.conv_transpose2d(x, k, strides, padding), x, kernel
-    )
-    close(actual, expected)
-    g = jax.random.normal(jax.random.key(2), expected.shape)
-    for own, theirs in zip(own_vjp(g), reference_vjp(g), strict=True):
-        close(own, theirs)
 
 
 def test_large_maps_are_transposed_row_by_row(monkeypatch):

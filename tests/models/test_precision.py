@@ -1,3 +1,5 @@
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ from tests.methods import small
 def network_and_variables():
     network = CCNN(Body(LeNetBackbone((4, 8)), FlatHead(16)), 3, 3)
     x = jax.random.normal(jax.random.key(0), (200, 8, 8, 1))
-    return network, network.init(jax.random.key(1), x, train=False), x
+    return network, jax.jit(partial(network.init, train=False))(jax.random.key(1), x), x
 
 
 def test_convolutions_and_products_run_in_bfloat16():
@@ -42,7 +44,7 @@ def test_outputs_gradients_and_statistics_come_back_in_float32():
         return jnp.mean(jnp.square(outputs.logits - 1)), changed
 
     results = {
-        how: jax.value_and_grad(loss, has_aux=True)(variables["params"], how)
+        how: jax.jit(partial(jax.value_and_grad(loss, has_aux=True), how=how))(variables["params"])
         for how in ("float32", "bfloat16")
     }
     for leaf in jax.tree.leaves(results):
