@@ -50,10 +50,10 @@ from jaxclust.models.ccnn import (
     DenseHead,
     FlatHead,
     LeNetBackbone,
-    Module,
     Outputs,
     SalientHead,
 )
+from jaxclust.models.layers import Module
 
 __all__ = ["PRESETS", "ClusterState", "Config", "build", "network_body"]
 

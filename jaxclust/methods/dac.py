@@ -8,7 +8,6 @@ in on each other take in the others epoch by epoch (Algorithm 1).
 from functools import partial
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -32,6 +31,7 @@ from jaxclust.losses import pairwise
 from jaxclust.methods.dac_config import PRESETS, Config, check, fit_to_set, schedule_of
 from jaxclust.models import precision
 from jaxclust.models.allconvnet import network_for
+from jaxclust.models.layers import Module
 
 __all__ = ["PRESETS", "ClusterState", "Config", "build"]
 
@@ -53,7 +53,7 @@ def build(
     config: Config,
     spec: DataSpec,
     compute: Compute = Compute(),  # noqa: B008  (a NamedTuple, immutable)
-    network: nn.Module | None = None,
+    network: Module | None = None,
 ) -> Method:
     """DAC as pure functions.
 

@@ -7,7 +7,7 @@ are those the method rolls back or fits alone.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -15,8 +15,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxclust.models.layers import BatchNorm, Conv, max_pool
-
-Module: TypeAlias = nn.Module  # what stands in for a body or backbone
 
 
 def _conv_block(

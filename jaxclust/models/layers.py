@@ -4,6 +4,8 @@ Flax's own, by parameters, initialisation and results, with gradients that are f
 on CPU too: see convolution.py, pooling.py and normalisation.py.
 """
 
+from typing import TypeAlias
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array, lax
@@ -15,12 +17,15 @@ from jaxclust.models.pooling import max_pool
 __all__ = [
     "BatchNorm",
     "Conv",
+    "Module",
     "batch_norm",
     "conv2d",
     "conv_transpose2d",
     "max_pool",
     "upsample",
 ]
+
+Module: TypeAlias = nn.Module  # a network given in place of a paper's
 
 
 def upsample(x: Array, factor: int = 2) -> Array:
