@@ -3,7 +3,8 @@
 Distances are computed a block of rows at a time, so that [n, k] never has to fit.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,12 +36,23 @@ class KMeansFit(NamedTuple):
     inertia: Array  # float []: sum of squared distances to the nearest centroid
 
 
+def _relative_distances(x: Array, centroids: Array) -> Array:
+    """Half the squared distances less the rows' own half squared norms -> [n, k].
+
+    They order the centroids of a row as the distances do, with one pass less.
+    """
+    cross = jnp.dot(x, centroids.T, precision=lax.Precision.HIGHEST)
+    return 0.5 * jnp.sum(jnp.square(centroids), axis=1)[None] - cross
+
+
+def _absolute(relative: Array, x: Array) -> Array:
+    """Squared distances from relative ones of each row of x[n, d]: [n, j] -> [n, j]."""
+    return jnp.maximum(jnp.sum(jnp.square(x), axis=1, keepdims=True) + 2 * relative, 0)
+
+
 def squared_distances(x: Array, centroids: Array) -> Array:
     """Squared Euclidean distances, x[n, d] to centroids[k, d] -> [n, k], none negative."""
-    cross = jnp.dot(x, centroids.T, precision=lax.Precision.HIGHEST)
-    norms = jnp.sum(jnp.square(x), axis=1, keepdims=True)
-    distances = norms - 2 * cross + jnp.sum(jnp.square(centroids), axis=1)[None]
-    return jnp.maximum(distances, 0)
+    return _absolute(_relative_distances(x, centroids), x)
 
 
 def nearest(distances: Array) -> tuple[Array, Array]:
@@ -55,18 +67,12 @@ def nearest(distances: Array) -> tuple[Array, Array]:
     return first, least
 
 
-def _relative_distances(x: Array, centroids: Array) -> Array:
-    """Half the squared distances less the rows' own half squared norms -> [n, k].
-
-    They order the centroids of a row as the distances do, with one pass less.
-    """
-    cross = jnp.dot(x, centroids.T, precision=lax.Precision.HIGHEST)
-    return 0.5 * jnp.sum(jnp.square(centroids), axis=1)[None] - cross
-
-
-def _absolute(relative: Array, x: Array) -> Array:
-    """Squared distances [n] from one relative distance of each row of x[n, d]."""
-    return jnp.maximum(jnp.sum(jnp.square(x), axis=1) + 2 * relative, 0)
+def _two_nearest(distances: Array) -> tuple[Array, Array, Array]:
+    """:func:`nearest`, and the second smallest value of each row."""
+    first, least = nearest(distances)
+    columns = lax.broadcasted_iota(jnp.int32, distances.shape, 1)
+    second = jnp.min(jnp.where(columns == first[:, None], jnp.inf, distances), axis=1)
+    return first, least, second
 
 
 def block_rows(n: int, k: int) -> int:
@@ -75,10 +81,29 @@ def block_rows(n: int, k: int) -> int:
     return min(n, max(256, entries // k))
 
 
-def nearest_centroids(x: Array, centroids: Array) -> tuple[Array, Array]:
-    """:func:`assign`, all rows at once."""
-    first, least = nearest(_relative_distances(x, centroids))
-    return first, _absolute(least, x)
+def _by_blocks(function: Callable[..., Any], rows: int, *arrays: Any) -> Any:
+    """`function(*arrays)`, so many rows at a time; each row's result is its own."""
+    n = jax.tree.leaves(arrays)[0].shape[0]
+    if rows == n:
+        return function(*arrays)
+
+    def part(start: Array) -> Any:
+        return function(
+            *jax.tree.map(lambda whole: lax.dynamic_slice_in_dim(whole, start, rows), arrays)
+        )
+
+    def block(i: Array, out: Any) -> Any:
+        # The last block overlaps the one before, so that all have one shape.
+        start = jnp.minimum(i * rows, n - rows)
+        return jax.tree.map(
+            lambda whole, piece: lax.dynamic_update_slice_in_dim(whole, piece, start, 0),
+            out,
+            part(start),
+        )
+
+    shapes = jax.eval_shape(part, jnp.zeros((), jnp.int32))
+    empty = jax.tree.map(lambda leaf: jnp.zeros((n, *leaf.shape[1:]), leaf.dtype), shapes)
+    return lax.fori_loop(0, -(-n // rows), block, empty)
 
 
 def assign(x: Array, centroids: Array) -> tuple[Array, Array]:
@@ -88,23 +113,12 @@ def assign(x: Array, centroids: Array) -> tuple[Array, Array]:
         (assignments int32 [n], squared distances to them float [n]). Of equally
         near centroids the first wins.
     """
-    n, rows = x.shape[0], block_rows(x.shape[0], centroids.shape[0])
-    if rows == n:
-        return nearest_centroids(x, centroids)
 
-    def block(i: Array, out: tuple[Array, Array]) -> tuple[Array, Array]:
-        # The last block overlaps the one before, so that all have one shape.
-        start = jnp.minimum(i * rows, n - rows)
-        part = lax.dynamic_slice_in_dim(x, start, rows)
-        new = nearest_centroids(part, centroids)
-        written = [
-            lax.dynamic_update_slice(whole, piece, (start,))
-            for whole, piece in zip(out, new, strict=True)
-        ]
-        return written[0], written[1]
+    def all_at_once(x: Array) -> tuple[Array, Array]:
+        first, least = nearest(_relative_distances(x, centroids))
+        return first, _absolute(least[:, None], x)[:, 0]
 
-    empty = (jnp.zeros(n, jnp.int32), jnp.zeros(n, x.dtype))
-    return lax.fori_loop(0, -(-n // rows), block, empty)
+    return _by_blocks(all_at_once, block_rows(x.shape[0], centroids.shape[0]), x)
 
 
 def cluster_sums(
@@ -214,25 +228,28 @@ class Bounds(NamedTuple):
     lower: Array  # float [n]: at most the distance to every other centroid
 
 
+def rounding_slack(x: Array) -> Array:
+    """Bound float [] on the rounding of |x|^2 - 2xc + |c|^2 over the rows of x[n, d].
+
+    Bounds give way by this much, and so err on the side of looking again.
+    """
+    return 16 * jnp.finfo(x.dtype).eps * jnp.max(jnp.sum(jnp.square(x), axis=1))
+
+
 def _screen(
-    x: Array, centroids: Array, bounds: Bounds, shifts: Array, slack: Array
+    x: Array, centroids: Array, bounds: Bounds, movers: Array, other_shift: Array, slack: Array
 ) -> tuple[Bounds, Array, Array]:
     """Bounds and own squared distances of rows [b, d], and which rows they leave open.
 
-    Only the centroids that moved farthest are compared with; the others cannot have
-    come nearer than the lower bound less the largest shift among them.
+    Only the movers, int [j], are compared with; the other centroids cannot have come
+    nearer than the lower bound less the largest shift among them.
     """
-    count = max(1, centroids.shape[0] // _MOVERS)
-    largest, movers = lax.top_k(shifts, count + 1)
-    movers = movers[:count]
     own = jnp.sum(jnp.square(x - centroids[bounds.assignments]), axis=1)
     norms = jnp.sum(jnp.square(x), axis=1)
     distances = norms[:, None] + 2 * _relative_distances(x, centroids[movers])
     distances = jnp.where(movers[None] == bounds.assignments[:, None], jnp.inf, distances)
-    column, least = nearest(distances)
-    columns = lax.broadcasted_iota(jnp.int32, distances.shape, 1)
-    second = jnp.min(jnp.where(columns == column[:, None], jnp.inf, distances), axis=1)
-    unseen = bounds.lower - largest[count]
+    column, least, second = _two_nearest(distances)
+    unseen = bounds.lower - other_shift
     now = jnp.minimum(own, least)
     # Near ties are left to the full comparison, so that both give one answer.
     is_open = (jnp.sqrt(now + slack) >= unseen) | (jnp.abs(own - least) <= 2 * slack)
@@ -242,7 +259,16 @@ def _screen(
     return Bounds(assignments, lower), now, is_open
 
 
-def reassign(x: Array, centroids: Array, bounds: Bounds, shifts: Array) -> tuple[Bounds, Array]:
+def _movers(shifts: Array) -> tuple[Array, Array]:
+    """The centroids that moved farthest, int [k // _MOVERS], and the next largest shift."""
+    count = max(1, shifts.shape[0] // _MOVERS)
+    largest, order = lax.top_k(shifts, count + 1)
+    return order[:count], largest[count]
+
+
+def reassign(
+    x: Array, centroids: Array, bounds: Bounds, shifts: Array, slack: Array
+) -> tuple[Bounds, Array]:
     """Assignment that spares most rows the comparison with all centroids.
 
     Bounds in the manner of Hamerly 2010, with the farthest-moved eighth of the
@@ -254,6 +280,7 @@ def reassign(x: Array, centroids: Array, bounds: Bounds, shifts: Array) -> tuple
         centroids: [k, d], after moving.
         bounds: of the centroids before moving; lower bounds of -1 say nothing.
         shifts: how far each centroid has moved, float [k].
+        slack: :func:`rounding_slack` of x, the same in every iteration.
 
     Returns:
         (bounds with the assignments that :func:`assign` gives, squared distances to
@@ -261,23 +288,12 @@ def reassign(x: Array, centroids: Array, bounds: Bounds, shifts: Array) -> tuple
     """
     n, k = x.shape[0], centroids.shape[0]
     rows = block_rows(n, k)
-    # Rounding of |x|^2 - 2xc + |c|^2: bounds err on the side of looking again.
-    largest = jnp.max(jnp.sum(jnp.square(x), axis=1))
-    slack = 16 * jnp.finfo(x.dtype).eps * largest
+    movers, other_shift = _movers(shifts)
 
-    def screen(i: Array, out: tuple[Bounds, Array, Array]) -> tuple[Bounds, Array, Array]:
-        start = jnp.minimum(i * rows, n - rows)
+    def screen(x: Array, bounds: Bounds) -> tuple[Bounds, Array, Array]:
+        return _screen(x, centroids, bounds, movers, other_shift, slack)
 
-        def cut(whole: Array) -> Array:
-            return lax.dynamic_slice_in_dim(whole, start, rows)
-
-        new = _screen(cut(x), centroids, jax.tree.map(cut, bounds), shifts, slack)
-        return jax.tree.map(
-            lambda whole, piece: lax.dynamic_update_slice(whole, piece, (start,)), out, new
-        )
-
-    empty = (bounds, jnp.zeros(n, x.dtype), jnp.zeros(n, bool))
-    screened, own, is_open = lax.fori_loop(0, -(-n // rows), screen, empty)
+    screened, own, is_open = _by_blocks(screen, rows, x, bounds)
     # Open rows first, the others after them.
     count = jnp.sum(is_open)
     place = jnp.where(is_open, jnp.cumsum(is_open) - 1, count + jnp.cumsum(~is_open) - 1)
@@ -286,12 +302,9 @@ def reassign(x: Array, centroids: Array, bounds: Bounds, shifts: Array) -> tuple
     def compare(i: Array, out: tuple[Bounds, Array]) -> tuple[Bounds, Array]:
         chosen = lax.dynamic_slice_in_dim(order, jnp.minimum(i * rows, n - rows), rows)
         part = x[chosen]
-        distances = _relative_distances(part, centroids)
-        first, least = nearest(distances)
-        columns = lax.broadcasted_iota(jnp.int32, distances.shape, 1)
-        second = jnp.min(jnp.where(columns == first[:, None], jnp.inf, distances), axis=1)
-        lower = jnp.sqrt(jnp.maximum(_absolute(second, part) - slack, 0))
-        new = (Bounds(first, lower), _absolute(least, part))
+        first, *relative = _two_nearest(_relative_distances(part, centroids))
+        least, second = _absolute(jnp.stack(relative, axis=1), part).T
+        new = (Bounds(first, jnp.sqrt(jnp.maximum(second - slack, 0))), least)
         return jax.tree.map(
             lambda whole, piece: whole.at[chosen].set(piece, unique_indices=True), out, new
         )
@@ -309,6 +322,7 @@ def lloyd(x: Array, centroids: Array, max_iterations: int = 300, tol: float = 1e
     """
     n, k = x.shape[0], centroids.shape[0]
     limit = tol * jnp.mean(jnp.var(x, axis=0))
+    slack = rounding_slack(x)
     unknown = Bounds(jnp.zeros(n, jnp.int32), jnp.full(n, -1, x.dtype))
 
     def moving(carry: tuple[Array, Array, Array, Bounds]) -> Array:
@@ -322,7 +336,7 @@ def lloyd(x: Array, centroids: Array, max_iterations: int = 300, tol: float = 1e
         if k < _MANY_CLUSTERS:
             moved, _ = lloyd_step(x, centroids)
         else:
-            bounds, distances = reassign(x, centroids, bounds, shifts)
+            bounds, distances = reassign(x, centroids, bounds, shifts, slack)
             moved = means(x, bounds.assignments, distances, k)
         shifts = jnp.sqrt(jnp.sum(jnp.square(moved - centroids), axis=1))
         return iteration + 1, moved, shifts, bounds

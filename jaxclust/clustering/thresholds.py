@@ -7,17 +7,13 @@ from jax import Array
 
 
 class Schedule(NamedTuple):
-    """u and l as straight lines in lambda, and how lambda moves.
+    """u and l as straight lines in lambda, and how lambda moves."""
 
-    The defaults are the paper's: u = 0.95 - lambda, l = 0.455 + 0.1 lambda (Chang et
-    al. 2017, Sec. 5.3), lambda moved by gradient descent on u - l (Eq. 12).
-    """
-
-    upper: float = 0.95  # u at lambda = 0
-    upper_slope: float = -1.0
-    lower: float = 0.455  # l at lambda = 0
-    lower_slope: float = 0.1
-    step: float = 0.009 * 1.1  # of lambda an epoch: eta * (lower_slope - upper_slope)
+    upper: float  # u at lambda = 0
+    upper_slope: float
+    lower: float  # l at lambda = 0
+    lower_slope: float
+    step: float  # of lambda an epoch
 
 
 class ThresholdState(NamedTuple):
@@ -29,9 +25,13 @@ class ThresholdState(NamedTuple):
 
 
 def adaptive(rate: float = 0.009) -> Schedule:
-    """The paper's schedule; `rate` is lambda's learning rate eta (Eq. 12)."""
-    lines = Schedule()
-    return lines._replace(step=rate * (lines.lower_slope - lines.upper_slope))
+    """The paper's schedule: u = 0.95 - lambda, l = 0.455 + 0.1 lambda.
+
+    Chang et al. 2017, Sec. 5.3. Lambda moves by gradient descent on u - l (Eq. 12),
+    with learning rate `rate`.
+    """
+    upper_slope, lower_slope = -1.0, 0.1
+    return Schedule(0.95, upper_slope, 0.455, lower_slope, rate * (lower_slope - upper_slope))
 
 
 def linear(

@@ -1,7 +1,6 @@
 """Random views of images, on the device."""
 
-import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -147,7 +146,7 @@ def augment(key: Array, images: Array, ranges: Augmentation) -> Array:
     """A random view of each of images [b, h, w, c]; keys as in :func:`random_affine`."""
     affine_key, value_key = jax.random.split(key)
     images = random_affine(affine_key, images, ranges.affine)
-    if dataclasses.replace(ranges, affine=Affine()) == Augmentation():
+    if replace(ranges, affine=Affine()) == Augmentation():
         return images
 
     def view(position: Array, image: Array) -> Array:

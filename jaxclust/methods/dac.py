@@ -82,16 +82,15 @@ def build(
     repeats = config.inner_passes * batches * config.views_per_batch
     per_epoch = -(-spec.n_images // m) * repeats
 
-    def label_features(params: PyTree, stats: PyTree, images: Array) -> Array:
+    def label_features(state: TrainState, images: Array) -> Array:
         """Of plain images, by running statistics."""
-        variables = {"params": params, **stats}
-        logits: Any = apply(variables, images, train=False)
+        logits: Any = apply({"params": state.params, **state.model_state}, images, train=False)
         return pairwise.restrain(logits)
 
     def targets_of(state: TrainState, images: Array) -> Array:
         """Label features [m, k] of the draw's plain images."""
         if config.target_statistics == "running":
-            return label_features(state.params, state.model_state, images)
+            return label_features(state, images)
         variables = {"params": state.params, **state.model_state}
         logits, _ = apply(variables, images, train=True, mutable=list(state.model_state))
         return pairwise.restrain(logits)
@@ -186,7 +185,7 @@ def build(
         return state, StepInfo(loss, watch)
 
     def predict(state: TrainState, images: Array) -> Prediction:
-        features = label_features(state.params, state.model_state, images)
+        features = label_features(state, images)
         assignments = jnp.argmax(features, axis=1).astype(jnp.int32)
         return Prediction(assignments, _softmax(features), features, {"argmax": assignments})
 

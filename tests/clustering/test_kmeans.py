@@ -173,9 +173,9 @@ def test_bounds_spare_rows_and_change_no_assignment(monkeypatch, data):
     for _ in range(25):
         expected, distances = jax.jit(kmeans.assign)(x, centroids)
         slack = 1e-4 * jnp.max(jnp.square(x))
-        still_open = screen(x, centroids, bounds, shifts, slack)[2]
+        still_open = screen(x, centroids, bounds, *kmeans._movers(shifts), slack)[2]
         spared += int(jnp.sum(~still_open))
-        bounds, own = reassign(x, centroids, bounds, shifts)
+        bounds, own = reassign(x, centroids, bounds, shifts, kmeans.rounding_slack(x))
         np.testing.assert_array_equal(bounds.assignments, expected)
         np.testing.assert_allclose(own, distances, atol=2e-6 * float(jnp.max(x**2)) * 6 + 1e-5)
         others = kmeans.squared_distances(x, centroids).at[jnp.arange(1500), expected].set(jnp.inf)
