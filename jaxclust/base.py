@@ -63,6 +63,9 @@ class Prediction(NamedTuple):
     readings: dict[str, Array]  # int32 [b] each: every way to read labels, by name
 
 
+Step = Callable[[TrainState, Batch], tuple[TrainState, StepInfo]]
+
+
 class Phase(NamedTuple):
     """A stretch of training with one step function and one optimiser.
 
@@ -74,11 +77,15 @@ class Phase(NamedTuple):
     name: str
     epochs: int
     batch_size: int
-    step: Callable[[TrainState, Batch], tuple[TrainState, StepInfo]]
-    begin: Callable[[TrainState, Array], TrainState] | None = None
-    refresh: Callable[[TrainState, Array], TrainState] | None = None
+    # None: the phase is its `begin`, and has no epochs.
+    step: Step | None
+    begin: Callable[[TrainState, Any], TrainState] | None = None
+    refresh: Callable[[TrainState, Any], TrainState] | None = None
     # Steps in a row that see the same batch (DAC's passes over one draw).
     repeats: int = 1
+    # `begin` and `refresh` run on the host, uncompiled, get the features as a NumPy array
+    # and keep the state's shapes and dtypes: scikit-learn's algorithms and the like.
+    on_host: bool = False
 
 
 class Method(NamedTuple):
@@ -89,6 +96,13 @@ class Method(NamedTuple):
     phases: tuple[Phase, ...]
 
     @property
-    def step(self) -> Callable[[TrainState, Batch], tuple[TrainState, StepInfo]]:
-        """The step of the method proper: its last phase's."""
-        return self.phases[-1].step
+    def step(self) -> Step:
+        """The step of the method proper: its last phase's.
+
+        Raises:
+            AttributeError: the method has none, as clustering in one go has not.
+        """
+        step = self.phases[-1].step
+        if step is None:
+            raise AttributeError("this method clusters in one go and has no train step")
+        return step

@@ -97,7 +97,7 @@ def template(method: Method, data: Data, phase: int) -> TrainState:
     state = jax.eval_shape(method.init, jax.random.PRNGKey(0), _example(data))
     n = data.images.shape[0]
     for entered in method.phases[: phase + 1]:
-        if entered.begin is not None:
+        if entered.begin is not None and not entered.on_host:
             example = jax.eval_shape(method.predict, state, _example(data)).features
             features = jax.ShapeDtypeStruct((n, *example.shape[1:]), example.dtype)
             state = jax.eval_shape(entered.begin, state, features)
@@ -150,6 +150,8 @@ def chunk_program(phase: Phase, normalisation: Normalisation) -> Callable[..., A
     axis of which the first stop - start entries are filled, whether every number of
     the state is finite).
     """
+    if phase.step is None:
+        raise ValueError(f"phase '{phase.name}' has no step")
     # jit, so that finding the report's shape and the loop share one trace.
     step = jax.jit(phase.step)
 
@@ -213,6 +215,8 @@ def fit(
         entering = not (index == position.phase and position.begun)
         if entering and phase.begin is not None:
             state = runner.begin(state)
+            if hooks.save and phase.on_host:  # it may have taken minutes
+                hooks.save(state, runner.position(0), True)
             if hooks.on_epoch:
                 hooks.on_epoch(state, phase.name, 0)
         if runner.total:
@@ -263,14 +267,21 @@ class _PhaseRun:
         return Position(self.index, step, (*self.earlier, self.seconds()), True)
 
     def begin(self, state: TrainState) -> TrainState:
-        features = jnp.asarray(self.predict(state).features)
-        begin = self.phase.begin
-        assert begin is not None
-        return device.jit(begin)(state, features)
+        assert self.phase.begin is not None
+        return self.between(self.phase.begin)(state)
+
+    def between(
+        self, function: Callable[[TrainState, Any], TrainState]
+    ) -> Callable[[TrainState], TrainState]:
+        """A `begin` or `refresh`, given the features of all images."""
+        if self.phase.on_host:
+            return lambda state: jax.device_put(function(state, self.predict(state).features))
+        compiled = device.jit(function)
+        return lambda state: compiled(state, jnp.asarray(self.predict(state).features))
 
     def steps(self, state: TrainState, done: int) -> TrainState:
         program = chunk_program(self.phase, self.data.normalisation)
-        refresh = None if self.phase.refresh is None else device.jit(self.phase.refresh)
+        refresh = None if self.phase.refresh is None else self.between(self.phase.refresh)
         compiled = False
         while done < self.total:
             epoch, start = divmod(done, self.per_epoch)
@@ -293,7 +304,7 @@ class _PhaseRun:
             self._check_finite(reports.loss[: stop - start], bool(finite), done)
             done = epoch * self.per_epoch + stop
             if stop == self.per_epoch and refresh is not None:
-                state = refresh(state, jnp.asarray(self.predict(state).features))
+                state = refresh(state)
             self._report(state, reports, stop - start, done)
             if stop == self.per_epoch and self.hooks.on_epoch:
                 self.hooks.on_epoch(state, self.phase.name, epoch + 1)

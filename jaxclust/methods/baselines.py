@@ -1,4 +1,4 @@
-"""Classical baselines on pixels, with the same face as the deep methods."""
+"""k-means on pixels or edges and colours, with the same face as the deep methods."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,15 +8,21 @@ from jax import Array
 
 from jaxclust.base import Batch, Compute, DataSpec, Method, Phase, Prediction, StepInfo, TrainState
 from jaxclust.clustering import health, kmeans
+from jaxclust.data.descriptors import Descriptor, check_descriptor, describe
 from jaxclust.losses.dec import student_t_assignment
 
 
 @dataclass(frozen=True)
 class Config:
-    """Full-set k-means on the normalised pixels."""
+    """k-means on what `features` names, of the normalised images."""
 
+    features: Descriptor = "auto"
+    """pixels; hog: histograms of oriented gradients and an 8x8 grid of colours; auto:
+    pixels of images under 64 pixels, hog from there."""
+    full: bool = True
+    """Full-set k-means from the seeds, before any mini-batch."""
     epochs: int = 0
-    """Mini-batch passes after the full-set k-means."""
+    """Passes of mini-batch k-means after it."""
     batch_size: int = 1024
     """Images a mini-batch of those passes."""
     seeding: kmeans.Seeding = "kmeans++"
@@ -33,24 +39,24 @@ PRESETS: dict[str, Config] = {"best": Config(), "paper": Config(seeding="uniform
 class ClusterState(NamedTuple):
     """k-means' cluster state."""
 
-    kmeans: kmeans.KMeansState  # centroids [k, h * w * c], counts [k]
+    kmeans: kmeans.KMeansState  # centroids [k, d], counts [k]
     usage: Array  # float [k]: running share of each cluster
 
 
 def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Method:  # noqa: B008
-    """k-means on pixels as a Method of one phase; nothing is learned but centroids.
+    """k-means as a Method of one phase; nothing is learned but centroids.
 
     There is no network, so `compute` changes nothing.
+
+    Raises:
+        InputError: images too small for the features asked for.
     """
     del compute
+    check_descriptor(config.features, spec.image_shape)
     k = spec.n_clusters
-    height, width, channels = spec.image_shape
-
-    def flatten(images: Array) -> Array:
-        return images.reshape(images.shape[0], -1)
 
     def init(key: Array, images: Array) -> TrainState:
-        centroids = jnp.zeros((k, height * width * channels))
+        centroids = jnp.zeros((k, describe(images, config.features).shape[1]))
         state = kmeans.KMeansState(centroids, jnp.zeros(k))
         cluster = ClusterState(state, health.even_usage(k))
         return TrainState(
@@ -63,6 +69,10 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
         )
 
     def begin(state: TrainState, features: Array) -> TrainState:
+        if not config.full:
+            seeds = kmeans.seed(state.key, features, k, config.seeding)
+            fresh = ClusterState(kmeans.KMeansState(seeds, jnp.zeros(k)), health.even_usage(k))
+            return state.replace(cluster=fresh)
         fit = kmeans.fit(
             state.key,
             features,
@@ -76,7 +86,7 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
         return state.replace(cluster=cluster)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
-        x = flatten(batch.images)
+        x = describe(batch.images, config.features)
         assignments, distances = kmeans.assign(x, state.cluster.kmeans.centroids)
         cluster = ClusterState(
             kmeans.update(state.cluster.kmeans, x, assignments),
@@ -86,7 +96,7 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
         return state.replace(step=state.step + 1, cluster=cluster), info
 
     def predict(state: TrainState, images: Array) -> Prediction:
-        x = flatten(images)
+        x = describe(images, config.features)
         distances = kmeans.squared_distances(x, state.cluster.kmeans.centroids)
         assignments, _ = kmeans.nearest(distances)
         return Prediction(

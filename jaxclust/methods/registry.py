@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxclust.base import Compute, DataSpec, Method
 from jaxclust.errors import InputError, nearest_name
-from jaxclust.methods import baselines, ccnn, dac
+from jaxclust.methods import baselines, ccnn, classical, dac
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,29 @@ METHODS: dict[str, Registered] = {
         "DAC with one threshold for alike and different, falling linearly (DAC*)",
         {"thresholds": "linear", "upper": (0.95, 0.5), "lower": None},
     ),
-    "kmeans": Registered(baselines.build, baselines.PRESETS, "full-set k-means on pixels"),
+    "kmeans": Registered(baselines.build, baselines.PRESETS, "full-set k-means"),
+    "minibatch_kmeans": Registered(
+        baselines.build,
+        baselines.PRESETS,
+        "mini-batch k-means",
+        {"full": False, "epochs": 10},
+    ),
+    "gmm": Registered(
+        classical.build_mixture, classical.PRESETS["gmm"], "Gaussian mixture on 50 components"
+    ),
+    "spectral": Registered(
+        classical.build_spectral,
+        classical.PRESETS["spectral"],
+        "spectral clustering of the nearest-neighbour graph",
+    ),
+    "agglomerative": Registered(
+        classical.build_agglomerative,
+        classical.PRESETS["agglomerative"],
+        "agglomerative clustering, Ward's linkage",
+    ),
+    "nmf": Registered(
+        classical.build_nmf, classical.PRESETS["nmf"], "non-negative matrix factorisation"
+    ),
 }
 
 

@@ -1,0 +1,89 @@
+"""Spectral and agglomerative clustering and NMF, on features held by the host.
+
+scikit-learn's algorithms with the settings image clustering papers use, and what it
+takes to say something of samples they have not seen.
+"""
+
+import warnings
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+Linkage = Literal["ward", "average", "complete", "single"]
+
+
+def spectral(x: np.ndarray, k: int, seed: int, neighbours: int = 10) -> np.ndarray:
+    """Normalised spectral clustering of the nearest-neighbour graph (Ng et al. 2002).
+
+    Args:
+        x: samples, float [n, d].
+        k: number of clusters.
+        seed: of the eigenvector solver and of k-means.
+        neighbours: edges of each sample, itself among them.
+
+    Returns:
+        assignments, int32 [n].
+    """
+    from sklearn.cluster import SpectralClustering
+
+    clusterer = SpectralClustering(
+        k,
+        affinity="nearest_neighbors",
+        n_neighbors=min(neighbours, x.shape[0]),
+        random_state=seed,
+    )
+    with warnings.catch_warnings():
+        # Clusters that do not touch are what is looked for.
+        warnings.filterwarnings("ignore", "Graph is not fully connected")
+        return clusterer.fit_predict(x).astype(np.int32)
+
+
+def agglomerative(x: np.ndarray, k: int, linkage: Linkage = "ward") -> np.ndarray:
+    """Bottom-up merging of x[n, d] into k clusters -> assignments int32 [n]."""
+    from sklearn.cluster import AgglomerativeClustering
+
+    return AgglomerativeClustering(k, linkage=linkage).fit_predict(x).astype(np.int32)
+
+
+def nmf(x: np.ndarray, k: int, seed: int, max_iterations: int = 200) -> np.ndarray:
+    """Components float32 [k, d] of x ~ W H, x[n, d], W and H without negative entries.
+
+    Lee & Seung 1999; a sample belongs to the component it takes most of, see
+    :func:`nmf_weights`.
+    """
+    from sklearn.decomposition import NMF
+    from sklearn.exceptions import ConvergenceWarning
+
+    # Its default 'auto' has pyright take n_components for a string.
+    components: Any = k
+    solver = NMF(components, init="nndsvda", max_iter=max_iterations, random_state=seed)
+    with warnings.catch_warnings():
+        # The bound on iterations is a setting, not an accident.
+        warnings.filterwarnings("ignore", category=ConvergenceWarning)
+        components = solver.fit(x).components_
+    # Of unit length, so that weights of different components compare.
+    lengths = np.linalg.norm(components, axis=1, keepdims=True)
+    return (components / np.maximum(lengths, 1e-12)).astype(np.float32)
+
+
+def nmf_weights(x: Array, components: Array, sweeps: int = 100) -> Array:
+    """Weights W >= 0 with the smallest |x - W H|^2: [n, d], [k, d] -> float [n, k].
+
+    Coordinate descent on one component after the other, which each have a closed form.
+    """
+    high = jax.lax.Precision.HIGHEST
+    gram = jnp.dot(components, components.T, precision=high)
+    cross = jnp.dot(x, components.T, precision=high)
+    k = components.shape[0]
+
+    def one(i: Array, weights: Array) -> Array:
+        j = i % k
+        column = jax.lax.dynamic_index_in_dim(gram, j, axis=1)
+        slope = cross[:, j] - jnp.dot(weights, column, precision=high)[:, 0]
+        moved = weights[:, j] + slope / jnp.maximum(gram[j, j], 1e-12)
+        return weights.at[:, j].set(jnp.maximum(moved, 0))
+
+    return jax.lax.fori_loop(0, sweeps * k, one, jnp.zeros((x.shape[0], k), x.dtype))

@@ -1,0 +1,81 @@
+"""Gaussian mixtures: fitted by expectation-maximisation on the host, evaluated anywhere."""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+Covariance = Literal["full", "tied", "diag", "spherical"]
+
+
+class Mixture(NamedTuple):
+    """A mixture of k Gaussians in d dimensions."""
+
+    weights: ArrayLike  # float [k], sum to one
+    means: ArrayLike  # float [k, d]
+    factors: ArrayLike  # float [k, d, d]: F with F F^T the inverse covariance, triangular
+
+
+def fit(
+    x: np.ndarray,
+    k: int,
+    seed: int,
+    *,
+    covariance: Covariance = "full",
+    restarts: int = 10,
+    regularisation: float = 1e-6,
+    max_iterations: int = 100,
+) -> Mixture:
+    """scikit-learn's expectation-maximisation, the likeliest of several starts.
+
+    Args:
+        x: samples, float [n, d].
+        k: number of components.
+        seed: of the k-means starts.
+        covariance: full, tied (one for all), diag or spherical.
+        restarts: starts tried.
+        regularisation: added to the variances, so that they stay positive.
+        max_iterations: bound on the iterations of each start.
+    """
+    from sklearn.mixture import GaussianMixture
+
+    found = GaussianMixture(
+        k,
+        covariance_type=covariance,
+        n_init=restarts,
+        reg_covar=regularisation,
+        max_iter=max_iterations,
+        random_state=seed,
+    ).fit(x.astype(np.float64))
+    factors = np.asarray(found.precisions_cholesky_)
+    d = x.shape[1]
+    if covariance == "tied":
+        factors = np.broadcast_to(factors, (k, d, d))
+    elif covariance == "diag":
+        factors = factors[:, :, None] * np.eye(d)
+    elif covariance == "spherical":
+        factors = factors[:, None, None] * np.eye(d)
+    return Mixture(*(np.float32(leaf) for leaf in (found.weights_, found.means_, factors)))
+
+
+def blank(k: int, d: int) -> Mixture:
+    """k standard Gaussians at zero: a mixture's shapes before it is fitted."""
+    return Mixture(
+        jnp.full((k,), 1 / k), jnp.zeros((k, d)), jnp.broadcast_to(jnp.eye(d), (k, d, d))
+    )
+
+
+def responsibilities(x: Array, mixture: Mixture) -> Array:
+    """Posterior probability of each component: x[n, d] -> float [n, k], rows sum to one."""
+
+    def log_density(mean: Array, factor: Array) -> Array:
+        y = jnp.dot(x - mean[None], factor, precision=jax.lax.Precision.HIGHEST)
+        return jnp.sum(jnp.log(jnp.diagonal(factor))) - 0.5 * jnp.sum(jnp.square(y), axis=1)
+
+    means, factors = jnp.asarray(mixture.means), jnp.asarray(mixture.factors)
+    # One component at a time: [n, k, d] need not fit.
+    logs = jax.lax.map(lambda component: log_density(*component), (means, factors))
+    return jax.nn.softmax(logs.T + jnp.log(jnp.asarray(mixture.weights))[None], axis=1)

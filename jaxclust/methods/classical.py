@@ -1,0 +1,254 @@
+"""Classical clusterers of scikit-learn, with the same face as the deep methods.
+
+They see the whole set at once, on the host; what they leave behind judges images one by
+one, so that new ones get labels too.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxclust.base import Compute, DataSpec, Method, Phase, Prediction, PyTree, TrainState
+from jaxclust.clustering import classical, kmeans, mixture
+from jaxclust.data.descriptors import Descriptor, check_descriptor, describe
+from jaxclust.errors import InputError
+
+
+@dataclass(frozen=True)
+class Config:
+    """What every classical clusterer has."""
+
+    features: Descriptor = "auto"
+    """pixels; hog: histograms of oriented gradients and an 8x8 grid of colours; auto:
+    pixels of images under 64 pixels, hog from there."""
+
+
+@dataclass(frozen=True)
+class MixtureConfig(Config):
+    """Gaussian mixture on principal components."""
+
+    components: int = 50
+    """Principal components the mixture is fitted to; more than there are: all."""
+    covariance: mixture.Covariance = "full"
+    """full, tied (one for all clusters), diag or spherical."""
+    restarts: int = 10
+    """Independent k-means starts; the likeliest mixture wins."""
+
+
+@dataclass(frozen=True)
+class SpectralConfig(Config):
+    """Spectral clustering of the nearest-neighbour graph."""
+
+    neighbours: int = 10
+    """Edges of each image, itself among them."""
+
+
+@dataclass(frozen=True)
+class AgglomerativeConfig(Config):
+    """Bottom-up merging."""
+
+    linkage: classical.Linkage = "ward"
+    """What the distance of two clusters is."""
+
+
+@dataclass(frozen=True)
+class NMFConfig(Config):
+    """Non-negative matrix factorisation; an image belongs to its strongest component."""
+
+    max_iterations: int = 200
+    """Of the factorisation."""
+
+
+class Mixed(NamedTuple):
+    """What a Gaussian mixture leaves behind."""
+
+    mean: ArrayLike  # float [d]
+    basis: ArrayLike  # float [d, p]: principal directions
+    mixture: mixture.Mixture  # of p dimensions
+
+
+class Seen(NamedTuple):
+    """What a clusterer without a model leaves behind: the images it saw, and where."""
+
+    features: ArrayLike  # float [n, d]
+    assignments: ArrayLike  # int32 [n]
+
+
+class Parts(NamedTuple):
+    """What NMF leaves behind."""
+
+    floor: ArrayLike  # float [d]: the least values, so that nothing is negative
+    components: ArrayLike  # float [k, d]
+
+
+class Clusterer(NamedTuple):
+    """A classical algorithm as three functions of its leavings."""
+
+    blank: Callable[[int], PyTree]  # width d -> their shapes, before the fit
+    fit: Callable[[np.ndarray, int], PyTree]  # (features [n, d], seed) -> leavings
+    judge: Callable[[PyTree, Array], Array]  # (leavings, [b, d]) -> probabilities [b, k]
+
+
+def _build(config: Config, spec: DataSpec, limit: int, clusterer: Clusterer) -> Method:
+    """One phase whose `begin` is the algorithm."""
+    if spec.n_images > limit:
+        raise InputError(
+            f"{spec.n_images:,} images are more than this method can hold in memory at once "
+            f"({limit:,}); set --limit {limit} or use --method minibatch_kmeans"
+        )
+    check_descriptor(config.features, spec.image_shape)
+
+    def init(key: Array, images: Array) -> TrainState:
+        width = describe(images, config.features).shape[1]
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            key=key,
+            params={},
+            model_state={},
+            opt_state=(),
+            cluster=clusterer.blank(width),
+        )
+
+    def begin(state: TrainState, features: np.ndarray) -> TrainState:
+        # One number from the run's key, for random generators that are not JAX's.
+        seed = int(np.random.SeedSequence(np.asarray(state.key).tolist()).generate_state(1)[0])
+        return state.replace(cluster=clusterer.fit(features, seed))
+
+    def predict(state: TrainState, images: Array) -> Prediction:
+        x = describe(images, config.features)
+        probabilities = clusterer.judge(state.cluster, x)
+        assignments = jnp.argmax(probabilities, axis=1).astype(jnp.int32)
+        return Prediction(assignments, probabilities, x, {"fit": assignments})
+
+    phase = Phase("cluster", 0, spec.n_images, None, begin, on_host=True)
+    return Method(init, predict, (phase,))
+
+
+def build_mixture(config: MixtureConfig, spec: DataSpec, compute: Compute = Compute()) -> Method:  # noqa: B008
+    """A Gaussian mixture on principal components; `compute` changes nothing.
+
+    Raises:
+        InputError: more images than fit, or too small ones for the features.
+    """
+    del compute
+    if config.components < 1:
+        raise InputError("components must be at least 1; set --components")
+    k = spec.n_clusters
+
+    def width_of(d: int) -> int:
+        return min(config.components, d, spec.n_images)
+
+    def blank(d: int) -> Mixed:
+        p = width_of(d)
+        return Mixed(jnp.zeros(d), jnp.zeros((d, p)), mixture.blank(k, p))
+
+    def fit(x: np.ndarray, seed: int) -> Mixed:
+        from sklearn.decomposition import PCA
+
+        pca = PCA(width_of(x.shape[1]), random_state=seed).fit(x)
+        mean, basis = pca.mean_, np.asarray(pca.components_).T
+        projected = (x - mean) @ basis
+        fitted = mixture.fit(
+            projected, k, seed, covariance=config.covariance, restarts=config.restarts
+        )
+        return Mixed(mean.astype(np.float32), basis.astype(np.float32), fitted)
+
+    def judge(left: Mixed, x: Array) -> Array:
+        mean, basis = jnp.asarray(left.mean), jnp.asarray(left.basis)
+        projected = jnp.dot(x - mean[None], basis, precision=jax.lax.Precision.HIGHEST)
+        return mixture.responsibilities(projected, left.mixture)
+
+    return _build(config, spec, 200_000, Clusterer(blank, fit, judge))
+
+
+def _by_neighbour(spec: DataSpec, assign: Callable[[np.ndarray, int], np.ndarray]) -> Clusterer:
+    """A clusterer without a model: an image goes where its nearest one went."""
+    n, k = spec.n_images, spec.n_clusters
+
+    def judge(left: Seen, x: Array) -> Array:
+        neighbour, _ = kmeans.assign(x, jnp.asarray(left.features))
+        return jax.nn.one_hot(jnp.asarray(left.assignments)[neighbour], k)
+
+    return Clusterer(
+        blank=lambda d: Seen(jnp.zeros((n, d)), jnp.zeros(n, jnp.int32)),
+        fit=lambda x, seed: Seen(x, assign(x, seed)),
+        judge=judge,
+    )
+
+
+def build_spectral(config: SpectralConfig, spec: DataSpec, compute: Compute = Compute()) -> Method:  # noqa: B008
+    """Spectral clustering; new images go with their nearest neighbour.
+
+    Raises:
+        InputError: more images than fit, or too small ones for the features.
+    """
+    del compute
+    if config.neighbours < 2:
+        raise InputError("neighbours must be at least 2; set --neighbours")
+
+    def assign(x: np.ndarray, seed: int) -> np.ndarray:
+        return classical.spectral(x, spec.n_clusters, seed, config.neighbours)
+
+    return _build(config, spec, 100_000, _by_neighbour(spec, assign))
+
+
+def build_agglomerative(
+    config: AgglomerativeConfig,
+    spec: DataSpec,
+    compute: Compute = Compute(),  # noqa: B008
+) -> Method:
+    """Agglomerative clustering; new images go with their nearest neighbour.
+
+    Raises:
+        InputError: more images than fit, or too small ones for the features.
+    """
+    del compute
+
+    def assign(x: np.ndarray, seed: int) -> np.ndarray:
+        del seed  # nothing is drawn
+        return classical.agglomerative(x, spec.n_clusters, config.linkage)
+
+    # Half of all pairs' distances: 3.6 GB at this many.
+    return _build(config, spec, 30_000, _by_neighbour(spec, assign))
+
+
+def build_nmf(config: NMFConfig, spec: DataSpec, compute: Compute = Compute()) -> Method:  # noqa: B008
+    """NMF; an image belongs to the component it takes most of.
+
+    Raises:
+        InputError: more images than fit, or too small ones for the features.
+    """
+    del compute
+    k = spec.n_clusters
+
+    def fit(x: np.ndarray, seed: int) -> Parts:
+        floor = x.min(axis=0)
+        components = classical.nmf(x - floor, k, seed, config.max_iterations)
+        return Parts(floor, components)
+
+    def judge(left: Parts, x: Array) -> Array:
+        floor, components = jnp.asarray(left.floor), jnp.asarray(left.components)
+        weights = classical.nmf_weights(jnp.maximum(x - floor[None], 0), components)
+        # An image without any component is shared by all.
+        total = jnp.sum(weights, axis=1, keepdims=True)
+        return jnp.where(total > 0, weights / jnp.maximum(total, 1e-12), 1 / k)
+
+    clusterer = Clusterer(lambda d: Parts(jnp.zeros(d), jnp.zeros((k, d))), fit, judge)
+    return _build(config, spec, 200_000, clusterer)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    name: {"best": config, "paper": config}
+    for name, config in {
+        "gmm": MixtureConfig(),
+        "spectral": SpectralConfig(),
+        "agglomerative": AgglomerativeConfig(),
+        "nmf": NMFConfig(),
+    }.items()
+}

@@ -1,0 +1,113 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
+
+from jaxclust import metrics, train
+from jaxclust.base import DataSpec
+from jaxclust.data.transforms import measure, normalise
+from jaxclust.errors import InputError
+from jaxclust.methods.registry import METHODS
+
+CLASSICAL = ["gmm", "spectral", "agglomerative", "nmf"]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    images, labels = load_digits(return_X_y=True)
+    images = images.reshape(-1, 8, 8, 1)[:600].astype(np.uint8)
+    return train.put(images, measure(images)), labels[:600]
+
+
+def fitted(name, data, **changes):
+    config = dataclasses.replace(METHODS[name].config("best"), **changes)
+    method = METHODS[name].build(config, train.spec_of(data, 10))
+    state = train.fit(method, data, seed=0).state
+    return method, state, train.predictor(method, data)(state)
+
+
+def pixels(data):
+    return np.asarray(normalise(data.images, data.normalisation)).reshape(len(data.images), -1)
+
+
+def test_agglomerative_labels_are_scikit_learns(digits):
+    data, _ = digits
+    _, _, prediction = fitted("agglomerative", data)
+    expected = AgglomerativeClustering(10).fit_predict(pixels(data))
+    np.testing.assert_array_equal(prediction.assignments, expected)
+
+
+def test_gmm_is_as_likely_as_scikit_learns(digits):
+    data, _ = digits
+    _, state, _ = fitted("gmm", data, components=8, restarts=2, covariance="diag")
+    x = pixels(data)
+    projected = PCA(8, random_state=0).fit_transform(x)
+    reference = GaussianMixture(10, covariance_type="diag", n_init=2, random_state=0)
+    best = reference.fit(projected).score(projected)
+    model = state.cluster.mixture
+    ours = (x - np.asarray(state.cluster.mean)) @ np.asarray(state.cluster.basis)
+    offsets = (ours[:, None] - np.asarray(model.means)) / 1
+    scaled = np.einsum("nkd,kde->nke", offsets, np.asarray(model.factors))
+    logs = (
+        np.log(np.asarray(model.weights))
+        + np.log(np.diagonal(np.asarray(model.factors), axis1=1, axis2=2)).sum(axis=1)
+        - 0.5 * np.square(scaled).sum(axis=2)
+        - 4 * np.log(2 * np.pi)
+    )
+    assert np.logaddexp.reduce(logs, axis=1).mean() > best - 0.3
+
+
+@pytest.mark.parametrize(("name", "least"), [("gmm", 0.5), ("spectral", 0.7), ("nmf", 0.3)])
+def test_digits_are_grouped(digits, name, least):
+    data, labels = digits
+    _, _, prediction = fitted(name, data)
+    assert metrics.score(labels, prediction.assignments)["acc"] > least
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_new_images_like_old_ones_get_their_labels(digits, name):
+    data, _ = digits
+    method, state, prediction = fitted(name, data)
+    rng = np.random.default_rng(0)
+    images = np.asarray(normalise(data.images[:50], data.normalisation))
+    new = images + rng.normal(scale=1e-3, size=images.shape).astype(np.float32)
+    found = jax.jit(method.predict)(state, new)
+    assert np.mean(found.assignments == prediction.assignments[:50]) > 0.95
+
+
+@pytest.mark.parametrize(("name", "n"), [("agglomerative", 30_001), ("spectral", 100_001)])
+def test_sets_that_cannot_fit_are_refused_with_what_to_do(name, n):
+    with pytest.raises(InputError, match=r"--limit .* or use --method minibatch_kmeans"):
+        METHODS[name].build(METHODS[name].config("best"), DataSpec(n, (8, 8, 1), 10))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), [("gmm", {"components": 0}), ("spectral", {"neighbours": 1})]
+)
+def test_settings_without_sense_are_refused(name, changes):
+    config = dataclasses.replace(METHODS[name].config("best"), **changes)
+    with pytest.raises(InputError, match="set --"):
+        METHODS[name].build(config, DataSpec(100, (8, 8, 1), 10))
+
+
+def test_minibatch_kmeans_takes_no_full_pass_and_comes_near_it(digits):
+    data, _ = digits
+    _, start, _ = fitted("minibatch_kmeans", data, epochs=0)
+    # Seeds are images, and none has absorbed any yet.
+    assert float(start.cluster.kmeans.counts.sum()) == 0
+    rows = {row.tobytes() for row in pixels(data).astype(np.float32)}
+    assert {row.tobytes() for row in np.asarray(start.cluster.kmeans.centroids)} <= rows
+    x = pixels(data)
+
+    def inertia(state):
+        centroids = np.asarray(state.cluster.kmeans.centroids)
+        return np.square(x[:, None] - centroids).sum(axis=2).min(axis=1).sum()
+
+    full = inertia(fitted("kmeans", data)[1])
+    batched = inertia(fitted("minibatch_kmeans", data, batch_size=100)[1])
+    assert full <= batched < 1.1 * full < inertia(start)
