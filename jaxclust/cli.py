@@ -191,8 +191,10 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
     table = Table(show_header=False, title=f"{summary['method']} on {summary['dataset']}")
     for name, value in summary.items():
-        if name == "versions" or value is None:
+        if name == "versions" or value is None or value == []:
             continue
+        if isinstance(value, list):
+            value = "; ".join(value)
         if isinstance(value, dict):
             value = ", ".join(f"{key} {item}" for key, item in value.items())
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))

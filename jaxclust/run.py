@@ -154,6 +154,10 @@ def _execute(options: Options, config: Any) -> dict[str, Any]:
     directory.write_arrays("embeddings.npz", **arrays)
     evaluation = time.perf_counter() - clock
 
+    sizes = np.bincount(prediction.assignments, minlength=n_clusters)
+    complaint = health.complaint(sizes)
+    if complaint and not options.quiet:
+        print(f"warning: {complaint}", file=sys.stderr)
     summary = {
         "method": options.method,
         "dataset": options.dataset,
@@ -162,6 +166,8 @@ def _execute(options: Options, config: Any) -> dict[str, Any]:
         "n_images": len(image_set.ids),
         "n_clusters": n_clusters,
         **evaluator.scores(prediction),
+        "clusters_found": int((sizes > 0).sum()),
+        "warnings": [complaint] if complaint else [],
         "n_skipped": len(image_set.skipped),
         "seconds": {
             "load": round(loading, 2),

@@ -12,7 +12,7 @@ import jaxclust
 ROOT = Path(jaxclust.__file__).parent
 # Each may import itself and what stands before it.
 LAYERS = [
-    {"errors", "base", "device", "metrics"},
+    {"errors", "base", "collectives", "device", "metrics"},
     {"losses", "clustering", "data"},
     {"models"},
     {"methods"},

@@ -355,6 +355,18 @@ def test_damaged_and_foreign_checkpoints_are_refused(capsys, tmp_path, damage):
     assert (tmp_path / "run" / "assignments.csv").read_bytes() == before
 
 
+def test_clusters_that_were_not_found_are_said(capsys):
+    arguments = ["run", "--method=dac", "--dataset=digits", "--n-clusters=30", "--limit=100"]
+    arguments += ["--epochs=1", "--draw-size=100", "--batch-size=50", "--inner-passes=1"]
+    assert main([*arguments, "--out=thirty"]) == 0
+    summary = json.loads(Path("thirty/summary.json").read_text())
+    found = len({row["cluster"] for row in read_csv(Path("thirty/assignments.csv"))})
+    assert summary["clusters_found"] == found < 30
+    assert summary["empty_clusters"] == 30 - found
+    assert summary["warnings"][0].startswith(f"{found} of 30 clusters hold images")
+    assert f"warning: {summary['warnings'][0]}" in capsys.readouterr().err
+
+
 def test_skipped_pictures_are_listed(tmp_path):
     from PIL import Image
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -9,6 +10,8 @@ from jax.typing import ArrayLike
 _WINDOW = 20
 # A cluster is called empty after three such windows without a sample.
 _EMPTY = 0.05
+# And tiny below this fraction of an even share.
+_TINY = 0.01
 
 
 def shares(assignments: Array, k: int) -> Array:
@@ -47,6 +50,22 @@ def cluster_health(usage: Array) -> dict[str, Array]:
         "largest_share": jnp.max(usage),
         "assignment_entropy": jnp.sum(jax.scipy.special.entr(usage)) / jnp.log(k),
     }
+
+
+def complaint(sizes: Array | np.ndarray) -> str | None:
+    """What is wrong with a finished clustering of these cluster sizes int [k], in words.
+
+    None where every cluster holds an image and at least a hundredth of an even share.
+    """
+    sizes = np.asarray(sizes)
+    k, empty = len(sizes), int(np.sum(sizes == 0))
+    tiny = int(np.sum(sizes < _TINY * sizes.sum() / k)) - empty
+    if not empty and not tiny:
+        return None
+    found = f"{k - empty} of {k} clusters hold images"
+    if tiny:
+        found += f", {tiny} of them less than a hundredth of an even share"
+    return f"{found}; ask for fewer with --n-clusters, or take another seed or method"
 
 
 def churn(assignments: ArrayLike, previous: ArrayLike) -> Array:

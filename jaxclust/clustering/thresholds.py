@@ -56,8 +56,7 @@ def start(schedule: Schedule) -> ThresholdState:
 
 
 def at(schedule: Schedule, value: Array) -> ThresholdState:
-    """The thresholds at a lambda."""
-    value = jnp.asarray(value, jnp.float32)
+    """The thresholds at a lambda, float []."""
     upper = schedule.upper + schedule.upper_slope * value
     return ThresholdState(value, upper, schedule.lower + schedule.lower_slope * value)
 

@@ -94,19 +94,28 @@ def warp(image: Array, matrix: Array) -> Array:
     return (top * (1 - down) + bottom * down).reshape(image.shape)
 
 
-def random_affine(key: Array, images: Array, ranges: Affine) -> Array:
+def random_affine(
+    key: Array, images: Array, ranges: Affine, positions: Array | None = None
+) -> Array:
     """A random affine view of each of images [b, h, w, c].
 
     Each image's draw is keyed by its position in the batch, so that splitting the
     batch over devices changes nothing.
+
+    Args:
+        key: random key.
+        images: float [b, h, w, c].
+        ranges: extent of the views.
+        positions: int [b], where each stands in the whole batch; default 0, 1, ….
     """
     if ranges == Affine():
         return images
+    positions = jnp.arange(images.shape[0]) if positions is None else positions
 
     def view(position: Array, image: Array) -> Array:
         return warp(image, affine_matrix(jax.random.fold_in(key, position), ranges))
 
-    return jax.vmap(view)(jnp.arange(images.shape[0]), images)
+    return jax.vmap(view)(positions, images)
 
 
 def change_values(key: Array, image: Array, ranges: Augmentation) -> Array:
@@ -142,14 +151,17 @@ def _span(key: Array, length: int, largest: float) -> Array:
     return (centres >= start) & (centres < start + size)
 
 
-def augment(key: Array, images: Array, ranges: Augmentation) -> Array:
-    """A random view of each of images [b, h, w, c]; keys as in :func:`random_affine`."""
+def augment(
+    key: Array, images: Array, ranges: Augmentation, positions: Array | None = None
+) -> Array:
+    """A random view of each of images [b, h, w, c]; arguments as of :func:`random_affine`."""
     affine_key, value_key = jax.random.split(key)
-    images = random_affine(affine_key, images, ranges.affine)
+    images = random_affine(affine_key, images, ranges.affine, positions)
     if replace(ranges, affine=Affine()) == Augmentation():
         return images
+    positions = jnp.arange(images.shape[0]) if positions is None else positions
 
     def view(position: Array, image: Array) -> Array:
         return change_values(jax.random.fold_in(value_key, position), image, ranges)
 
-    return jax.vmap(view)(jnp.arange(images.shape[0]), images)
+    return jax.vmap(view)(positions, images)

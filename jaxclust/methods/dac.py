@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from jaxclust import collectives
 from jaxclust.base import (
     Batch,
     Compute,
@@ -27,10 +28,11 @@ from jaxclust.base import (
 from jaxclust.clustering import health, thresholds
 from jaxclust.clustering.thresholds import ThresholdState
 from jaxclust.data.augment import augment
+from jaxclust.errors import InputError
 from jaxclust.losses import pairwise
 from jaxclust.methods.dac_config import PRESETS, Config, check, fit_to_set, schedule_of
 from jaxclust.models import precision
-from jaxclust.models.allconvnet import network_for
+from jaxclust.models.allconvnet import NETWORKS, AllConvNet, map_side, network_for
 from jaxclust.models.layers import Module
 
 __all__ = ["PRESETS", "ClusterState", "Config", "build"]
@@ -49,6 +51,31 @@ def _softmax(label_features: Array) -> Array:
     return label_features / jnp.sum(label_features, axis=-1, keepdims=True)
 
 
+def spread_of(label_features: Array) -> dict[str, Array]:
+    """Shares of the entries of [m, k] in four intervals (the paper's Fig. 4).
+
+    Label features of a finished clustering are near 0 or 1.
+    """
+    return {
+        f"entries_{low}_to_{high}": jnp.mean((label_features >= low) & (label_features < top))
+        for low, high, top in ((0, 0.1, 0.1), (0.1, 0.5, 0.5), (0.5, 0.9, 0.9), (0.9, 1, jnp.inf))
+    }
+
+
+def published_network(config: Config, spec: DataSpec) -> AllConvNet:
+    """The network the settings name for a data set; InputError for images too small."""
+    if config.network == "auto":
+        return network_for(spec.image_shape, spec.n_clusters)
+    network = NETWORKS[config.network](spec.n_clusters)
+    height, width, _ = spec.image_shape
+    if not map_side(network, min(height, width)):
+        raise InputError(
+            f"images of {height}x{width} pixels are too small for network {config.network}; "
+            "use --network auto"
+        )
+    return network
+
+
 def build(
     config: Config,
     spec: DataSpec,
@@ -60,20 +87,25 @@ def build(
     A step is one optimiser update; `repeats` of them see the same draw of m images.
     The first of them computes the label features that fix the draw's targets.
 
+    With `compute.axis_name`, every device is given the whole draw and trains on its part
+    of each batch; the pairs span all parts.
+
     Args:
         config: settings; see :data:`PRESETS`.
         spec: size and shape of the data, number of clusters.
-        compute: precision of the network's passes.
+        compute: precision of the network's passes, and the devices' axis.
         network: a Flax module (images [b, h, w, c], train) -> logits [b, k] in place of
-            the paper's for this image size.
+            the paper's for this image size; its batch norm must know the devices' axis.
 
     Raises:
-        InputError: settings that contradict each other.
+        InputError: settings that contradict each other or the images' size.
     """
     check(config)
     config = fit_to_set(config, spec.n_images)
     k, m, b = spec.n_clusters, config.draw_size, config.batch_size
-    network = network_for(spec.image_shape, k) if network is None else network
+    axis_name = compute.axis_name
+    if network is None:
+        network = published_network(config, spec).clone(axis_name=axis_name)
     apply = partial(precision.apply, network, precision=compute.precision)
     schedule, epochs = schedule_of(config)
     # As the published code's library has it: epsilon outside the root.
@@ -130,6 +162,7 @@ def build(
     ) -> tuple[Array, tuple[PyTree, dict[str, Array]]]:
         stats = state.model_state
         logits, stats = apply({"params": params, **stats}, views, train=True, mutable=list(stats))
+        logits = collectives.gathered(logits, axis_name)
         features = pairwise.restrain(logits)
         at = state.cluster.thresholds
         targets, mask = pairwise.select_pairs(
@@ -164,17 +197,20 @@ def build(
         order = jax.random.permutation(jax.random.fold_in(order_key, passes), m)
         # The last batch of a pass is filled up from its start.
         chosen = order[(place % batches * b + jnp.arange(b)) % m]
+        own = collectives.own_rows(b, axis_name)
         views = augment(
-            jax.random.fold_in(view_key, state.step), batch.images[chosen], config.views
+            jax.random.fold_in(view_key, state.step), batch.images[chosen[own]], config.views, own
         )
         gradient_of = jax.value_and_grad(loss_of, has_aux=True)
         (loss, (stats, watch)), gradients = gradient_of(
             state.params, state, views, state.cluster.draw[chosen]
         )
+        gradients = collectives.mean_over_devices(gradients, axis_name)
         updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
         at = state.cluster.thresholds
         watch |= {"lambda": at.adaptive, "upper": at.upper, "lower": at.lower}
         watch["gradient_norm"] = optax.tree.norm(gradients)
+        watch |= spread_of(state.cluster.draw)
         watch |= health.cluster_health(state.cluster.usage)
         state = state.replace(
             step=state.step + 1,

@@ -23,6 +23,9 @@ class Config:
 
     epochs: int | None = 20
     """Passes over the data (outer epochs); None: until adaptive thresholds cross."""
+    network: Literal["auto", "mnist", "cifar1", "cifar2", "stl", "dog"] = "auto"
+    """One of the published networks; auto: the one whose images are nearest in size and
+    not larger (cifar2 of the two for CIFAR)."""
     draw_size: int = 1000
     """Images whose targets are fixed together (the paper's m)."""
     batch_size: int = 128
@@ -89,9 +92,10 @@ PRESETS: dict[str, Config] = {
     "paper": Config(epochs=None, inner_passes=1, thresholds="adaptive", loss="bce"),
     "reference": Config(target_statistics="batch"),
     "reference_cifar10": _CIFAR,
-    "reference_cifar100": replace(_NATURAL, views=_VIEWS_B),
+    "reference_cifar100": replace(_NATURAL, network="cifar1", views=_VIEWS_B),
     "reference_stl10": replace(_NATURAL, epochs=75, upper=(0.99, 0.5)),
     "reference_imagenet": _NATURAL,
+    "reference_dog": replace(_NATURAL, network="dog"),
 }
 
 

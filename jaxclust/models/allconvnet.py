@@ -6,7 +6,7 @@ pools 2, 3, 4 and 6 cover exactly that), and two dense layers that start as the
 identity.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ class AllConvNet(nn.Module):
         padding: of the convolutions; SAME where images are too small for VALID.
         normalise_pools: batch norm after every pool too (the MNIST network).
         rectify_output: ReLU on the output (the MNIST network).
+        axis_name: mapped axis over which batch norm takes its statistics too.
     """
 
     n_clusters: int
@@ -41,11 +42,12 @@ class AllConvNet(nn.Module):
     padding: str = "VALID"
     normalise_pools: bool = False
     rectify_output: bool = False
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         def norm(x: Array) -> Array:
-            return BatchNorm(use_running_average=not train)(x)
+            return BatchNorm(use_running_average=not train, axis_name=self.axis_name)(x)
 
         def conv(x: Array, width: int, window: int) -> Array:
             init = nn.initializers.he_normal()
@@ -92,6 +94,15 @@ def dog_network(n_clusters: int) -> AllConvNet:
     return AllConvNet(n_clusters, ((64, 64), (128, 128)), (5, 3), pool=4)
 
 
+NETWORKS: dict[str, Callable[[int], AllConvNet]] = {
+    "mnist": mnist_network,
+    "cifar1": cifar_network_1,
+    "cifar2": cifar_network_2,
+    "stl": stl_network,
+    "dog": dog_network,
+}
+
+
 def network_for(image_shape: tuple[int, int, int], n_clusters: int) -> AllConvNet:
     """The published network whose images are nearest in size and not larger.
 
@@ -103,3 +114,13 @@ def network_for(image_shape: tuple[int, int, int], n_clusters: int) -> AllConvNe
     if side < 32:
         return mnist_network(n_clusters)
     return cifar_network_2(n_clusters) if side < 90 else stl_network(n_clusters)
+
+
+def map_side(network: AllConvNet, side: int) -> int:
+    """Side of the map that is averaged, from that of the images; 0: nothing is left."""
+    for widths, window in zip(network.blocks, network.windows, strict=True):
+        if network.padding == "SAME":
+            side = -(-side // network.pool)
+        else:
+            side = max(0, side - len(widths) * (window - 1)) // network.pool
+    return side

@@ -164,6 +164,32 @@ def test_all_published_networks_and_sizes_take_a_step():
         assert jax.tree.structure(after) == jax.tree.structure(state)
 
 
+def test_presets_name_the_published_networks():
+    spec = DataSpec(100, (96, 96, 3), K)
+    blocks = {
+        name: dac.published_network(dac.PRESETS[name], spec).blocks
+        for name in ("reference_cifar10", "reference_cifar100", "reference_imagenet")
+    }
+    assert [len(block) for block in blocks["reference_cifar100"]] == [2, 2]
+    assert [len(block) for block in blocks["reference_imagenet"]] == [3, 3, 3]
+    dog = dac.published_network(dac.PRESETS["reference_dog"], spec)
+    assert (tuple(dog.windows), dog.pool) == ((5, 3), 4)
+    with pytest.raises(InputError, match="too small for network stl; use --network auto"):
+        dac.published_network(dac.Config(network="stl"), DataSpec(100, (28, 28, 1), K))
+
+
+def test_entries_are_counted_in_four_intervals():
+    entries = jnp.array([[0.0, 0.05, 0.1, 0.3], [0.5, 0.89, 0.9, 1.0]])
+    shares = dac.spread_of(entries)
+    assert list(shares) == [
+        "entries_0_to_0.1",
+        "entries_0.1_to_0.5",
+        "entries_0.5_to_0.9",
+        "entries_0.9_to_1",
+    ]
+    np.testing.assert_allclose(list(shares.values()), 0.25)
+
+
 def test_bars_are_told_apart():
     """With thresholds as loose as the default's, 120 images merge into two clusters."""
     _, kinds = small.images(120)

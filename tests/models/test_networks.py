@@ -6,7 +6,13 @@ import numpy as np
 import optax
 import pytest
 
-from jaxclust.models.allconvnet import AllConvNet, cifar_network_2, mnist_network
+from jaxclust.models.allconvnet import (
+    NETWORKS,
+    AllConvNet,
+    cifar_network_2,
+    map_side,
+    mnist_network,
+)
 from jaxclust.models.autoencoder import Decoder, PooledAutoencoder
 from jaxclust.models.ccnn import (
     CCNN,
@@ -170,3 +176,22 @@ def test_pooled_autoencoder_learns_to_copy():
 
     losses = train()
     assert losses[-1] < 0.05 * losses[0]
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_the_side_of_the_last_map_is_foretold(name):
+    network = NETWORKS[name](4)
+    for side in (96, 97, 28, 20):
+        if not map_side(network, side):
+            continue
+        x = jax.ShapeDtypeStruct((1, side, side, 1), jnp.float32)
+        _, kept = jax.eval_shape(
+            lambda x: network.init_with_output(
+                jax.random.key(0), x, train=False, capture_intermediates=True
+            ),
+            x,
+        )
+        last = kept["intermediates"][f"Conv_{sum(map(len, network.blocks))}"]["__call__"][0]
+        assert last.shape == (1, map_side(network, side), map_side(network, side), 4)
+    assert map_side(network, 8) == 0
+    assert map_side(network.clone(padding="SAME"), 8) > 0

@@ -1,0 +1,40 @@
+"""What a step needs of the other devices, by the name of the mapped axis.
+
+None means one device, and then nothing is exchanged; so one step function runs under
+jit, vmap, pmap and shard_map. Steps that gather a batch before their loss compute the
+same loss on every device: the mean of their gradients is that of the whole batch.
+"""
+
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+Tree = TypeVar("Tree")
+
+
+def own_rows(n: int, axis_name: str | None) -> Array:
+    """Which of n rows that every device knows are this device's -> int32 [n / devices].
+
+    Raises:
+        ValueError: the devices cannot share n rows evenly.
+    """
+    rows = jnp.arange(n)
+    if axis_name is None:
+        return rows
+    count = lax.axis_size(axis_name)
+    if n % count:
+        raise ValueError(f"{n} rows cannot be shared evenly by {count} devices")
+    share = n // count
+    return lax.dynamic_slice_in_dim(rows, lax.axis_index(axis_name) * share, share)
+
+
+def gathered(x: Array, axis_name: str | None) -> Array:
+    """Every device's rows, in the devices' order: [b, ...] -> [devices * b, ...]."""
+    return x if axis_name is None else lax.all_gather(x, axis_name, tiled=True)
+
+
+def mean_over_devices(tree: Tree, axis_name: str | None) -> Tree:
+    """Each leaf's mean over the devices."""
+    return tree if axis_name is None else jax.tree.map(lambda x: lax.pmean(x, axis_name), tree)

@@ -1,0 +1,51 @@
+"""Eight devices compute what one does."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxclust import collectives
+
+ROOT = Path(__file__).parent.parent
+
+
+def compared(method, dtype, steps):
+    call = [sys.executable, "-m", "tests.device_count", method, dtype, str(steps)]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert not done.returncode, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("method", ["dac"])
+def test_five_steps_in_float64(method):
+    report = compared(method, "float64", 5)
+    assert report["moved"] > 1e-3
+    for name, leaf in report["leaves"].items():
+        assert leaf["difference"] <= 1e-6 * leaf["largest"] + 1e-9, name
+    for loss, *others in report["losses"]:
+        np.testing.assert_allclose(others, loss, rtol=1e-9)
+    assert report["same_assignments"]
+
+
+@pytest.mark.parametrize("method", ["dac"])
+def test_the_first_step_in_float32(method):
+    """The optimiser's averages stand for the gradients, which they are made of."""
+    report = compared(method, "float32", 1)
+    for name, leaf in report["leaves"].items():
+        if "params" not in name:
+            # Means after batch norm are zero but for rounding.
+            assert leaf["distance"] <= 1e-4 * leaf["norm"] + 1e-7, name
+    loss, *others = report["losses"][0]
+    np.testing.assert_allclose(others, loss, rtol=1e-4)
+
+
+def test_one_device_exchanges_nothing():
+    x = jnp.arange(6.0).reshape(3, 2)
+    assert collectives.gathered(x, None) is x
+    assert collectives.mean_over_devices(x, None) is x
+    np.testing.assert_array_equal(collectives.own_rows(3, None), [0, 1, 2])
