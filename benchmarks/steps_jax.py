@@ -14,8 +14,9 @@ from measuring import jax_rates, timed
 
 from jaxclust import device
 from jaxclust.base import Batch, Compute, DataSpec, PyTree
-from jaxclust.data.augment import Affine
-from jaxclust.methods import ccnn
+from jaxclust.data.augment import Affine, Augmentation
+from jaxclust.losses import restrain
+from jaxclust.methods import ccnn, dac
 from jaxclust.models import precision
 from jaxclust.models.allconvnet import cifar_network_2, mnist_network
 from jaxclust.models.autoencoder import PooledAutoencoder
@@ -78,7 +79,7 @@ def _dac(network: Any, options: argparse.Namespace) -> Subject:
     targets = jax.nn.one_hot(jnp.arange(options.batch) % K, K)
     return _network(
         network,
-        optax.rmsprop(1e-3, decay=0.9, eps=1e-8, eps_in_sqrt=False),
+        dac.optimiser(dac.Config()),
         images,
         lambda logits: jnp.mean(jnp.square(logits - targets)),
         options.precision,
@@ -94,6 +95,38 @@ def _ics(options: argparse.Namespace) -> Subject:
         lambda coded: jnp.mean(jnp.square(coded.decoded - images)),
         options.precision,
     )
+
+
+def _dac_step(options: argparse.Namespace) -> Subject:
+    """DAC's update on MNIST's network without random views, targets already fixed."""
+    b, shape = options.batch, tuple(options.shape)
+    # One batch a draw: then the order in which it is taken does not matter.
+    config = dac.Config(draw_size=b, batch_size=b, inner_passes=1000, views=Augmentation())
+    spec = DataSpec(b, shape, K)
+    method = dac.build(config, spec, Compute(options.precision))
+    network = dac.published_network(config, spec)
+    image_key, draw_key = jax.random.split(jax.random.key(0))
+    images = jax.random.normal(image_key, (b, *shape))
+    known = restrain(3 * jax.random.normal(draw_key, (b, K)))
+    state = device.jit(method.init)(jax.random.PRNGKey(0), images[:2])
+    # A step past the one that would compute the targets.
+    state = state.replace(step=state.step + 1, cluster=state.cluster._replace(draw=known))
+    batch = Batch(images, jnp.arange(b))
+
+    def step(state: Any) -> tuple[Any, Array]:
+        state, info = method.step(state, batch)
+        return state, info.loss
+
+    bare = _network(network, dac.optimiser(config), images, jnp.mean, options.precision)
+
+    def passes(state: Any) -> tuple[Any, Array]:
+        """A training pass, its gradients, RMSprop."""
+        carry = (state.params, state.model_state["batch_stats"], state.opt_state)
+        (params, stats, opt_state), value = bare.step(carry)
+        model_state = {"batch_stats": stats}
+        return state.replace(params=params, model_state=model_state, opt_state=opt_state), value
+
+    return Subject(state, step, passes, {"images": images, "known": known, **weights(state.params)})
 
 
 def _ccnn(options: argparse.Namespace) -> Subject:
@@ -150,6 +183,7 @@ def _ccnn(options: argparse.Namespace) -> Subject:
 
 SUBJECTS: dict[str, Callable[[argparse.Namespace], Subject]] = {
     "ccnn": _ccnn,
+    "dac": _dac_step,
     "dac_mnist": lambda options: _dac(mnist_network(K), options),
     "dac_cifar2": lambda options: _dac(cifar_network_2(K), options),
     "ics_shallow": _ics,

@@ -199,6 +199,15 @@ def _ccnn(
     return step
 
 
+def _pair_loss(logits: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """DAC's squared error of all pairs' similarities at threshold 0.9."""
+    powers = torch.exp(logits - logits.amax(dim=1, keepdim=True).detach())
+    features = powers / powers.norm(dim=1, keepdim=True)
+    with torch.no_grad():
+        targets = (known @ known.T >= 0.9).float()
+    return (features @ features.T - targets).square().mean()
+
+
 def build(options: argparse.Namespace, given: Weights, compiled: bool) -> Callable[[], float]:
     """The subject's step: trains in place, returns the loss before it."""
     images = given["images"].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
@@ -208,9 +217,11 @@ def build(options: argparse.Namespace, given: Weights, compiled: bool) -> Callab
         network = PooledAutoencoder(options.shape, given)
         adam = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
         return _bare(network, adam, images, lambda y: tf.mse_loss(y, images), compiled)
-    network = _all_conv_net(options.shape[2], given, options.subject == "dac_mnist")
-    targets = tf.one_hot(torch.arange(options.batch) % K, K).float()
+    network = _all_conv_net(options.shape[2], given, options.subject != "dac_cifar2")
     rmsprop = torch.optim.RMSprop(network.parameters(), lr=1e-3, alpha=0.9)
+    if options.subject == "dac":
+        return _bare(network, rmsprop, images, lambda y: _pair_loss(y, given["known"]), compiled)
+    targets = tf.one_hot(torch.arange(options.batch) % K, K).float()
     return _bare(network, rmsprop, images, lambda y: tf.mse_loss(y, targets), compiled)
 
 

@@ -5,7 +5,9 @@
 
 `ccnn` is the whole step of preset `best` without random views: a pass in inference
 mode, assignment, the choice of trusted samples, the network's training pass and its
-gradients, Adam, the centroid update. The other subjects are bare networks, a training
+gradients, Adam, the centroid update. `dac` is an update of the preset's without random
+views: training pass, pair selection and loss, gradients, RMSprop; the pass that fixes
+a draw's targets, once in 40 updates, is left out. The other subjects are bare networks, a training
 pass with gradients and optimiser: DAC's for MNIST and the second for CIFAR-10, and
 ICS's shallow autoencoder. "passes" are the network passes and the update that the
 step cannot do without.
@@ -27,11 +29,12 @@ import measuring
 
 SHAPES = {
     "ccnn": [28, 28, 1],
+    "dac": [28, 28, 1],
     "dac_mnist": [28, 28, 1],
     "dac_cifar2": [32, 32, 3],
     "ics_shallow": [28, 28, 1],
 }
-BATCHES = {"ccnn": 200, "dac_mnist": 128, "dac_cifar2": 128, "ics_shallow": 256}
+BATCHES = {"ccnn": 200, "dac": 128, "dac_mnist": 128, "dac_cifar2": 128, "ics_shallow": 256}
 
 
 def side(options: argparse.Namespace) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
-SUBJECTS = ["ccnn", "dac_mnist", "dac_cifar2", "ics_shallow"]
+SUBJECTS = ["ccnn", "dac", "dac_mnist", "dac_cifar2", "ics_shallow"]
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,8 @@ def benchmarks_on_path(monkeypatch):
 
 
 def options_of(subject, folder):
-    shape = {"dac_cifar2": [32, 32, 3], "dac_mnist": [28, 28, 1]}.get(subject, [9, 9, 1])
+    shapes = {"dac": [28, 28, 1], "dac_mnist": [28, 28, 1], "dac_cifar2": [32, 32, 3]}
+    shape = shapes.get(subject, [9, 9, 1])
     return argparse.Namespace(
         subject=subject,
         shape=shape,

@@ -76,6 +76,11 @@ def published_network(config: Config, spec: DataSpec) -> AllConvNet:
     return network
 
 
+def optimiser(config: Config) -> optax.GradientTransformation:
+    """RMSprop as the published code's library has it: epsilon outside the root."""
+    return optax.rmsprop(config.learning_rate, decay=0.9, eps=1e-8, eps_in_sqrt=False)
+
+
 def build(
     config: Config,
     spec: DataSpec,
@@ -108,8 +113,7 @@ def build(
         network = published_network(config, spec).clone(axis_name=axis_name)
     apply = partial(precision.apply, network, precision=compute.precision)
     schedule, epochs = schedule_of(config)
-    # As the published code's library has it: epsilon outside the root.
-    optimiser = optax.rmsprop(config.learning_rate, decay=0.9, eps=1e-8, eps_in_sqrt=False)
+    rmsprop = optimiser(config)
     batches = -(-m // b)
     repeats = config.inner_passes * batches * config.views_per_batch
     per_epoch = -(-spec.n_images // m) * repeats
@@ -136,7 +140,7 @@ def build(
             key=run_key,
             params=params,
             model_state={name: value for name, value in variables.items() if name != "params"},
-            opt_state=optimiser.init(params),
+            opt_state=rmsprop.init(params),
             cluster=ClusterState(
                 thresholds.start(schedule), jnp.zeros((m, k)), health.even_usage(k)
             ),
@@ -147,7 +151,7 @@ def build(
         moved = thresholds.advance(schedule, state.cluster.thresholds)
         state = state.replace(cluster=state.cluster._replace(thresholds=moved))
         if config.restart_optimiser:
-            state = state.replace(opt_state=optimiser.init(state.params))
+            state = state.replace(opt_state=rmsprop.init(state.params))
         return state
 
     def begin_draw(state: TrainState, images: Array) -> TrainState:
@@ -206,7 +210,7 @@ def build(
             state.params, state, views, state.cluster.draw[chosen]
         )
         gradients = collectives.mean_over_devices(gradients, axis_name)
-        updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
+        updates, opt_state = rmsprop.update(gradients, state.opt_state, state.params)
         at = state.cluster.thresholds
         watch |= {"lambda": at.adaptive, "upper": at.upper, "lower": at.lower}
         watch["gradient_norm"] = optax.tree.norm(gradients)
