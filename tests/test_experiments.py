@@ -1,0 +1,115 @@
+"""What the tables of experiments/ say is what their runs said."""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+
+import pytest
+
+CONFIGS = Path(__file__).parent.parent / "experiments" / "configs"
+
+
+@pytest.fixture(autouse=True)
+def configs_on_path(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(CONFIGS)
+    monkeypatch.chdir(tmp_path)
+    yield
+    for path in CONFIGS.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+@pytest.fixture
+def table(monkeypatch, tmp_path):
+    import grid
+
+    monkeypatch.setattr(grid, "RESULTS", tmp_path / "results")
+    cells = [grid.Cell("a-digits", "A", "digits", ["--method=kmeans", "--limit=60"])]
+    return grid.Table("example", "An example", cells, seeds=(0, 1))
+
+
+def run(table, monkeypatch, *arguments):
+    import grid
+
+    monkeypatch.setattr(sys, "argv", ["example.py", *arguments])
+    assert grid.main(table, "An example.") == 0
+    return json.loads((grid.RESULTS / "example.json").read_text())
+
+
+def test_a_table_runs_what_is_missing_and_keeps_what_is_recorded(table, monkeypatch, tmp_path):
+    [row] = run(table, monkeypatch, "--seeds", "0")
+    summary = json.loads((tmp_path / "runs/example/a-digits-0/summary.json").read_text())
+    assert (row["seeds"], row["acc"], row["epoch"]) == ([0], [summary["acc"]], ["all"])
+    # Another machine, without the run's folder: only the other seed is run.
+    monkeypatch.chdir(tmp_path / "runs")
+    [both] = run(table, monkeypatch)
+    assert both["seeds"] == [0, 1]
+    assert both["acc"][0] == summary["acc"]
+    assert [path.name for path in Path("runs/example").iterdir()] == ["a-digits-1"]
+    said = (tmp_path / "results" / "example.md").read_text()
+    mean, spread = statistics.mean(both["acc"]), statistics.stdev(both["acc"])
+    assert f"| {100 * mean:.1f} ± {100 * spread:.1f} | 0, 1 | all |" in said
+    assert "`jaxclust run --method=kmeans --limit=60 --dataset=digits --seed SEED`" in said
+
+
+def test_an_unfinished_run_is_listed_with_its_epoch_and_finished_later(
+    table, monkeypatch, tmp_path
+):
+    folder = tmp_path / "runs/example/a-digits-0"
+    [whole] = run(table, monkeypatch, "--seeds", "0")
+    (folder / "summary.json").unlink()
+    scored = {"epoch": 3, "nmi": 0.5, "acc": 0.6, "ari": 0.4, "empty_clusters": 0}
+    (folder / "metrics.jsonl").write_text(
+        json.dumps({"loss": 1}) + "\n" + json.dumps(scored) + "\n"
+    )
+    [partial] = run(table, monkeypatch, "--collect")
+    assert (partial["acc"], partial["epoch"]) == ([0.6], ["3 of 0"])
+    assert partial["n_images"] == 60
+    [again] = run(table, monkeypatch, "--seeds", "0")
+    assert (again["acc"], again["epoch"]) == (whole["acc"], ["all"])
+
+
+def test_rows_are_merged_by_seed():
+    import grid
+
+    old = {"name": "a", "seeds": [0, 2], "acc": [0.1, 0.3], "nmi_output": [1, 3]}
+    new = {"name": "a", "seeds": [1, 2], "acc": [0.2, 0.9]}
+    merged = grid.merge(old, new)
+    assert merged["seeds"] == [0, 1, 2]
+    assert merged["acc"] == [0.1, 0.2, 0.9]
+    assert merged["nmi_output"] == [1, None, None]
+    assert grid.spread([0.5]) == "50.0"
+
+
+@pytest.mark.parametrize("name", ["ccnn_small", "dac_small", "dac_sweeps", "baselines"])
+def test_every_cell_of_every_table_is_a_run_that_can_start(name):
+    """Options, presets and data sets exist; nothing is run."""
+    from dataclasses import replace
+
+    from jaxclust.cli import _parse, _value
+    from jaxclust.data.sources import CATALOGUE
+    from jaxclust.methods import registry
+    from jaxclust.run import Options
+
+    module = __import__(name)
+    cells = module.TABLE.cells if hasattr(module, "TABLE") else module.CELLS
+    assert len({cell.name for cell in cells}) == len(cells)
+    for cell in cells:
+        assert cell.dataset in CATALOGUE
+        arguments = cell.arguments()
+        registered = registry.find(_value(arguments, "method") or "")
+        config = registered.config(_value(arguments, "preset") or "best")
+        parsed, _ = _parse(arguments, replace(Options()), config, "")
+        assert parsed.dataset == cell.dataset
+
+
+def test_the_readme_holds_the_results_that_were_measured():
+    root = CONFIGS.parent.parent
+    readme = (root / "README.md").read_text()
+    rows = json.loads((CONFIGS.parent / "results" / "ccnn_small.json").read_text())
+    import grid
+
+    for row in rows:
+        seeds = ", ".join(map(str, row["seeds"]))
+        figures = f"{grid.spread(row['nmi'])} | {grid.spread(row['acc'])}"
+        assert f"| {row['dataset']} | {row['title']} | {figures} | {seeds} |" in readme
