@@ -84,6 +84,10 @@ class Phase(NamedTuple):
     step: Step | None
     begin: Callable[[TrainState, Any], TrainState] | None = None
     refresh: Callable[[TrainState, Any], TrainState] | None = None
+    # Whether predictions between its epochs are worth scoring; those after `begin` are.
+    scored: bool = True
+    # Asked after each epoch's refresh, bool []: nothing is left to do.
+    finished: Callable[[TrainState], Array] | None = None
     # Steps in a row that see the same batch (DAC's passes over one draw).
     repeats: int = 1
     # `begin` and `refresh` run on the host, uncompiled, get the features as a NumPy array
@@ -100,12 +104,12 @@ class Method(NamedTuple):
 
     @property
     def step(self) -> Step:
-        """The step of the method proper: its last phase's.
+        """The step of the method proper: that of its last phase that has one.
 
         Raises:
             AttributeError: the method has none, as clustering in one go has not.
         """
-        step = self.phases[-1].step
-        if step is None:
+        steps = [phase.step for phase in self.phases if phase.step is not None]
+        if not steps:
             raise AttributeError("this method clusters in one go and has no train step")
-        return step
+        return steps[-1]

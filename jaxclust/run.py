@@ -143,14 +143,18 @@ def _execute(options: Options, config: Any) -> dict[str, Any]:
 
     clock = time.perf_counter()
     prediction = predict(fitted.state)
-    _write_assignments(directory, image_set, prediction)
+    noise = getattr(fitted.state.cluster, "noise", None)
+    _write_assignments(directory, image_set, prediction, noise)
     arrays: dict[str, Any] = {
         "features": prediction.features,
         "probabilities": prediction.probabilities,
     }
-    centroids = getattr(getattr(fitted.state.cluster, "kmeans", None), "centroids", None)
+    centroids = _centroids(fitted.state)
     if centroids is not None:
         arrays["centroids"] = np.asarray(centroids)
+    found = fitted.state.cluster
+    if hasattr(found, "embedding"):
+        arrays["map"] = np.asarray(found.embedding)
     directory.write_arrays("embeddings.npz", **arrays)
     evaluation = time.perf_counter() - clock
 
@@ -182,6 +186,12 @@ def _execute(options: Options, config: Any) -> dict[str, Any]:
     }
     directory.write_json("summary.json", summary)
     return summary
+
+
+def _centroids(state: TrainState) -> Any:
+    """A method's centroids [k, d], whether it trains them or not; None without any."""
+    trained = state.params.get("centroids")
+    return getattr(getattr(state.cluster, "kmeans", None), "centroids", trained)
 
 
 def default_out(options: Options) -> Path:
@@ -285,7 +295,7 @@ class _Evaluator:
         self.previous: np.ndarray | None = None
 
     def epoch(self, state: TrainState, phase: str, epoch: int) -> None:
-        if phase == "pretrain" or epoch % self.options.evaluate_every:
+        if epoch % self.options.evaluate_every:
             return
         prediction = self.predict(state)
         row = {"step": int(state.step), "phase": phase, "epoch": epoch, **self.scores(prediction)}
@@ -311,8 +321,12 @@ class _Evaluator:
 
 
 def _write_assignments(
-    directory: RunDirectory, image_set: sources.ImageSet, prediction: Prediction
+    directory: RunDirectory,
+    image_set: sources.ImageSet,
+    prediction: Prediction,
+    noise: Any,
 ) -> None:
+    """A row an image; with a column of what belongs to no cluster, where there is any."""
     header = ["index", "id", "cluster", "confidence"]
     confidence = prediction.probabilities[np.arange(len(image_set.ids)), prediction.assignments]
     columns: list[Any] = [
@@ -324,6 +338,9 @@ def _write_assignments(
     if image_set.labels is not None:
         header.append("label")
         columns.append(image_set.labels.tolist())
+    if noise is not None and np.any(noise):
+        header.append("noise")
+        columns.append(np.asarray(noise).astype(int).tolist())
     directory.write_table("assignments.csv", header, zip(*columns, strict=True))
     if image_set.skipped:
         directory.write_table("skipped.csv", ("file", "reason"), image_set.skipped)

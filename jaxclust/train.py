@@ -59,7 +59,8 @@ class Hooks(NamedTuple):
     """What the host does between chunks; every one is optional."""
 
     on_chunk: Callable[[Progress], None] | None = None
-    on_epoch: Callable[[TrainState, str, int], None] | None = None  # (state, phase, epoch done)
+    # (state, phase, epoch done), of phases that are scored; epoch 0 is after `begin`
+    on_epoch: Callable[[TrainState, str, int], None] | None = None
     save: Callable[[TrainState, Position, bool], None] | None = None  # (…, due now?)
     stop: Callable[[], bool] | None = None  # asked between chunks
 
@@ -285,6 +286,8 @@ class _PhaseRun:
         compiled = False
         while done < self.total:
             epoch, start = divmod(done, self.per_epoch)
+            if done and not start and self.phase.finished and self.phase.finished(state):
+                break
             rows = epoch_rows(self.seed, self.index, epoch, self.n, self.batch)
             length = 1
             if self.step_seconds:
@@ -306,7 +309,7 @@ class _PhaseRun:
             if stop == self.per_epoch and refresh is not None:
                 state = refresh(state)
             self._report(state, reports, stop - start, done)
-            if stop == self.per_epoch and self.hooks.on_epoch:
+            if stop == self.per_epoch and self.hooks.on_epoch and self.phase.scored:
                 self.hooks.on_epoch(state, self.phase.name, epoch + 1)
             stopping = bool(self.hooks.stop and self.hooks.stop())
             if self.hooks.save:

@@ -1,11 +1,11 @@
-"""Spectral and agglomerative clustering and NMF, on features held by the host.
+"""Spectral, agglomerative and density-based clustering and NMF, on the host.
 
 scikit-learn's algorithms with the settings image clustering papers use, and what it
 takes to say something of samples they have not seen.
 """
 
 import warnings
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -87,3 +87,36 @@ def nmf_weights(x: Array, components: Array, sweeps: int = 100) -> Array:
         return weights.at[:, j].set(jnp.maximum(moved, 0))
 
     return jax.lax.fori_loop(0, sweeps * k, one, jnp.zeros((x.shape[0], k), x.dtype))
+
+
+class Dense(NamedTuple):
+    """What DBSCAN found."""
+
+    assignments: np.ndarray  # int32 [n], of noise the nearest cluster
+    noise: np.ndarray  # bool [n]
+
+
+def dbscan(x: np.ndarray, eps: float, min_samples: int, most: int) -> Dense:
+    """Density-based clusters (Ester et al. 1996) of x[n, d], the largest first.
+
+    Args:
+        x: samples, float [n, d].
+        eps: radius of a neighbourhood.
+        min_samples: samples that make one dense.
+        most: clusters kept; samples of smaller ones count as noise.
+    """
+    from sklearn.cluster import DBSCAN
+    from sklearn.neighbors import KNeighborsClassifier
+
+    found = DBSCAN(eps=eps, min_samples=min_samples).fit_predict(x)
+    sizes = np.bincount(found[found >= 0], minlength=1)
+    rank = np.empty_like(sizes)
+    rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
+    assignments = np.where(found >= 0, rank[np.maximum(found, 0)], 0)
+    noise = (found < 0) | (assignments >= most)
+    if noise.any() and not noise.all():
+        nearest = KNeighborsClassifier(1).fit(x[~noise], assignments[~noise])
+        assignments[noise] = nearest.predict(x[noise])
+    elif noise.all():
+        assignments[:] = 0
+    return Dense(assignments.astype(np.int32), noise)

@@ -1,5 +1,7 @@
 """Pure loss functions: arrays in, arrays out."""
 
+from jaxclust.losses.dec import kl_divergence, student_t_assignment, target_distribution
+from jaxclust.losses.entropy import assignment_entropy
 from jaxclust.losses.pairwise import (
     cosine_similarities,
     pairwise_bce,
@@ -10,14 +12,21 @@ from jaxclust.losses.pairwise import (
 )
 from jaxclust.losses.pseudo_label import sum_of_squared_errors
 from jaxclust.losses.reconstruction import reconstruction_error
+from jaxclust.losses.triplet import triplet_separation, weighted_triplet
 
 __all__ = [
+    "assignment_entropy",
     "cosine_similarities",
+    "kl_divergence",
     "pairwise_bce",
     "pairwise_squared_error",
     "reconstruction_error",
     "restrain",
     "select_pairs",
     "self_label_bce",
+    "student_t_assignment",
     "sum_of_squared_errors",
+    "target_distribution",
+    "triplet_separation",
+    "weighted_triplet",
 ]

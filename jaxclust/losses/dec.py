@@ -1,13 +1,16 @@
-"""Soft assignments (van der Maaten & Hinton 2008; Xie et al. 2016, DEC)."""
+"""Soft assignments and the targets they teach themselves (Xie et al. 2016, DEC)."""
 
+import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 
 
 def student_t_assignment(squared_distances: Array, freedom: float = 1.0) -> Array:
     """Student-t similarity to each centroid, normalised over centroids.
 
-    Xie, Girshick & Farhadi 2016, Eq. 1: (1 + d^2 / a)^(-(a + 1) / 2).
+    van der Maaten & Hinton 2008; Xie, Girshick & Farhadi 2016, Eq. 1; Das, Ghosh &
+    Bhowmick 2019, Eq. 2: (1 + d^2 / a)^(-(a + 1) / 2).
 
     Args:
         squared_distances: d^2 of n samples to k centroids, float [n, k].
@@ -15,9 +18,53 @@ def student_t_assignment(squared_distances: Array, freedom: float = 1.0) -> Arra
 
     Returns:
         q, float [n, k]; rows sum to one.
+
+    >>> student_t_assignment(jnp.array([[0.0, 1.0]])).round(3).tolist()
+    [[0.6669999957084656, 0.3330000042915344]]
     """
     # Through the logarithm, so that distances of 1e6 and beyond do not underflow.
     log_kernel = -(freedom + 1) / 2 * jnp.log1p(squared_distances / freedom)
     log_kernel -= jnp.max(log_kernel, axis=1, keepdims=True)
     kernel = jnp.exp(log_kernel)
     return kernel / jnp.sum(kernel, axis=1, keepdims=True)
+
+
+def target_distribution(q: Array) -> Array:
+    """Assignments sharpened, and weighed against large clusters.
+
+    Xie et al. 2016, Eq. 3; Das et al. 2019, Eq. 3: q^2 over the soft size of the cluster,
+    normalised over clusters. The sizes are sums over all rows, so that q should be of the
+    whole data set.
+
+    Args:
+        q: float [n, k]; rows sum to one.
+
+    Returns:
+        p, float [n, k]; rows sum to one. A cluster without any share gets none.
+
+    >>> target_distribution(jnp.array([[0.5, 0.5], [0.5, 0.5]])).tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
+    """
+    sizes = jnp.sum(q, axis=0, keepdims=True)
+    weighed = jnp.square(q) / jnp.where(sizes > 0, sizes, 1)
+    return weighed / jnp.sum(weighed, axis=1, keepdims=True)
+
+
+def kl_divergence(p: Array, q: Array) -> Array:
+    """KL(p || q) of each row, averaged over rows.
+
+    Xie et al. 2016, Eq. 2; Das et al. 2019, Eq. 4, there summed over rows.
+
+    Args:
+        p: targets, held fixed, float [n, k]; rows sum to one.
+        q: assignments, float [n, k]; rows sum to one.
+
+    Returns:
+        float [], zero at p = q and never negative but for rounding. Entries of p that are
+        zero add nothing; those of q count as at least the smallest normal number.
+
+    >>> float(kl_divergence(jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 0.0]])))
+    0.0
+    """
+    log_q = jnp.log(jnp.maximum(q, jnp.finfo(q.dtype).tiny))
+    return jnp.mean(optax.losses.kl_divergence(log_q, jax.lax.stop_gradient(p)))

@@ -40,9 +40,10 @@ from jaxclust.data.augment import random_affine
 from jaxclust.losses.dec import student_t_assignment
 from jaxclust.losses.pseudo_label import sum_of_squared_errors
 from jaxclust.methods.ccnn_config import PRESETS, Config, check, fit_to_batch
+from jaxclust.methods.descent import descend
 from jaxclust.methods.pretrain import reconstruction_phase
 from jaxclust.models import precision
-from jaxclust.models.autoencoder import Decoder
+from jaxclust.models.autoencoder import Coded, Decoder
 from jaxclust.models.ccnn import (
     CCNN,
     AlexNetBackbone,
@@ -166,7 +167,7 @@ def build(
 
     def reconstruct(
         params: PyTree, model_state: PyTree, images: Array, key: Array
-    ) -> tuple[Array, PyTree]:
+    ) -> tuple[Coded, PyTree]:
         outputs, network_state = forward(
             params["network"], model_state["network"], prepare(images), key
         )
@@ -177,7 +178,8 @@ def build(
             train=True,
             mutable=list(model_state["decoder"]),
         )
-        return decoded, {"network": network_state, "decoder": decoder_state}
+        model_state = {"network": network_state, "decoder": decoder_state}
+        return Coded(outputs.code, decoded), model_state
 
     def init(key: Array, images: Array) -> TrainState:
         network_key, decoder_key, run_key = jax.random.split(key, 3)
@@ -258,26 +260,17 @@ def build(
         view_key, dropout_key = jax.random.split(key)
         views = random_affine(view_key, samples.images, config.views)
 
-        def loss_of(params: PyTree) -> tuple[Array, PyTree]:
+        def loss_of(params: PyTree) -> tuple[Array, tuple[PyTree, None]]:
             outputs, stats = forward(
                 params["network"], state.model_state["network"], views, dropout_key
             )
             outputs = activate(outputs.logits)
-            return sum_of_squared_errors(outputs, samples.assignments), stats
+            loss = sum_of_squared_errors(outputs, samples.assignments)
+            return loss, ({"network": stats}, None)
 
-        (loss, stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        updates, opt_state = tuner.update(gradients, state.opt_state, state.params)
-        tuned = state.replace(
-            params=optax.apply_updates(state.params, updates),
-            model_state={"network": stats},
-            opt_state=opt_state,
-            cluster=state.cluster._replace(loss=loss),
-        )
-        norms = {
-            "gradient_norm": optax.tree.norm(gradients),
-            "update_norm": optax.tree.norm(updates),
-        }
-        return tuned, updates, norms
+        done = descend(tuner, loss_of, state)
+        tuned = done.state.replace(cluster=state.cluster._replace(loss=done.loss))
+        return tuned, done.updates, done.norms
 
     def tracked_features(
         before: TrainState, after: TrainState, updates: PyTree, samples: Samples

@@ -31,6 +31,7 @@ from jaxclust.data.augment import augment
 from jaxclust.errors import InputError
 from jaxclust.losses import pairwise
 from jaxclust.methods.dac_config import PRESETS, Config, check, fit_to_set, schedule_of
+from jaxclust.methods.descent import descend
 from jaxclust.models import precision
 from jaxclust.models.allconvnet import NETWORKS, AllConvNet, map_side, network_for
 from jaxclust.models.layers import Module
@@ -205,24 +206,16 @@ def build(
         views = augment(
             jax.random.fold_in(view_key, state.step), batch.images[chosen[own]], config.views, own
         )
-        gradient_of = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, (stats, watch)), gradients = gradient_of(
-            state.params, state, views, state.cluster.draw[chosen]
+        known = state.cluster.draw[chosen]
+        done = descend(
+            rmsprop, lambda params: loss_of(params, state, views, known), state, axis_name
         )
-        gradients = collectives.mean_over_devices(gradients, axis_name)
-        updates, opt_state = rmsprop.update(gradients, state.opt_state, state.params)
         at = state.cluster.thresholds
-        watch |= {"lambda": at.adaptive, "upper": at.upper, "lower": at.lower}
-        watch["gradient_norm"] = optax.tree.norm(gradients)
+        watch = {**done.aux, "lambda": at.adaptive, "upper": at.upper, "lower": at.lower}
+        watch |= done.norms
         watch |= spread_of(state.cluster.draw)
         watch |= health.cluster_health(state.cluster.usage)
-        state = state.replace(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            model_state=stats,
-            opt_state=opt_state,
-        )
-        return state, StepInfo(loss, watch)
+        return done.state.replace(step=state.step + 1), StepInfo(done.loss, watch)
 
     def predict(state: TrainState, images: Array) -> Prediction:
         features = label_features(state, images)

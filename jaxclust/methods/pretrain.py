@@ -3,15 +3,18 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import Array
 
 from jaxclust.base import Batch, Phase, PyTree, StepInfo, TrainState
 from jaxclust.data.augment import Affine, random_affine
 from jaxclust.losses.reconstruction import reconstruction_error
+from jaxclust.methods.descent import descend
+from jaxclust.models.autoencoder import Coded
 
-# (params, model_state, images, key) -> (decoded images, new model_state), training mode
-Reconstruct = Callable[[PyTree, PyTree, Array, Array], tuple[Array, PyTree]]
+# (params, model_state, images, key) -> (Coded, new model_state), training mode
+Reconstruct = Callable[[PyTree, PyTree, Array, Array], tuple[Coded, PyTree]]
 
 
 def reconstruction_phase(
@@ -21,10 +24,11 @@ def reconstruction_phase(
     epochs: int,
     batch_size: int,
     ranges: Affine,
+    noise: float = 0.0,
 ) -> Phase:
     """A phase that trains an autoencoder on random affine views.
 
-    The view is both input and target. The state's `opt_state` must be
+    The view is the target, and the input but for the noise. The state's `opt_state` must be
     `optimiser.init(params)` when the phase starts.
 
     Args:
@@ -33,25 +37,29 @@ def reconstruction_phase(
         epochs: passes over the data.
         batch_size: images a step.
         ranges: extent of the views; `Affine()` trains on the plain images.
+        noise: standard deviation of Gaussian noise on the input (Vincent et al. 2010's
+            denoising autoencoder), of images whose values have unit variance.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
-        view_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        view_key, network_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         views = random_affine(view_key, batch.images, ranges)
+        seen = views
+        if noise:
+            noise_key = jax.random.fold_in(network_key, 1)
+            seen += noise * jax.random.normal(noise_key, views.shape, views.dtype)
 
-        def loss_of(params: PyTree) -> tuple[Array, PyTree]:
-            decoded, model_state = reconstruct(params, state.model_state, views, dropout_key)
-            return reconstruction_error(decoded, views), model_state
+        def loss_of(params: PyTree) -> tuple[Array, tuple[PyTree, dict[str, Array]]]:
+            coded, model_state = reconstruct(params, state.model_state, seen, network_key)
+            loss = reconstruction_error(coded.decoded, views)
+            watch = {"reconstruction": loss}
+            if coded.penalty is not None:
+                watch["penalty"] = jnp.mean(coded.penalty)
+                loss += watch["penalty"]
+            return loss, (model_state, watch)
 
-        (loss, model_state), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
-        state = state.replace(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            model_state=model_state,
-            opt_state=opt_state,
-        )
-        watch = {"reconstruction": loss, "gradient_norm": optax.tree.norm(gradients)}
-        return state, StepInfo(loss, watch)
+        done = descend(optimiser, loss_of, state)
+        watch = done.aux | done.norms
+        return done.state.replace(step=state.step + 1), StepInfo(done.loss, watch)
 
-    return Phase("pretrain", epochs, batch_size, step)
+    return Phase("pretrain", epochs, batch_size, step, scored=False)

@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxclust.base import Compute, DataSpec, Method
 from jaxclust.errors import InputError, nearest_name
-from jaxclust.methods import baselines, ccnn, classical, dac
+from jaxclust.methods import baselines, ccnn, classical, dac, dec, derc, ics
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,35 @@ METHODS: dict[str, Registered] = {
         dac.PRESETS,
         "DAC with one threshold for alike and different, falling linearly (DAC*)",
         {"thresholds": "linear", "upper": (0.95, 0.5), "lower": None},
+    ),
+    "ics": Registered(ics.build, ics.PRESETS, "inter-class separation in an autoencoder's latents"),
+    "derc": Registered(
+        derc.build, derc.PRESETS, "autoencoder, t-SNE and Gaussian mixture, retrained by triplets"
+    ),
+    "derc_r": Registered(
+        derc.build, derc.PRESETS, "DERC without retraining (DERC-R)", {"iterations": 0}
+    ),
+    "dae": Registered(
+        dec.build,
+        dec.PRESETS["dae"],
+        "k-means on the latents of DERC's autoencoder (DAE)",
+    ),
+    "dec": Registered(
+        dec.build, dec.PRESETS["dec"], "deep embedded clustering: self-sharpened assignments"
+    ),
+    "idec": Registered(
+        dec.build, dec.PRESETS["idec"], "DEC that keeps reconstructing (improved DEC)"
+    ),
+    "ae_kmeans": Registered(
+        dec.build, dec.PRESETS["ae_kmeans"], "k-means on an autoencoder's latents"
+    ),
+    "denoising_ae_kmeans": Registered(
+        dec.build,
+        dec.PRESETS["denoising_ae_kmeans"],
+        "k-means on a denoising autoencoder's latents",
+    ),
+    "vae_kmeans": Registered(
+        dec.build, dec.PRESETS["vae_kmeans"], "k-means on a variational autoencoder's latents"
     ),
     "kmeans": Registered(baselines.build, baselines.PRESETS, "full-set k-means"),
     "minibatch_kmeans": Registered(

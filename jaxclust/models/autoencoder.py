@@ -1,13 +1,15 @@
 """Autoencoders, and decoders that turn a code back into images of the exact shape."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from jax import Array
 
-from jaxclust.models.layers import BatchNorm, Conv, max_pool, upsample
+from jaxclust.models.layers import BatchNorm, Conv, ConvTranspose, max_pool, upsample
 
 
 class Decoder(nn.Module):
@@ -44,6 +46,12 @@ class Coded(NamedTuple):
 
     latent: Array  # float [b, d]
     decoded: Array  # float [b, h, w, c]
+    # float [b]: what the latent costs beside the reconstruction (the variational kind)
+    penalty: Array | None = None
+
+
+# Of the two sizes of the paper's network, three convolutions and five.
+SHALLOW, DEEP = (32, 64, 128), (32, 64, 128, 128, 256)
 
 
 class PooledAutoencoder(nn.Module):
@@ -58,7 +66,7 @@ class PooledAutoencoder(nn.Module):
 
     image_shape: tuple[int, int, int]
     latent_width: int = 10
-    widths: Sequence[int] = (32, 64, 128)
+    widths: Sequence[int] = SHALLOW
 
     def setup(self) -> None:
         glorot = nn.initializers.glorot_uniform()
@@ -80,9 +88,13 @@ class PooledAutoencoder(nn.Module):
 
     def encode(self, x: Array, train: bool) -> Array:
         """images [b, h, w, c] -> latent [b, latent_width]."""
+        return self.to_latent(self.maps(x, train))
+
+    def maps(self, x: Array, train: bool) -> Array:
+        """images [b, h, w, c] -> the last map, flattened [b, m]."""
         for conv, norm in zip(self.down, self.down_norms, strict=True):
             x = nn.relu(norm(max_pool(conv(x), padding="SAME"), not train))
-        return self.to_latent(x.reshape(x.shape[0], -1))
+        return x.reshape(x.shape[0], -1)
 
     def decode(self, latent: Array, train: bool) -> Array:
         """latent [b, latent_width] -> images [b, h, w, c]."""
@@ -97,3 +109,132 @@ class PooledAutoencoder(nn.Module):
         """images [b, h, w, c] -> Coded."""
         latent = self.encode(x, train)
         return Coded(latent, self.decode(latent, train))
+
+
+class VariationalAutoencoder(PooledAutoencoder):
+    """The same with a Gaussian latent (Kingma & Welling 2014) -> Coded.
+
+    In training the decoder gets a sample, drawn by the stream `latent`; the latent
+    returned is always the mean. The penalty is the latent's KL divergence from a
+    standard Gaussian, for images whose values have unit variance.
+    """
+
+    def setup(self) -> None:
+        super().setup()
+        self.to_log_variance = nn.Dense(
+            self.latent_width, kernel_init=nn.initializers.glorot_uniform()
+        )
+
+    def __call__(self, x: Array, train: bool) -> Coded:
+        """images [b, h, w, c] -> Coded."""
+        flat = self.maps(x, train)
+        mean, log_variance = self.to_latent(flat), self.to_log_variance(flat)
+        # Beyond these variances the exponential only overflows.
+        log_variance = jnp.clip(log_variance, -20, 20)
+        latent = mean
+        if train and self.has_rng("latent"):
+            noise = jax.random.normal(self.make_rng("latent"), mean.shape, mean.dtype)
+            latent += jnp.exp(0.5 * log_variance) * noise
+        divergence = 0.5 * (jnp.exp(log_variance) + jnp.square(mean) - 1 - log_variance)
+        return Coded(mean, self.decode(latent, train), jnp.sum(divergence, axis=1))
+
+
+class StridedAutoencoder(nn.Module):
+    """DERC's autoencoder (Yan et al. 2020, Table II) -> Coded.
+
+    Six 3x3 convolutions with ReLU, three of them of stride 2, then a dense latent with
+    batch norm; the decoder mirrors it with transposed convolutions. Table II prints 2
+    filters for the first layer, where 16 are likely meant, and no padding, for which
+    images must have 37 pixels or more. Odd maps are cropped or filled up on the way
+    back, so that the decoded images have the images' exact shape.
+    """
+
+    image_shape: tuple[int, int, int]
+    latent_width: int = 10
+    widths: Sequence[int] = (16, 16, 32, 128, 256, 32)
+    strides: Sequence[int] = (1, 2, 1, 2, 2, 1)
+    padding: str = "SAME"
+
+    def setup(self) -> None:
+        glorot = nn.initializers.glorot_uniform()
+        sizes = [self.image_shape[:2]]
+        for stride in self.strides:
+            lost = 0 if self.padding == "SAME" else 2
+            height, width = (-(-(side - lost) // stride) for side in sizes[-1])
+            sizes.append((height, width))
+        self.sizes = sizes
+        self.down = [
+            Conv(width, strides=(stride, stride), padding=self.padding, kernel_init=glorot)
+            for width, stride in zip(self.widths, self.strides, strict=True)
+        ]
+        mirrored = [*self.widths[-2::-1], self.image_shape[2]]
+        self.up = [
+            ConvTranspose(width, strides=(stride, stride), padding=self.padding, kernel_init=glorot)
+            for width, stride in zip(mirrored, self.strides[::-1], strict=True)
+        ]
+        self.to_latent = nn.Dense(self.latent_width, use_bias=False, kernel_init=glorot)
+        self.latent_norm = BatchNorm()
+        flat = sizes[-1][0] * sizes[-1][1] * self.widths[-1]
+        self.from_latent = nn.Dense(flat, kernel_init=glorot)
+
+    def encode(self, x: Array, train: bool) -> Array:
+        """images [b, h, w, c] -> latent [b, latent_width]."""
+        for conv in self.down:
+            x = nn.relu(conv(x))
+        return self.latent_norm(self.to_latent(x.reshape(x.shape[0], -1)), not train)
+
+    def decode(self, latent: Array) -> Array:
+        """latent [b, latent_width] -> images [b, h, w, c]."""
+        x = self.from_latent(latent).reshape(-1, *self.sizes[-1], self.widths[-1])
+        for conv, (height, width) in zip(self.up, self.sizes[-2::-1], strict=True):
+            x = conv(nn.relu(x))[:, :height, :width]
+            missing = (height - x.shape[1], width - x.shape[2])
+            x = jnp.pad(x, [(0, 0), (0, missing[0]), (0, missing[1]), (0, 0)], mode="edge")
+        return x
+
+    def __call__(self, x: Array, train: bool) -> Coded:
+        """images [b, h, w, c] -> Coded."""
+        latent = self.encode(x, train)
+        return Coded(latent, self.decode(latent))
+
+
+class DenseAutoencoder(nn.Module):
+    """DEC's autoencoder (Xie et al. 2016, Sec. 4.3) -> Coded.
+
+    Dense layers with ReLU from the pixels through 500, 500 and 2000 units to a linear
+    latent, and mirrored back to linear pixels.
+    """
+
+    image_shape: tuple[int, int, int]
+    latent_width: int = 10
+    widths: Sequence[int] = (500, 500, 2000)
+
+    def setup(self) -> None:
+        self.down = [nn.Dense(width) for width in self.widths]
+        self.to_latent = nn.Dense(self.latent_width)
+        self.up = [nn.Dense(width) for width in self.widths[::-1]]
+        self.to_pixels = nn.Dense(self.image_shape[0] * self.image_shape[1] * self.image_shape[2])
+
+    def encode(self, x: Array, train: bool) -> Array:
+        """images [b, h, w, c] -> latent [b, latent_width]."""
+        x = x.reshape(x.shape[0], -1)
+        for layer in self.down:
+            x = nn.relu(layer(x))
+        return self.to_latent(x)
+
+    def __call__(self, x: Array, train: bool) -> Coded:
+        """images [b, h, w, c] -> Coded."""
+        latent = decoded = self.encode(x, train)
+        for layer in self.up:
+            decoded = nn.relu(layer(decoded))
+        return Coded(latent, self.to_pixels(decoded).reshape(-1, *self.image_shape))
+
+
+NETWORKS: dict[str, Callable[[tuple[int, int, int], int], nn.Module]] = {
+    "shallow": lambda shape, width: PooledAutoencoder(shape, width, SHALLOW),
+    "deep": lambda shape, width: PooledAutoencoder(shape, width, DEEP),
+    "variational": lambda shape, width: VariationalAutoencoder(shape, width, SHALLOW),
+    "strided": lambda shape, width: StridedAutoencoder(shape, width),
+    "strided_valid": lambda shape, width: StridedAutoencoder(shape, width, padding="VALID"),
+    "dense": lambda shape, width: DenseAutoencoder(shape, width),
+}

@@ -17,6 +17,7 @@ from jaxclust.models.pooling import max_pool
 __all__ = [
     "BatchNorm",
     "Conv",
+    "ConvTranspose",
     "Module",
     "batch_norm",
     "conv2d",
@@ -55,6 +56,28 @@ class Conv(nn.Module):
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         y = conv2d(x, kernel, self.strides, self.padding)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+            y += bias.reshape(1, 1, 1, -1)
+        return y
+
+
+class ConvTranspose(nn.Module):
+    """Transposed convolution layer; `nn.ConvTranspose` with :func:`conv_transpose2d`."""
+
+    features: int
+    kernel_size: tuple[int, int] = (3, 3)
+    strides: tuple[int, int] = (2, 2)
+    padding: Padding = "SAME"
+    use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """x[n, h, w, c] -> [n, h', w', features]."""
+        shape = (*self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        y = conv_transpose2d(x, kernel, self.strides, self.padding)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
             y += bias.reshape(1, 1, 1, -1)

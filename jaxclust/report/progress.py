@@ -1,5 +1,6 @@
 """What a running fit shows and logs: a bar on a terminal, plain lines elsewhere."""
 
+import logging
 import sys
 import time
 from typing import Any
@@ -9,6 +10,21 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from jaxclust import train
 from jaxclust.report.run_dir import RunDirectory
+
+# Where stages on the host say how far they are.
+_messages = logging.getLogger("jaxclust.progress")
+_messages.setLevel(logging.INFO)
+
+
+class _Listener(logging.Handler):
+    """Passes messages of running stages on to a reporter."""
+
+    def __init__(self, reporter: "Reporter") -> None:
+        super().__init__()
+        self.reporter = reporter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.reporter.say(record.getMessage())
 
 
 class Reporter:
@@ -37,9 +53,12 @@ class Reporter:
             bar = Progress(*columns, console=Console(stderr=True))
             bar.start()
             self.bar = bar
+        self.listener = _Listener(self)
+        _messages.addHandler(self.listener)
         return self
 
     def __exit__(self, *_: object) -> None:
+        _messages.removeHandler(self.listener)
         if self.bar is not None:
             self.bar.stop()
 
@@ -83,19 +102,22 @@ class Reporter:
             flush=True,
         )
 
+    def say(self, text: str) -> None:
+        """A line of what goes on between steps."""
+        if self.quiet:
+            return
+        if self.bar is not None:
+            self.bar.console.print(text, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
     def evaluated(self, row: dict[str, Any]) -> None:
         """Log a full pass; scores that do not exist are left out."""
         row = {name: value for name, value in row.items() if value is not None}
         self.directory.append_metrics([row])
-        if self.quiet:
-            return
         shown = ("nmi", "ari", "acc", "empty_clusters", "churn")
         text = "  ".join(f"{name} {row[name]:.4g}" for name in shown if name in row)
-        line = f"{row['phase']} epoch {row['epoch']}  {text}"
-        if self.bar is not None:
-            self.bar.console.print(line, highlight=False)
-        else:
-            print(line, file=sys.stderr, flush=True)
+        self.say(f"{row['phase']} epoch {row['epoch']}  {text}")
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,90 @@
+"""Few dimensions from many, on the host: t-SNE, UMAP, PCA behind one signature."""
+
+import importlib.util
+import logging
+import os
+from typing import Any, Literal
+
+import numpy as np
+
+from jaxclust.errors import InputError
+
+Reducer = Literal["tsne", "umap", "pca", "none"]
+# Samples that scikit-learn's t-SNE takes minutes for, where openTSNE takes seconds.
+_WITHOUT_OPENTSNE = 20_000
+_EXAGGERATED, _ITERATIONS = 250, 500
+
+progress = logging.getLogger("jaxclust.progress")
+
+
+def check_reducer(reducer: Reducer, n: int) -> None:
+    """Raise InputError for a reducer whose library is missing."""
+    if reducer == "umap" and importlib.util.find_spec("umap") is None:
+        raise InputError("reducer umap needs umap-learn; pip install 'jaxclust[umap]'")
+    if reducer == "tsne" and n > _WITHOUT_OPENTSNE and importlib.util.find_spec("openTSNE") is None:
+        raise InputError(
+            f"t-SNE of {n:,} images needs openTSNE; pip install 'jaxclust[tsne]', or set "
+            f"--limit {_WITHOUT_OPENTSNE}"
+        )
+
+
+def reduce(
+    x: np.ndarray, reducer: Reducer, seed: int, dimensions: int = 2, neighbours: int = 30
+) -> np.ndarray:
+    """x[n, d] in few dimensions -> float32 [n, dimensions].
+
+    Args:
+        x: samples, float [n, d].
+        reducer: tsne (van der Maaten & Hinton 2008; openTSNE where installed, else
+            scikit-learn), umap (McInnes et al. 2018), pca; none: x itself.
+        seed: of everything random. Threads are as many as the machine has cores.
+        dimensions: of the result; at most d for pca.
+        neighbours: t-SNE's perplexity, UMAP's neighbours; lowered for few samples.
+    """
+    n = x.shape[0]
+    if reducer == "none":
+        return np.asarray(x, np.float32)
+    if reducer == "pca":
+        from sklearn.decomposition import PCA
+
+        found = PCA(min(dimensions, *x.shape), random_state=seed).fit_transform(x)
+    elif reducer == "umap":
+        from umap import UMAP
+
+        found = UMAP(
+            n_components=dimensions, n_neighbors=min(neighbours, n - 1), random_state=seed, n_jobs=1
+        ).fit_transform(x)
+    else:
+        found = _tsne(x, seed, dimensions, min(float(neighbours), (n - 1) / 3))
+    return np.asarray(found, np.float32)
+
+
+def _tsne(x: np.ndarray, seed: int, dimensions: int, perplexity: float) -> Any:
+    if importlib.util.find_spec("openTSNE") is None:
+        from sklearn.manifold import TSNE
+
+        reducer = TSNE(
+            dimensions, perplexity=perplexity, init="pca", random_state=seed, n_jobs=os.cpu_count()
+        )
+        return reducer.fit_transform(x)
+    import openTSNE
+
+    done = 0
+
+    def say(iteration: int, error: float, embedding: object) -> None:
+        nonlocal done
+        del iteration, embedding  # it counts each of the two stages anew
+        done += 50
+        total = _EXAGGERATED + _ITERATIONS
+        progress.info("t-SNE iteration %d of %d, KL divergence %.3f", done, total, error)
+
+    return openTSNE.TSNE(
+        n_components=dimensions,
+        perplexity=perplexity,
+        early_exaggeration_iter=_EXAGGERATED,
+        n_iter=_ITERATIONS,
+        n_jobs=os.cpu_count(),
+        random_state=seed,
+        callbacks=say,
+        callbacks_every_iters=50,
+    ).fit(x)

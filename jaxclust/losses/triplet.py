@@ -1,0 +1,68 @@
+"""Triplet losses: an anchor nearer to one sample than to another."""
+
+import jax.numpy as jnp
+from jax import Array
+
+
+def _squared_distance(a: Array, b: Array) -> Array:
+    """Of each pair of rows: [n, d], [n, d] -> [n]."""
+    return jnp.sum(jnp.square(a - b), axis=1)
+
+
+def triplet_separation(anchor: Array, positive: Array, negative: Array, margin: float) -> Array:
+    """Mean of max(0, |a - p|^2 - |a - n|^2 + margin).
+
+    Das, Ghosh & Bhowmick 2019, Eq. 5, there summed over the batch.
+
+    Args:
+        anchor: latents, float [n, d].
+        positive: latents of views of the anchors, float [n, d].
+        negative: latents of other images, float [n, d].
+        margin: how much farther the negative must be, squared distance.
+
+    Returns:
+        float [], zero where every triplet is apart by the margin.
+
+    >>> x = jnp.zeros((1, 2))
+    >>> float(triplet_separation(x, x, x + 1, 0.5)), float(triplet_separation(x, x, x, 0.5))
+    (0.0, 0.5)
+    """
+    near, far = _squared_distance(anchor, positive), _squared_distance(anchor, negative)
+    return jnp.mean(jnp.maximum(near - far + margin, 0))
+
+
+def weighted_triplet(
+    anchor: Array,
+    same: Array,
+    other: Array,
+    difference: Array,
+    mask: Array,
+    margin: float | None,
+) -> Array:
+    """Mean of (1 - |p_i - p_j|) |z_i - z_j|^2 - |z_i - z_k|^2, by default hinged.
+
+    Yan et al. 2020, Eq. 7: samples of one pseudo-class attract each other the more, the
+    more alike their probabilities of it are. As printed the loss has no lower bound;
+    Algorithm 1 lists a margin.
+
+    Args:
+        anchor: z_i, float [n, d].
+        same: z_j of the anchor's pseudo-class, float [n, d].
+        other: z_k of another one, float [n, d].
+        difference: |p_ia - p_ja|, of the probabilities of i and j of i's pseudo-class a,
+            float [n] in [0, 1].
+        mask: which triplets exist, bool or float [n]; none gives zero.
+        margin: max(0, · + margin) of each triplet; None: Eq. 7 as printed.
+
+    Returns:
+        float [].
+
+    >>> x, one = jnp.zeros((1, 2)), jnp.ones(1)
+    >>> float(weighted_triplet(x, x + 1, x, 0.5 * one, one, None))
+    1.0
+    """
+    losses = (1 - difference) * _squared_distance(anchor, same) - _squared_distance(anchor, other)
+    if margin is not None:
+        losses = jnp.maximum(losses + margin, 0)
+    mask = jnp.asarray(mask, losses.dtype)
+    return jnp.sum(losses * mask) / jnp.maximum(jnp.sum(mask), 1)

@@ -1,0 +1,267 @@
+"""Clustering an autoencoder's latents by their own sharpened assignments.
+
+DEC (Xie, Girshick & Farhadi 2016) moves latents and centroids towards a target
+distribution made of the assignments themselves; IDEC (Guo et al. 2017) keeps the decoder
+as a regulariser. Without training the same parts are the two-stage baselines, k-means
+on the latents of a plain, denoising or variational autoencoder. ICS (ics.py) adds terms.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jaxclust.base import (
+    Batch,
+    Compute,
+    DataSpec,
+    Method,
+    Phase,
+    Prediction,
+    PyTree,
+    StepInfo,
+    TrainState,
+)
+from jaxclust.clustering import health, kmeans
+from jaxclust.data.augment import Affine
+from jaxclust.errors import InputError
+from jaxclust.losses.dec import kl_divergence, student_t_assignment, target_distribution
+from jaxclust.losses.reconstruction import reconstruction_error
+from jaxclust.methods import autoencoding
+from jaxclust.methods.descent import descend
+from jaxclust.methods.pretrain import reconstruction_phase
+from jaxclust.models.layers import Module
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of DEC's family; the defaults are DEC's."""
+
+    epochs: int = 40
+    """Passes over the data while clustering; 0: k-means on the latents."""
+    batch_size: int = 256
+    """Images a step, pre-training too."""
+    network: autoencoding.Network = "dense"
+    """dense: DEC's; shallow and deep: ICS's, three and five pooled convolutions; strided:
+    DERC's, strided_valid without padding; variational: shallow with a Gaussian latent."""
+    latent_width: int = 10
+    """Width of the latent that is clustered."""
+
+    pretrain_epochs: int = 50
+    """Passes of reconstruction training before."""
+    pretrain_views: Affine = field(default_factory=Affine)
+    """Random views pre-training reconstructs; none by default."""
+    noise: float = 0.0
+    """Standard deviation of noise on pre-training's input (the denoising kind)."""
+    learning_rate: float = 1e-3
+    """Adam's, in both phases."""
+
+    clustering_weight: float = 1.0
+    """Of KL(p || q), q the Student-t assignments, p their target distribution."""
+    reconstruction_weight: float = 0.0
+    """Of the reconstruction error; 0: the decoder is left alone (DEC)."""
+    per_pixel: bool = True
+    """Average the reconstruction error over an image's values instead of summing."""
+    refresh_every: int = 1
+    """Epochs between two computations of the target distribution."""
+    tolerance: float = 0.001
+    """Stop once fewer than this share of assignments change between two of those."""
+
+
+_AE = Config(epochs=0)
+PRESETS: dict[str, dict[str, Config]] = {
+    "dec": {"best": Config(), "paper": Config()},
+    # The published weight 0.1 is of the clustering loss against a mean over pixels.
+    "idec": {
+        name: Config(clustering_weight=0.1, reconstruction_weight=1.0) for name in ("best", "paper")
+    },
+    "ae_kmeans": {"best": _AE, "paper": _AE},
+    "dae": {
+        "best": replace(
+            _AE,
+            network="strided",
+            pretrain_epochs=30,
+            pretrain_views=Affine(15.0, 0.1, 0.15, 0.2),
+        ),
+        "paper": replace(_AE, network="strided", pretrain_epochs=30),
+    },
+    "denoising_ae_kmeans": {name: replace(_AE, noise=0.5) for name in ("best", "paper")},
+    "vae_kmeans": {name: replace(_AE, network="variational") for name in ("best", "paper")},
+}
+
+
+class ClusterState(NamedTuple):
+    """The cluster state; the centroids are trained and stand in the params."""
+
+    targets: Array  # float [n, k]: p of every image
+    assignments: Array  # int32 [n]: when p was last computed
+    changed: Array  # float []: share of them that changed then
+    epoch: Array  # int32 []: epochs of clustering done
+    usage: Array  # float [k]: running share of each cluster
+
+
+class Pass(NamedTuple):
+    """What a further loss term may look at."""
+
+    state: TrainState
+    params: PyTree  # what the loss is a function of
+    batch: Batch
+    latent: Array  # float [b, d]: of the batch, in training mode
+    q: Array  # float [b, k]
+    model_state: PyTree  # after the batch's pass
+    key: Array
+
+
+# By name, (weight, value) of each.
+Weighed = dict[str, tuple[float, Array]]
+# pass -> (its terms, model_state after what the terms themselves passed)
+Terms = Callable[[Pass], tuple[Weighed, PyTree]]
+
+
+def check(config: Config) -> None:
+    """Raise InputError for settings without sense."""
+    for name in ("learning_rate",):
+        if not getattr(config, name) > 0:
+            raise InputError(f"{name} must be positive; set --{name.replace('_', '-')}")
+    for name in ("clustering_weight", "reconstruction_weight", "noise", "tolerance"):
+        if getattr(config, name) < 0:
+            raise InputError(f"{name} must not be negative; set --{name.replace('_', '-')}")
+    if config.refresh_every < 1:
+        raise InputError("refresh_every must be at least 1; set --refresh-every")
+
+
+def build(
+    config: Config,
+    spec: DataSpec,
+    compute: Compute = Compute(),  # noqa: B008  (a NamedTuple, immutable)
+    network: Module | None = None,
+    terms: Callable[[autoencoding.Autoencoder], Terms] | None = None,
+) -> Method:
+    """DEC's family as pure functions.
+
+    Args:
+        config: settings; see :data:`PRESETS`.
+        spec: size and shape of the data, number of clusters.
+        compute: precision of the network's passes.
+        network: an autoencoder in the named one's place, see :func:`autoencoding.build`.
+        terms: given the autoencoder, what further losses a step has.
+
+    Returns:
+        A Method whose phases are `pretrain` and `cluster`.
+
+    Raises:
+        InputError: settings without sense, or images too small for the network.
+    """
+    check(config)
+    k = spec.n_clusters
+    auto = autoencoding.build(config.network, config.latent_width, spec, compute, network)
+    adam = optax.adam(config.learning_rate)
+    further = terms(auto) if terms else None
+
+    def assign(params: PyTree, latent: Array) -> Array:
+        """Student-t assignments q [b, k]."""
+        return student_t_assignment(kmeans.squared_distances(latent, params["centroids"]))
+
+    def reconstruct(params: PyTree, stats: PyTree, images: Array, key: Array) -> Any:
+        return auto.run(params["network"], stats, images, key)
+
+    def init(key: Array, images: Array) -> TrainState:
+        network_key, run_key = jax.random.split(key)
+        weights, stats = auto.init(network_key, images)
+        params = {"network": weights, "centroids": jnp.zeros((k, config.latent_width))}
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            key=run_key,
+            params=params,
+            model_state=stats,
+            opt_state=adam.init(params),
+            cluster=ClusterState(
+                targets=jnp.full((spec.n_images, k), 1 / k, jnp.float32),
+                assignments=jnp.zeros(spec.n_images, jnp.int32),
+                changed=jnp.ones(()),
+                epoch=jnp.zeros((), jnp.int32),
+                usage=health.even_usage(k),
+            ),
+        )
+
+    def retarget(state: TrainState, latents: Array) -> TrainState:
+        """p of every image from its present assignments."""
+        q = assign(state.params, latents)
+        assignments = jnp.argmax(q, axis=1).astype(jnp.int32)
+        changed = health.churn(assignments, state.cluster.assignments)
+        cluster = state.cluster._replace(
+            targets=target_distribution(q), assignments=assignments, changed=changed
+        )
+        return state.replace(cluster=cluster)
+
+    def begin(state: TrainState, latents: Array) -> TrainState:
+        """Centroids by k-means, the first targets, an optimiser without a past."""
+        fit = kmeans.fit(jax.random.fold_in(state.key, state.step), latents, k)
+        params = {**state.params, "centroids": fit.centroids}
+        state = retarget(state.replace(params=params, opt_state=adam.init(params)), latents)
+        # Nothing has changed yet, and that is no reason to stop.
+        return state.replace(cluster=state.cluster._replace(changed=jnp.ones(())))
+
+    def refresh(state: TrainState, latents: Array) -> TrainState:
+        epoch = state.cluster.epoch + 1
+        state = state.replace(cluster=state.cluster._replace(epoch=epoch))
+        due = epoch % config.refresh_every == 0
+        return jax.lax.cond(due, partial(retarget, latents=latents), lambda s: s, state)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
+        run_key, term_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        targets = state.cluster.targets[batch.rows]
+
+        def loss_of(params: PyTree) -> tuple[Array, tuple[PyTree, tuple[dict[str, Array], Array]]]:
+            coded, stats = auto.run(params["network"], state.model_state, batch.images, run_key)
+            q = assign(params, coded.latent)
+            weighed: Weighed = {
+                "clustering_loss": (config.clustering_weight, kl_divergence(targets, q))
+            }
+            if config.reconstruction_weight:
+                error = reconstruction_error(
+                    coded.decoded, batch.images, per_pixel=config.per_pixel
+                )
+                weighed["reconstruction"] = (config.reconstruction_weight, error)
+            if further:
+                seen = Pass(state, params, batch, coded.latent, q, stats, term_key)
+                more, stats = further(seen)
+                weighed |= more
+            total = jnp.sum(jnp.stack([weight * value for weight, value in weighed.values()]))
+            named = {name: value for name, (_, value) in weighed.items()}
+            return total, (stats, (named, q))
+
+        done = descend(adam, loss_of, state)
+        named, q = done.aux
+        usage = health.update_usage(state.cluster.usage, jnp.argmax(q, axis=1))
+        watch = {**named, **done.norms, "changed": state.cluster.changed}
+        watch |= health.cluster_health(usage)
+        after = done.state.replace(step=state.step + 1, cluster=state.cluster._replace(usage=usage))
+        return after, StepInfo(done.loss, watch)
+
+    def predict(state: TrainState, images: Array) -> Prediction:
+        latent = auto.latent(state.params["network"], state.model_state, images)
+        q = assign(state.params, latent)
+        assignments = jnp.argmax(q, axis=1).astype(jnp.int32)
+        return Prediction(assignments, q, latent, {"centroid": assignments})
+
+    def settled(state: TrainState) -> Array:
+        return state.cluster.changed < config.tolerance
+
+    pretrain = reconstruction_phase(
+        reconstruct,
+        adam,
+        epochs=config.pretrain_epochs,
+        batch_size=config.batch_size,
+        ranges=config.pretrain_views,
+        noise=config.noise,
+    )
+    cluster = Phase(
+        "cluster", config.epochs, config.batch_size, step, begin, refresh, finished=settled
+    )
+    return Method(init, predict, (pretrain, cluster))

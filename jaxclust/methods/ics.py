@@ -1,0 +1,158 @@
+"""ICS: inter-class separation (Das, Ghosh & Bhowmick 2019).
+
+DEC's clustering of an autoencoder's latents, with the reconstruction kept, assignments
+made sure and even, and every image drawn to its own views and pushed away from an image
+that is none of them (Eq. 7).
+"""
+
+from dataclasses import dataclass, field, replace
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxclust.base import Compute, DataSpec, Method, PyTree
+from jaxclust.data.augment import Affine, Augmentation, augment
+from jaxclust.errors import InputError
+from jaxclust.losses.entropy import assignment_entropy
+from jaxclust.losses.triplet import triplet_separation
+from jaxclust.methods import autoencoding, dec
+from jaxclust.models.layers import Module
+
+__all__ = ["PRESETS", "Config", "build", "choose_negatives"]
+
+# Digits are not mirrored.
+_DIGIT_VIEWS = Augmentation(
+    Affine(rotation=15.0, shift=0.1, zoom=0.15), brightness=0.1, contrast=0.2, erasing=0.25
+)
+
+
+@dataclass(frozen=True)
+class Config(dec.Config):
+    """ICS's settings; the defaults are the shallow network's."""
+
+    network: autoencoding.Network = "shallow"
+    """shallow (digits) and deep (natural images) are the paper's."""
+    pretrain_epochs: int = 3
+    """Passes of reconstruction training before (Sec. 3.3)."""
+    clustering_weight: float = 0.8
+    """beta, of KL(p || q) (Eq. 4); 0 leaves it out."""
+    reconstruction_weight: float = 1.0
+    """alpha, of the reconstruction error (Eq. 1)."""
+    per_pixel: bool = False
+    """Average the reconstruction error over an image's values instead of summing."""
+    entropy_weight: float = 0.01
+    """gamma, of the assignment entropy (Eq. 6); 0 leaves it out."""
+    triplet_weight: float = 0.1
+    """omega, of the triplet loss (Eq. 5); 0 leaves it out."""
+    margin: float = 0.24
+    """Of the triplet loss."""
+    augments: int = 10
+    """Views of an image that a negative must lie outside of (Algorithm 1)."""
+    tries: int = 10
+    """Images drawn for a negative; the farthest is taken where none lies outside."""
+    views: Augmentation = field(default_factory=lambda: _DIGIT_VIEWS)
+    """The views."""
+
+
+_DEEP = Config(
+    network="deep",
+    clustering_weight=0.7,
+    triplet_weight=0.3,
+    margin=0.3,
+    views=replace(_DIGIT_VIEWS, flip=True),
+)
+PRESETS: dict[str, Config] = {
+    "best": Config(),
+    "paper": Config(),
+    "shallow": Config(),
+    "deep": _DEEP,
+}
+
+
+def choose_negatives(
+    key: Array, latent: Array, candidates: Array, radius: Array, positions: Array, tries: int
+) -> Array:
+    """A negative of each anchor: Algorithm 1, with a bounded number of draws.
+
+    Args:
+        key: random key; each anchor's draws are keyed by its position.
+        latent: of the anchors, float [b, d].
+        candidates: latents negatives are drawn from, float [n, d].
+        radius: distance of each anchor's farthest view from it, float [b].
+        positions: where in `candidates` each anchor itself stands, int [b].
+        tries: draws of each anchor.
+
+    Returns:
+        int32 [b], rows of `candidates`: of each anchor's draws the first that lies
+        farther away than its views, else the farthest.
+    """
+
+    def one(latent: Array, radius: Array, position: Array) -> Array:
+        # Any row but the anchor's own.
+        shift = jax.random.randint(
+            jax.random.fold_in(key, position), (tries,), 1, candidates.shape[0]
+        )
+        drawn = (position + shift) % candidates.shape[0]
+        distances = jnp.linalg.norm(candidates[drawn] - latent[None], axis=1)
+        outside = distances > radius
+        chosen = jnp.where(jnp.any(outside), jnp.argmax(outside), jnp.argmax(distances))
+        return drawn[chosen].astype(jnp.int32)
+
+    return jax.vmap(one)(latent, radius, positions)
+
+
+def _terms(config: Config, auto: autoencoding.Autoencoder) -> dec.Terms:
+    """Eqs. 5 and 6 beside DEC's losses."""
+
+    def triplet(seen: dec.Pass) -> tuple[Array, PyTree]:
+        """The loss and model_state after the positives' pass."""
+        view_key, negative_key, positive_key = jax.random.split(seen.key, 3)
+        images, a = seen.batch.images, config.augments
+        b = images.shape[0]
+        views = augment(view_key, jnp.repeat(images, a, axis=0), config.views)
+        # Which images are far is read off the network as it stands, in inference mode.
+        stats = seen.state.model_state
+        network = jax.lax.stop_gradient(seen.params["network"])
+        plain = auto.latent(network, stats, images)
+        around = auto.latent(network, stats, views).reshape(b, a, -1)
+        radius = jnp.max(jnp.linalg.norm(around - plain[:, None], axis=2), axis=1)
+        rows = jnp.arange(b)
+        negatives = choose_negatives(negative_key, plain, plain, radius, rows, config.tries)
+        shown = rows * a + jax.random.randint(positive_key, (b,), 0, a)
+        positive, stats = auto.encode(seen.params["network"], seen.model_state, views[shown])
+        anchor = seen.latent
+        return triplet_separation(anchor, positive, anchor[negatives], config.margin), stats
+
+    def terms(seen: dec.Pass) -> tuple[dec.Weighed, PyTree]:
+        weighed: dec.Weighed = {}
+        stats = seen.model_state
+        if config.entropy_weight:
+            weighed["entropy"] = (config.entropy_weight, assignment_entropy(seen.q))
+        if config.triplet_weight:
+            loss, stats = triplet(seen)
+            weighed["triplet"] = (config.triplet_weight, loss)
+        return weighed, stats
+
+    return terms
+
+
+def check(config: Config) -> None:
+    """Raise InputError for settings without sense."""
+    for name in ("entropy_weight", "triplet_weight", "margin"):
+        if getattr(config, name) < 0:
+            raise InputError(f"{name} must not be negative; set --{name.replace('_', '-')}")
+    for name in ("augments", "tries"):
+        if getattr(config, name) < 1:
+            raise InputError(f"{name} must be at least 1; set --{name}")
+
+
+def build(
+    config: Config,
+    spec: DataSpec,
+    compute: Compute = Compute(),  # noqa: B008  (a NamedTuple, immutable)
+    network: Module | None = None,
+) -> Method:
+    """ICS as pure functions; arguments and errors as of :func:`dec.build`."""
+    check(config)
+    return dec.build(config, spec, compute, network, terms=lambda auto: _terms(config, auto))

@@ -1,0 +1,148 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxclust import losses, metrics, train
+from jaxclust.base import DataSpec
+from jaxclust.clustering import kmeans
+from jaxclust.errors import InputError
+from jaxclust.methods import dec
+from jaxclust.methods.registry import METHODS
+from jaxclust.models.autoencoder import DenseAutoencoder
+from tests.methods import small
+
+N, K = 60, 3
+NETWORK = DenseAutoencoder((8, 8, 1), 4, (16,))
+
+
+def build(preset="dec", **changes):
+    wanted = {"epochs": 2, "pretrain_epochs": 2, "batch_size": 20, "latent_width": 4}
+    config = dataclasses.replace(dec.PRESETS[preset]["best"], **{**wanted, **changes})
+    return dec.build(config, DataSpec(N, (8, 8, 1), K), network=NETWORK)
+
+
+def begun(method):
+    """(data, latents, state at the start of clustering)."""
+    data = small.data(N)
+    state = train.init(method, data, 0)
+    latents = jnp.asarray(train.predictor(method, data)(state).features)
+    return data, latents, jax.jit(method.phases[-1].begin)(state, latents)
+
+
+def test_clustering_begins_with_kmeans_and_targets_of_the_whole_set():
+    _, latents, state = begun(build())
+    centroids = state.params["centroids"]
+    distances = np.square(np.asarray(latents)[:, None] - np.asarray(centroids)).sum(axis=2)
+    nearest = distances.argmin(axis=1)
+    for j in range(K):
+        np.testing.assert_allclose(
+            centroids[j], np.asarray(latents)[nearest == j].mean(axis=0), atol=1e-3
+        )
+    q = losses.student_t_assignment(jnp.asarray(distances))
+    np.testing.assert_allclose(
+        state.cluster.targets, losses.target_distribution(q), rtol=1e-3, atol=1e-5
+    )
+    np.testing.assert_array_equal(state.cluster.assignments, nearest)
+
+
+@pytest.mark.parametrize("preset", ["dec", "idec"])
+def test_the_loss_is_the_weighted_sum_of_its_terms(preset):
+    method = build(preset)
+    _, _, state = begun(method)
+    batch = small.batch(20)
+    after, info = jax.jit(method.step)(state, batch)
+    variables = {"params": state.params["network"]}
+    coded = NETWORK.apply(variables, batch.images, train=True)
+    distances = kmeans.squared_distances(coded.latent, state.params["centroids"])
+    q = losses.student_t_assignment(distances)
+    clustering = losses.kl_divergence(state.cluster.targets[:20], q)
+    np.testing.assert_allclose(info.watch["clustering_loss"], clustering, rtol=1e-4)
+    error = jnp.mean(jnp.square(coded.decoded - batch.images))
+    if preset == "dec":
+        np.testing.assert_allclose(info.loss, clustering, rtol=1e-4)
+    else:
+        np.testing.assert_allclose(info.watch["reconstruction"], error, rtol=1e-4)
+        np.testing.assert_allclose(info.loss, 0.1 * clustering + error, rtol=1e-4)
+    same = jax.tree.map(np.array_equal, state.params["network"], after.params["network"])
+    # DEC leaves the decoder alone, and both train centroids and encoder.
+    assert same["to_pixels"]["kernel"] == (preset == "dec")
+    assert not same["to_latent"]["kernel"]
+    assert not np.array_equal(state.params["centroids"], after.params["centroids"])
+
+
+def test_targets_are_refreshed_when_due():
+    method = build(refresh_every=2)
+    _, latents, state = begun(method)
+    refresh = jax.jit(method.phases[-1].refresh)
+    moved = latents + jax.random.normal(jax.random.key(0), latents.shape)
+    first = refresh(state, moved)
+    np.testing.assert_array_equal(first.cluster.targets, state.cluster.targets)
+    second = refresh(first, moved)
+    assert not np.array_equal(second.cluster.targets, state.cluster.targets)
+    labels = np.asarray(kmeans.assign(moved, state.params["centroids"])[0])
+    churn = np.mean(labels != np.asarray(state.cluster.assignments))
+    assert float(second.cluster.changed) == pytest.approx(churn)
+
+
+@pytest.mark.parametrize(("tolerance", "epochs"), [(2.0, 1), (0.0, 5)])
+def test_it_stops_once_assignments_hardly_change(tolerance, epochs):
+    method = build(epochs=5, tolerance=tolerance, pretrain_epochs=1)
+    state = train.fit(method, small.data(N), seed=0).state
+    steps_an_epoch = 3
+    assert int(state.step) == steps_an_epoch * (1 + epochs)
+
+
+def test_bars_are_told_apart():
+    _, kinds = small.images(N)
+    data = small.data(N)
+    scores = {}
+    for preset in ("dec", "idec", "ae_kmeans", "denoising_ae_kmeans"):
+        changes = {"epochs": 0} if preset.endswith("kmeans") else {"epochs": 10}
+        method = build(preset, pretrain_epochs=30, **changes)
+        state = train.fit(method, data, seed=0).state
+        prediction = train.predictor(method, data)(state)
+        scores[preset] = metrics.accuracy(kinds, prediction.assignments)
+    assert min(scores.values()) > 0.9, scores
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"learning_rate": 0.0}, {"noise": -1.0}, {"refresh_every": 0}, {"latent_width": 0}],
+)
+def test_settings_without_sense_are_refused(changes):
+    with pytest.raises(InputError, match="set --"):
+        dec.build(dataclasses.replace(dec.Config(), **changes), DataSpec(N, (8, 8, 1), K))
+
+
+def test_images_too_small_for_unpadded_convolutions_are_refused():
+    config = METHODS["dae"].config("best")
+    config = dataclasses.replace(config, network="strided_valid")
+    with pytest.raises(InputError, match="37 pixels or more"):
+        dec.build(config, DataSpec(N, (28, 28, 1), K))
+
+
+def test_noise_is_on_the_input_only():
+    """The target of pre-training is the view without the noise."""
+    from jaxclust.base import Batch
+    from jaxclust.data.augment import Affine
+    from jaxclust.methods.pretrain import reconstruction_phase
+    from jaxclust.models.autoencoder import Coded
+
+    images = jnp.zeros((4, 8, 8, 1))
+    method = build()
+    state = train.init(method, small.data(N), 0)
+
+    def copying(params, model_state, seen, key):
+        return Coded(seen.reshape(4, -1), seen), model_state
+
+    import optax
+
+    phase = reconstruction_phase(
+        copying, optax.adam(1e-3), epochs=1, batch_size=4, ranges=Affine(), noise=0.5
+    )
+    _, info = jax.jit(phase.step)(state, Batch(images, jnp.arange(4)))
+    # What is copied is the noise: 64 values of variance a quarter.
+    assert float(info.loss) == pytest.approx(16, rel=0.3)

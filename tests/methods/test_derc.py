@@ -1,0 +1,118 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxclust import metrics, train
+from jaxclust.base import DataSpec
+from jaxclust.errors import InputError
+from jaxclust.methods import derc
+from jaxclust.methods.registry import METHODS
+from jaxclust.models.autoencoder import StridedAutoencoder
+from tests.methods import small
+
+N, K = 60, 3
+NETWORK = StridedAutoencoder((8, 8, 1), 4, (4, 8), (1, 2))
+
+
+def build(**changes):
+    wanted = {"epochs": 2, "pretrain_epochs": 5, "batch_size": 20, "latent_width": 4}
+    wanted |= {"restarts": 2, "reducer": "pca"}
+    config = dataclasses.replace(derc.Config(), **{**wanted, **changes})
+    return derc.build(config, DataSpec(N, (8, 8, 1), K), network=NETWORK)
+
+
+def test_triplets_join_one_class_and_part_two():
+    classes = jnp.array([0, 0, 0, 1, 1, 2, 2, 2])
+    valid = jnp.array([True] * 5 + [True, False, False])
+    seen = set()
+    for seed in range(40):
+        same, other, exists = derc.choose_triplets(jax.random.key(seed), classes, valid)
+        # Class 2 has one valid sample left: no partner, no triplet.
+        np.testing.assert_array_equal(exists, [True] * 5 + [False] * 3)
+        for i in np.flatnonzero(exists):
+            assert same[i] != i
+            assert classes[same[i]] == classes[i]
+            assert classes[other[i]] != classes[i]
+            assert valid[same[i]]
+            assert valid[other[i]]
+            seen.add((int(i), int(same[i]), int(other[i])))
+    # Every triplet there is comes up: 3·2·3 of class 0 and 2·1·4 of class 1.
+    assert len(seen) == 18 + 8
+    one = derc.choose_triplets(jax.random.key(0), jnp.zeros(4, int), jnp.ones(4, bool))
+    assert not np.any(one[2])
+
+
+def test_the_loss_is_eq_8():
+    method = build()
+    data = small.data(N)
+    state = train.init(method, data, 0)
+    state = method.phases[1].begin(state, train.predictor(method, data)(state).features)
+    _, info = jax.jit(method.step)(jax.device_put(state), small.batch(20))
+    expected = 0.7 * info.watch["triplet"] + 0.3 * info.watch["reconstruction"]
+    np.testing.assert_allclose(info.loss, expected, rtol=1e-5)
+    assert float(info.watch["triplets"]) > 0.9
+
+
+def test_phases_follow_algorithm_1():
+    names = [phase.name for phase in build(iterations=3).phases]
+    assert names == ["pretrain", "retrain1", "retrain2", "retrain3", "cluster"]
+    assert METHODS["derc_r"].config("best").iterations == 0
+    config = dataclasses.replace(derc.Config(), iterations=0)
+    method = derc.build(config, DataSpec(N, (28, 28, 1), 7))
+    assert [phase.name for phase in method.phases] == ["pretrain", "cluster"]
+    shapes = jax.eval_shape(method.init, jax.random.PRNGKey(0), jnp.zeros((2, 28, 28, 1)))
+    assert shapes.cluster.latents.shape == (N, 7)
+
+
+@pytest.mark.parametrize("clusterer", ["gmm", "kmeans"])
+def test_bars_are_told_apart_and_every_image_has_its_own_cluster(clusterer):
+    _, kinds = small.images(N)
+    data = small.data(N)
+    method = build(clusterer=clusterer, epochs=4, pretrain_epochs=15)
+    state = train.fit(method, data, seed=0).state
+    prediction = train.predictor(method, data)(state)
+    np.testing.assert_array_equal(
+        prediction.assignments, np.asarray(state.cluster.probabilities).argmax(axis=1)
+    )
+    np.testing.assert_allclose(prediction.features, state.cluster.latents, atol=1e-5)
+    assert metrics.accuracy(kinds, prediction.assignments) > 0.9
+
+
+def test_retraining_parts_the_clusters():
+    """The ratio of distances within clusters to those between them falls."""
+    data = small.data(N)
+
+    def ratio(iterations):
+        method = build(iterations=iterations, epochs=10, pretrain_epochs=5)
+        cluster = train.fit(method, data, seed=0).state.cluster
+        z, p = np.asarray(cluster.latents), np.asarray(cluster.probabilities)
+        distances = np.linalg.norm(z[:, None] - z[None], axis=2)
+        same = p.argmax(axis=1)[:, None] == p.argmax(axis=1)[None]
+        return distances[same].mean() / distances[~same].mean()
+
+    assert ratio(2) < 0.8 * ratio(0)
+
+
+def test_dbscan_finds_its_own_number_and_noise_names_the_nearest_cluster():
+    rng = np.random.default_rng(0)
+    blobs = [rng.normal(c, 0.1, (40, 2)) for c in ([0, 0], [6, 0], [0, 6], [6, 6])]
+    x = np.concatenate([*blobs, [[3.0, 1.0]]]).astype(np.float32)
+    config = derc.Config(clusterer="dbscan", eps=5.0, min_samples=5)
+    p, noise = derc.cluster_map(config, x, 3, seed=0)
+    np.testing.assert_array_equal(np.flatnonzero(noise), [160])
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-4)
+    labels = p.argmax(axis=1)
+    assert len(set(labels[:160])) == 4
+    assert labels[160] in (labels[0], labels[40])
+    assert p[160].max() < 0.01 < 0.99 < p[0].max()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"alpha": 1.5}, {"iterations": -1}, {"eps": 0.0}, {"min_samples": 0}]
+)
+def test_settings_without_sense_are_refused(changes):
+    with pytest.raises(InputError, match="set --"):
+        build(**changes)

@@ -1,0 +1,121 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxclust import losses, metrics, train
+from jaxclust.base import DataSpec
+from jaxclust.errors import InputError
+from jaxclust.methods import ics
+from jaxclust.models.autoencoder import PooledAutoencoder
+from tests.methods import small
+
+N, K = 60, 3
+NETWORK = PooledAutoencoder((8, 8, 1), 4, (4, 8))
+
+
+def build(**changes):
+    wanted = {"epochs": 2, "pretrain_epochs": 1, "batch_size": 20, "latent_width": 4}
+    config = dataclasses.replace(ics.Config(), **{**wanted, "augments": 3, **changes})
+    return ics.build(config, DataSpec(N, (8, 8, 1), K), network=NETWORK)
+
+
+def latents(n=30):
+    return jax.random.normal(jax.random.key(0), (n, 2))
+
+
+def distances_of(z):
+    z = np.asarray(z)
+    return np.linalg.norm(z[:, None] - z[None], axis=2)
+
+
+def chosen(radius, tries, seed=0):
+    z = latents()
+    rows = jnp.arange(30)
+    return np.asarray(
+        ics.choose_negatives(jax.random.key(seed), z, z, jnp.full(30, radius), rows, tries)
+    )
+
+
+def test_a_negative_is_never_the_anchor_and_lies_outside_its_views():
+    distances = distances_of(latents())
+    negatives = chosen(radius=1.0, tries=500)
+    assert not np.any(negatives == np.arange(30))
+    # In 500 draws of 29 every image comes up, so wherever one lies outside, one is found.
+    assert np.all(distances[np.arange(30), negatives] > 1.0)
+
+
+def test_the_farthest_draw_stands_in_where_none_lies_outside():
+    distances = distances_of(latents())
+    np.testing.assert_array_equal(chosen(radius=1e6, tries=500), distances.argmax(axis=1))
+
+
+def test_negatives_are_drawn_at_random_and_by_position():
+    counts = np.bincount(
+        np.concatenate([chosen(radius=0.0, tries=1, seed=seed) for seed in range(200)]),
+        minlength=30,
+    )
+    # 6000 draws over 30 images: 200 each, give or take.
+    assert counts.min() > 120
+    assert counts.max() < 280
+    z = latents()
+    some = ics.choose_negatives(jax.random.key(0), z[5:9], z, jnp.zeros(4), jnp.arange(5, 9), 4)
+    np.testing.assert_array_equal(some, chosen(radius=0.0, tries=4)[5:9])
+
+
+TERMS = {
+    "clustering_weight": "clustering_loss",
+    "reconstruction_weight": "reconstruction",
+    "entropy_weight": "entropy",
+    "triplet_weight": "triplet",
+}
+
+
+@pytest.fixture(scope="module")
+def begun():
+    method = build()
+    data = small.data(N)
+    state = train.init(method, data, 0)
+    features = jnp.asarray(train.predictor(method, data)(state).features)
+    return jax.jit(method.phases[-1].begin)(state, features)
+
+
+@pytest.mark.parametrize("off", [None, "reconstruction_weight", "entropy_weight", "triplet_weight"])
+def test_the_loss_is_eq_7_and_each_term_can_be_left_out(begun, off):
+    weights = {"clustering_weight": 0.8, "reconstruction_weight": 1.0}
+    weights |= {"entropy_weight": 0.01, "triplet_weight": 0.1}
+    if off:
+        weights[off] = 0.0
+    method = build(**weights)
+    _, info = jax.jit(method.step)(begun, small.batch(20))
+    logged = {name for name in TERMS.values() if name in info.watch}
+    assert logged == set(TERMS.values()) - ({TERMS[off]} if off else set())
+    total = sum(weight * info.watch[TERMS[name]] for name, weight in weights.items() if weight)
+    np.testing.assert_allclose(info.loss, total, rtol=1e-4)
+
+
+def test_the_entropy_term_is_that_of_the_batch(begun):
+    batch = small.batch(20)
+    _, info = jax.jit(build().step)(begun, batch)
+    variables = {"params": begun.params["network"], **begun.model_state}
+    coded, _ = NETWORK.apply(variables, batch.images, train=True, mutable=["batch_stats"])
+    offsets = coded.latent[:, None] - begun.params["centroids"][None]
+    q = losses.student_t_assignment(jnp.sum(jnp.square(offsets), axis=2))
+    np.testing.assert_allclose(info.watch["entropy"], losses.assignment_entropy(q), atol=1e-4)
+
+
+def test_bars_are_told_apart():
+    _, kinds = small.images(N)
+    data = small.data(N)
+    method = build(epochs=8, pretrain_epochs=10)
+    state = train.fit(method, data, seed=0).state
+    assignments = train.predictor(method, data)(state).assignments
+    assert metrics.accuracy(kinds, assignments) > 0.9
+
+
+@pytest.mark.parametrize("changes", [{"triplet_weight": -1.0}, {"augments": 0}, {"margin": -0.1}])
+def test_settings_without_sense_are_refused(changes):
+    with pytest.raises(InputError, match="set --"):
+        build(**changes)
