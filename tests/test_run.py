@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 
 from jaxclust import metrics
 from jaxclust.cli import main
+from jaxclust.methods.registry import METHODS
 from tests.methods import small
 
 FAST = [
@@ -415,6 +417,17 @@ def test_failures_while_running_exit_1(capsys, monkeypatch):
         run = ["run", "--method=kmeans", "--dataset=digits", "--limit=50", "--quiet"]
         message = refused(capsys, [*run, "--out=run", "--resume"], status=1)
         assert expected in message
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_has_its_options(method, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["run", f"--method={method}", "--dataset=digits", "--help"])
+    assert not stop.value.code
+    said = capsys.readouterr().out
+    config = METHODS[method].config("best")
+    plain = [name for name, value in vars(config).items() if not is_dataclass(value)]
+    assert all(f"--{name.replace('_', '-')}" in said for name in plain)
 
 
 def test_help_names_every_option_and_is_quick(capsys):

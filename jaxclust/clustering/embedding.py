@@ -64,7 +64,11 @@ def _tsne(x: np.ndarray, seed: int, dimensions: int, perplexity: float) -> Any:
         from sklearn.manifold import TSNE
 
         reducer = TSNE(
-            dimensions, perplexity=perplexity, init="pca", random_state=seed, n_jobs=os.cpu_count()
+            dimensions,
+            perplexity=perplexity,
+            init="pca",
+            random_state=seed,
+            n_jobs=os.cpu_count() or 1 or 1,
         )
         return reducer.fit_transform(x)
     import openTSNE
@@ -83,7 +87,7 @@ def _tsne(x: np.ndarray, seed: int, dimensions: int, perplexity: float) -> Any:
         perplexity=perplexity,
         early_exaggeration_iter=_EXAGGERATED,
         n_iter=_ITERATIONS,
-        n_jobs=os.cpu_count(),
+        n_jobs=os.cpu_count() or 1,
         random_state=seed,
         callbacks=say,
         callbacks_every_iters=50,

@@ -28,7 +28,7 @@ from jaxclust.base import (
     TrainState,
 )
 from jaxclust.clustering import health, kmeans
-from jaxclust.data.augment import Affine
+from jaxclust.data.augment import Affine, Augmentation
 from jaxclust.errors import InputError
 from jaxclust.losses.dec import kl_divergence, student_t_assignment, target_distribution
 from jaxclust.losses.reconstruction import reconstruction_error
@@ -36,6 +36,14 @@ from jaxclust.methods import autoencoding
 from jaxclust.methods.descent import descend
 from jaxclust.methods.pretrain import reconstruction_phase
 from jaxclust.models.layers import Module
+
+# Digits are not mirrored.
+DIGIT_VIEWS = Augmentation(
+    Affine(rotation=15.0, shift=0.1, zoom=0.15, shear=0.2),
+    brightness=0.1,
+    contrast=0.2,
+    erasing=0.25,
+)
 
 
 @dataclass(frozen=True)
@@ -54,8 +62,8 @@ class Config:
 
     pretrain_epochs: int = 50
     """Passes of reconstruction training before."""
-    pretrain_views: Affine = field(default_factory=Affine)
-    """Random views pre-training reconstructs; none by default."""
+    pretrain_augmented: bool = False
+    """Pre-train on random affine views, of the ranges of `views`."""
     noise: float = 0.0
     """Standard deviation of noise on pre-training's input (the denoising kind)."""
     learning_rate: float = 1e-3
@@ -71,6 +79,8 @@ class Config:
     """Epochs between two computations of the target distribution."""
     tolerance: float = 0.001
     """Stop once fewer than this share of assignments change between two of those."""
+    views: Augmentation = field(default_factory=lambda: DIGIT_VIEWS)
+    """Random views, for what of the method uses any."""
 
 
 _AE = Config(epochs=0)
@@ -86,7 +96,7 @@ PRESETS: dict[str, dict[str, Config]] = {
             _AE,
             network="strided",
             pretrain_epochs=30,
-            pretrain_views=Affine(15.0, 0.1, 0.15, 0.2),
+            pretrain_augmented=True,
         ),
         "paper": replace(_AE, network="strided", pretrain_epochs=30),
     },
@@ -258,7 +268,7 @@ def build(
         adam,
         epochs=config.pretrain_epochs,
         batch_size=config.batch_size,
-        ranges=config.pretrain_views,
+        ranges=config.views.affine if config.pretrain_augmented else Affine(),
         noise=config.noise,
     )
     cluster = Phase(

@@ -5,14 +5,14 @@ made sure and even, and every image drawn to its own views and pushed away from 
 that is none of them (Eq. 7).
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxclust.base import Compute, DataSpec, Method, PyTree
-from jaxclust.data.augment import Affine, Augmentation, augment
+from jaxclust.data.augment import augment
 from jaxclust.errors import InputError
 from jaxclust.losses.entropy import assignment_entropy
 from jaxclust.losses.triplet import triplet_separation
@@ -20,11 +20,6 @@ from jaxclust.methods import autoencoding, dec
 from jaxclust.models.layers import Module
 
 __all__ = ["PRESETS", "Config", "build", "choose_negatives"]
-
-# Digits are not mirrored.
-_DIGIT_VIEWS = Augmentation(
-    Affine(rotation=15.0, shift=0.1, zoom=0.15), brightness=0.1, contrast=0.2, erasing=0.25
-)
 
 
 @dataclass(frozen=True)
@@ -51,8 +46,6 @@ class Config(dec.Config):
     """Views of an image that a negative must lie outside of (Algorithm 1)."""
     tries: int = 10
     """Images drawn for a negative; the farthest is taken where none lies outside."""
-    views: Augmentation = field(default_factory=lambda: _DIGIT_VIEWS)
-    """The views."""
 
 
 _DEEP = Config(
@@ -60,7 +53,7 @@ _DEEP = Config(
     clustering_weight=0.7,
     triplet_weight=0.3,
     margin=0.3,
-    views=replace(_DIGIT_VIEWS, flip=True),
+    views=replace(dec.DIGIT_VIEWS, flip=True),
 )
 PRESETS: dict[str, Config] = {
     "best": Config(),

@@ -55,10 +55,13 @@ class Reporter:
             self.bar = bar
         self.listener = _Listener(self)
         _messages.addHandler(self.listener)
+        # They are shown here; other handlers would show them again.
+        _messages.propagate = False
         return self
 
     def __exit__(self, *_: object) -> None:
         _messages.removeHandler(self.listener)
+        _messages.propagate = True
         if self.bar is not None:
             self.bar.stop()
 
