@@ -1,4 +1,4 @@
-"""The command line: `jaxclust run` and `jaxclust datasets`."""
+"""The command line: `jaxclust run`, `jaxclust predict` and `jaxclust datasets`."""
 
 import contextlib
 import errno
@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _USAGE = """\
 usage: jaxclust run --method METHOD --dataset DATASET [options]
+       jaxclust predict RUN_DIR IMAGES [--out FILE] [--data-dir DIR]
        jaxclust datasets [--data-dir DIR]
 
 `jaxclust run --method METHOD --help` lists all options of a run with that method.
@@ -75,11 +76,10 @@ def _dispatch(arguments: list[str]) -> int:
         print(_USAGE, end="")
         return 0 if arguments else 2
     command, rest = arguments[0], arguments[1:]
-    if command == "run":
-        return run(rest)
-    if command == "datasets":
-        return datasets(rest)
-    raise InputError(f"unknown command '{command}'; {nearest_name(command, ['run', 'datasets'])}")
+    commands = {"run": run, "predict": predict, "datasets": datasets}
+    if command not in commands:
+        raise InputError(f"unknown command '{command}'; {nearest_name(command, commands)}")
+    return commands[command](rest)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -199,6 +199,57 @@ def _print_summary(summary: dict[str, Any]) -> None:
             value = ", ".join(f"{key} {item}" for key, item in value.items())
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
     Console().print(table, highlight=False)
+
+
+_PREDICT = """\
+usage: jaxclust predict RUN_DIR IMAGES [--out FILE] [--data-dir DIR]
+
+Label new images as a finished run would have: index, id, cluster and confidence of each,
+as CSV. IMAGES: a folder, a picture, an npz file, or what --dataset takes.
+"""
+
+
+def predict(arguments: Sequence[str]) -> int:
+    """`jaxclust predict`: labels for new images."""
+    arguments = list(arguments)
+    if {"-h", "--help"} & set(arguments):
+        print(_PREDICT, end="")
+        return 0
+    given = {name: _value(arguments, name) for name in ("out", "data-dir")}
+    places = _positional(arguments, given)
+    if len(places) != 2:
+        raise InputError("predict takes a run's folder and images; see jaxclust predict --help")
+    import csv
+
+    from jaxclust.predict import predict as label
+
+    data_dir = Path(given["data-dir"]).expanduser() if given["data-dir"] else None
+    image_set, prediction = label(Path(places[0]).expanduser(), places[1], data_dir)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("index", "id", "cluster", "confidence"))
+    for i, (name, cluster) in enumerate(zip(image_set.ids, prediction.assignments, strict=True)):
+        writer.writerow((i, name, cluster, f"{prediction.probabilities[i, cluster]:.6g}"))
+    for name, reason in image_set.skipped:
+        print(f"skipped {name}: {reason}", file=sys.stderr)
+    if given["out"] is None:
+        print(text.getvalue(), end="")
+    else:
+        Path(given["out"]).write_text(text.getvalue(), "utf-8", "surrogateescape")
+    return 0
+
+
+def _positional(arguments: Sequence[str], options: Iterable[str]) -> list[str]:
+    """The words that are neither one of the options nor its value."""
+    words, rest = [], iter(arguments)
+    for word in rest:
+        if not word.startswith("--"):
+            words.append(word)
+        elif word[2:].split("=", 1)[0] not in options:
+            raise InputError(f"unknown option {word}; see --help")
+        elif "=" not in word:
+            next(rest, None)
+    return words
 
 
 def datasets(arguments: Sequence[str]) -> int:

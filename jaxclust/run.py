@@ -111,6 +111,7 @@ def _execute(options: Options, config: Any) -> dict[str, Any]:
         "data": {
             "n_images": len(image_set.ids),
             "shape": list(image_set.images.shape[1:]),
+            "dtype": str(image_set.images.dtype),
             "sha256": image_set.fingerprint(),
             "normalisation": normalisation.as_json(),
         },

@@ -213,12 +213,13 @@ def fit(
             continue
         before = position.seconds[index] if index < len(position.seconds) else 0.0
         runner = _PhaseRun(method, data, index, seed, hooks, before, position.seconds[:index])
-        entering = not (index == position.phase and position.begun)
-        if entering and phase.begin is not None:
-            state = runner.begin(state)
-            if hooks.save and phase.on_host:  # it may have taken minutes
-                hooks.save(state, runner.position(0), True)
-            if hooks.on_epoch:
+        begun = index == position.phase and position.begun
+        if phase.begin is not None:
+            if not begun:
+                state = runner.begin(state)
+                if hooks.save and phase.on_host:  # it may have taken minutes
+                    hooks.save(state, runner.position(0), True)
+            if hooks.on_epoch and not (begun and position.step):
                 hooks.on_epoch(state, phase.name, 0)
         if runner.total:
             state = runner.steps(state, position.step)

@@ -18,7 +18,7 @@ LAYERS = [
     {"methods"},
     {"train"},
     {"checkpoint", "report"},
-    {"run"},
+    {"run", "predict"},
     {"cli"},
     {"__main__"},
 ]

@@ -191,6 +191,16 @@ def test_a_finished_run_resumes_to_the_same_files(finished, tmp_path):
     assert results(finished) == before
 
 
+@pytest.mark.parametrize("method", ["kmeans", "nmf"])
+def test_a_finished_run_without_steps_resumes_to_the_same_files(method, tmp_path):
+    arguments = ["run", f"--method={method}", "--dataset=digits", "--limit=60", "--quiet"]
+    assert main([*arguments, "--out=again"]) == 0
+    before, rows = results(tmp_path / "again"), logged(tmp_path / "again")
+    assert rows[0]["epoch"] == 0
+    assert main([*arguments, "--out=again", "--resume"]) == 0
+    assert (results(tmp_path / "again"), logged(tmp_path / "again")) == (before, rows)
+
+
 def refused(capsys, arguments, status=2):
     """The one line a refused call prints."""
     assert main(arguments) == status

@@ -55,11 +55,11 @@ def reduce(
             n_components=dimensions, n_neighbors=min(neighbours, n - 1), random_state=seed, n_jobs=1
         ).fit_transform(x)
     else:
-        found = _tsne(x, seed, dimensions, min(float(neighbours), (n - 1) / 3))
+        found = _tsne(x, seed, dimensions, max(1, min(neighbours, (n - 1) // 3)))
     return np.asarray(found, np.float32)
 
 
-def _tsne(x: np.ndarray, seed: int, dimensions: int, perplexity: float) -> Any:
+def _tsne(x: np.ndarray, seed: int, dimensions: int, perplexity: int) -> Any:
     if importlib.util.find_spec("openTSNE") is None:
         from sklearn.manifold import TSNE
 
@@ -68,7 +68,7 @@ def _tsne(x: np.ndarray, seed: int, dimensions: int, perplexity: float) -> Any:
             perplexity=perplexity,
             init="pca",
             random_state=seed,
-            n_jobs=os.cpu_count() or 1 or 1,
+            n_jobs=os.cpu_count() or 1,
         )
         return reducer.fit_transform(x)
     import openTSNE

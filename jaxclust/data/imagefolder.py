@@ -22,7 +22,7 @@ def read_folder(
     are skipped and named; more than half of them is an error.
 
     Args:
-        root: a folder; its sub-folders are searched too.
+        root: a folder, whose sub-folders are searched too, or one picture.
         size: resize the shorter side to this and cut out the central square; None
             needs pictures of one size.
         labels_from_folders: number the sub-folders by name as labels; one that is
@@ -37,6 +37,7 @@ def read_folder(
             unreadable, or a picture so large that decoding it may exhaust memory.
     """
     files = _find(root)
+    root = root if root.is_dir() else root.parent
     pictures: list[np.ndarray] = []
     ids: list[str] = []
     skipped: list[tuple[str, str]] = []
@@ -67,6 +68,8 @@ def read_folder(
 
 
 def _find(root: Path) -> list[Path]:
+    if root.is_file():
+        return [root]
     if not root.is_dir():
         raise InputError(f"no such folder: {root}; give folder:PATH with pictures in it")
     files = sorted(p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
