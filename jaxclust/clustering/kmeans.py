@@ -3,17 +3,15 @@
 Distances are computed a block of rows at a time, so that [n, k] never has to fit.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxclust.clustering.blocks import block_rows, by_blocks
+
 Seeding = Literal["kmeans++", "uniform"]
-# Distances in a block: what a CPU's cache holds, what keeps an accelerator busy.
-_BLOCK_ENTRIES = {"cpu": 2**20}
-_BLOCK_ENTRIES_ELSEWHERE = 2**26
 # One centroid in so many is compared with every row.
 _MOVERS = 8
 # From this many clusters on, keeping bounds costs less than the distances it saves.
@@ -75,37 +73,6 @@ def _two_nearest(distances: Array) -> tuple[Array, Array, Array]:
     return first, least, second
 
 
-def block_rows(n: int, k: int) -> int:
-    """Rows of a block of distances to k centroids, at most n."""
-    entries = _BLOCK_ENTRIES.get(jax.default_backend(), _BLOCK_ENTRIES_ELSEWHERE)
-    return min(n, max(256, entries // k))
-
-
-def _by_blocks(function: Callable[..., Any], rows: int, *arrays: Any) -> Any:
-    """`function(*arrays)`, so many rows at a time; each row's result is its own."""
-    n = jax.tree.leaves(arrays)[0].shape[0]
-    if rows == n:
-        return function(*arrays)
-
-    def part(start: Array) -> Any:
-        return function(
-            *jax.tree.map(lambda whole: lax.dynamic_slice_in_dim(whole, start, rows), arrays)
-        )
-
-    def block(i: Array, out: Any) -> Any:
-        # The last block overlaps the one before, so that all have one shape.
-        start = jnp.minimum(i * rows, n - rows)
-        return jax.tree.map(
-            lambda whole, piece: lax.dynamic_update_slice_in_dim(whole, piece, start, 0),
-            out,
-            part(start),
-        )
-
-    shapes = jax.eval_shape(part, jnp.zeros((), jnp.int32))
-    empty = jax.tree.map(lambda leaf: jnp.zeros((n, *leaf.shape[1:]), leaf.dtype), shapes)
-    return lax.fori_loop(0, -(-n // rows), block, empty)
-
-
 def assign(x: Array, centroids: Array) -> tuple[Array, Array]:
     """Nearest centroid of each row of x[n, d].
 
@@ -118,7 +85,7 @@ def assign(x: Array, centroids: Array) -> tuple[Array, Array]:
         first, least = nearest(_relative_distances(x, centroids))
         return first, _absolute(least[:, None], x)[:, 0]
 
-    return _by_blocks(all_at_once, block_rows(x.shape[0], centroids.shape[0]), x)
+    return by_blocks(all_at_once, block_rows(x.shape[0], centroids.shape[0]), x)
 
 
 def cluster_sums(
@@ -293,7 +260,7 @@ def reassign(
     def screen(x: Array, bounds: Bounds) -> tuple[Bounds, Array, Array]:
         return _screen(x, centroids, bounds, movers, other_shift, slack)
 
-    screened, own, is_open = _by_blocks(screen, rows, x, bounds)
+    screened, own, is_open = by_blocks(screen, rows, x, bounds)
     # Open rows first, the others after them.
     count = jnp.sum(is_open)
     place = jnp.where(is_open, jnp.cumsum(is_open) - 1, count + jnp.cumsum(~is_open) - 1)

@@ -7,7 +7,7 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, make_blobs
 
-from jaxclust.clustering import kmeans
+from jaxclust.clustering import blocks, kmeans
 
 
 def sequential(centroids, counts, x, assignments):
@@ -138,7 +138,7 @@ def test_fit_is_as_good_as_scikit_learn(name):
 def test_assignment_in_blocks_equals_all_at_once(monkeypatch, k):
     rng = np.random.default_rng(0)
     x, c = rng.normal(size=(1000, 5)).astype("f"), rng.normal(size=(k, 5)).astype("f")
-    monkeypatch.setattr(kmeans, "_BLOCK_ENTRIES", {"cpu": 1})
+    monkeypatch.setattr(blocks, "_BLOCK_ENTRIES", {"cpu": 1})
     assert kmeans.block_rows(1000, k) == 256
     exact = ((x[:, None] - c[None]) ** 2).sum(-1)
     assignments, distances = kmeans.assign(jnp.asarray(x), jnp.asarray(c))
@@ -155,7 +155,7 @@ def test_nearest_takes_the_first_of_equals():
 
 @pytest.mark.parametrize("data", ["noise", "blobs", "far from zero", "duplicates"])
 def test_bounds_spare_rows_and_change_no_assignment(monkeypatch, data):
-    monkeypatch.setattr(kmeans, "_BLOCK_ENTRIES", {"cpu": 1})
+    monkeypatch.setattr(blocks, "_BLOCK_ENTRIES", {"cpu": 1})
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1500, 6))
     if data == "blobs":
