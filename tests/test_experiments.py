@@ -81,7 +81,9 @@ def test_rows_are_merged_by_seed():
     assert grid.spread([0.5]) == "50.0"
 
 
-@pytest.mark.parametrize("name", ["ccnn_small", "dac_small", "dac_sweeps", "baselines", "autoencoders"])
+@pytest.mark.parametrize(
+    "name", ["ccnn_small", "dac_small", "dac_sweeps", "baselines", "autoencoders"]
+)
 def test_every_cell_of_every_table_is_a_run_that_can_start(name):
     """Options, presets and data sets exist; nothing is run."""
     from dataclasses import replace

@@ -6,6 +6,7 @@ from typing import Literal
 from jaxclust.clustering.kmeans import Seeding
 from jaxclust.data.augment import Affine
 from jaxclust.errors import InputError
+from jaxclust.methods import checks
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,7 @@ def check(config: Config) -> None:
             "features=backbone is for the frozen baselines; set learning=kmeans or "
             "minibatch_kmeans, or leave features at feature_layer"
         )
-    if not config.learning_rate > 0 or not config.pretrain_learning_rate > 0:
-        raise InputError("learning rates must be positive; set --learning-rate")
+    checks.positive(config, "learning_rate", "pretrain_learning_rate")
     if not 1 <= config.k_m <= config.batch_size:
         raise InputError(
             f"k_m must lie between 1 and batch_size ({config.batch_size}), not {config.k_m}; "

@@ -18,6 +18,7 @@ from jaxclust.base import Compute, DataSpec, Method, Phase, Prediction, PyTree, 
 from jaxclust.clustering import classical, kmeans, mixture
 from jaxclust.data.descriptors import Descriptor, check_descriptor, describe
 from jaxclust.errors import InputError
+from jaxclust.methods import checks
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,7 @@ def build_mixture(config: MixtureConfig, spec: DataSpec, compute: Compute = Comp
         InputError: more images than fit, or too small ones for the features.
     """
     del compute
-    if config.components < 1:
-        raise InputError("components must be at least 1; set --components")
+    checks.at_least(config, 1, "components", "restarts")
     k = spec.n_clusters
 
     def width_of(d: int) -> int:
@@ -189,8 +189,7 @@ def build_spectral(config: SpectralConfig, spec: DataSpec, compute: Compute = Co
         InputError: more images than fit, or too small ones for the features.
     """
     del compute
-    if config.neighbours < 2:
-        raise InputError("neighbours must be at least 2; set --neighbours")
+    checks.at_least(config, 2, "neighbours")
 
     def assign(x: np.ndarray, seed: int) -> np.ndarray:
         return classical.spectral(x, spec.n_clusters, seed, config.neighbours)

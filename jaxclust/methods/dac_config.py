@@ -6,6 +6,7 @@ from typing import Literal
 from jaxclust.clustering import thresholds
 from jaxclust.data.augment import Affine, Augmentation
 from jaxclust.errors import InputError
+from jaxclust.methods import checks
 
 # Value changes are in standard deviations of the normalised images; the published code's
 # channel shifts of 0.05 and 0.1 are of a range of one, about 0.3 deviations wide.
@@ -101,12 +102,8 @@ PRESETS: dict[str, Config] = {
 
 def check(config: Config) -> None:
     """Raise InputError for settings that contradict each other."""
-    for name in ("learning_rate", "lambda_rate"):
-        if not getattr(config, name) > 0:
-            raise InputError(f"{name} must be positive; set --{name.replace('_', '-')}")
-    for name in ("draw_size", "batch_size", "inner_passes", "views_per_batch"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} must be at least 1; set --{name.replace('_', '-')}")
+    checks.positive(config, "learning_rate", "lambda_rate")
+    checks.at_least(config, 1, "draw_size", "batch_size", "inner_passes", "views_per_batch")
     lower = config.upper if config.lower is None else config.lower
     ends = zip(lower, config.upper, strict=True)
     if config.thresholds == "linear" and any(low > high + 1e-9 for low, high in ends):

@@ -29,10 +29,9 @@ from jaxclust.base import (
 )
 from jaxclust.clustering import health, kmeans
 from jaxclust.data.augment import Affine, Augmentation
-from jaxclust.errors import InputError
 from jaxclust.losses.dec import kl_divergence, student_t_assignment, target_distribution
 from jaxclust.losses.reconstruction import reconstruction_error
-from jaxclust.methods import autoencoding
+from jaxclust.methods import autoencoding, checks
 from jaxclust.methods.descent import descend
 from jaxclust.methods.pretrain import reconstruction_phase
 from jaxclust.models.layers import Module
@@ -135,14 +134,9 @@ Terms = Callable[[Pass], tuple[Weighed, PyTree]]
 
 def check(config: Config) -> None:
     """Raise InputError for settings without sense."""
-    for name in ("learning_rate",):
-        if not getattr(config, name) > 0:
-            raise InputError(f"{name} must be positive; set --{name.replace('_', '-')}")
-    for name in ("clustering_weight", "reconstruction_weight", "noise", "tolerance"):
-        if getattr(config, name) < 0:
-            raise InputError(f"{name} must not be negative; set --{name.replace('_', '-')}")
-    if config.refresh_every < 1:
-        raise InputError("refresh_every must be at least 1; set --refresh-every")
+    checks.positive(config, "learning_rate")
+    checks.at_least(config, 0, "clustering_weight", "reconstruction_weight", "noise", "tolerance")
+    checks.at_least(config, 1, "refresh_every")
 
 
 def build(

@@ -32,7 +32,7 @@ from jaxclust.data.augment import Affine
 from jaxclust.errors import InputError
 from jaxclust.losses.reconstruction import reconstruction_error
 from jaxclust.losses.triplet import weighted_triplet
-from jaxclust.methods import autoencoding
+from jaxclust.methods import autoencoding, checks
 from jaxclust.methods.descent import descend
 from jaxclust.methods.pretrain import reconstruction_phase
 from jaxclust.models.layers import Module
@@ -111,14 +111,9 @@ def check(config: Config, n_images: int) -> None:
     embedding.check_reducer(config.reducer, n_images)
     if not 0 <= config.alpha <= 1:
         raise InputError(f"alpha must lie between 0 and 1, not {config.alpha}; set --alpha")
-    for name in ("learning_rate", "eps"):
-        if not getattr(config, name) > 0:
-            raise InputError(f"{name} must be positive; set --{name.replace('_', '-')}")
-    for name in ("dimensions", "neighbours", "min_samples", "batch_size"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} must be at least 1; set --{name.replace('_', '-')}")
-    if config.iterations < 0:
-        raise InputError("iterations must not be negative; set --iterations")
+    checks.positive(config, "learning_rate", "eps")
+    checks.at_least(config, 1, "dimensions", "neighbours", "min_samples", "batch_size")
+    checks.at_least(config, 0, "iterations", "margin")
 
 
 def choose_triplets(key: Array, classes: Array, valid: Array) -> tuple[Array, Array, Array]:
@@ -167,6 +162,10 @@ def cluster_map(config: Config, x: np.ndarray, k: int, seed: int) -> tuple[np.nd
     spread = float(x.std()) or 1.0
     found = classical.dbscan(x, config.eps * spread / 50, config.min_samples, _DENSE_CLUSTERS)
     noise = found.noise
+    embedding.progress.info(
+        "DBSCAN found %d clusters and %d images in none (--n-clusters %d is not used)",
+        len(np.unique(found.assignments[~noise])), noise.sum(), k,
+    )  # fmt: skip
     probabilities = np.eye(_DENSE_CLUSTERS, dtype=np.float32)[found.assignments]
     probabilities[noise] = _unsure(found.assignments[noise], _DENSE_CLUSTERS)
     return probabilities, noise

@@ -13,10 +13,9 @@ from jax import Array
 
 from jaxclust.base import Compute, DataSpec, Method, PyTree
 from jaxclust.data.augment import augment
-from jaxclust.errors import InputError
 from jaxclust.losses.entropy import assignment_entropy
 from jaxclust.losses.triplet import triplet_separation
-from jaxclust.methods import autoencoding, dec
+from jaxclust.methods import autoencoding, checks, dec
 from jaxclust.models.layers import Module
 
 __all__ = ["PRESETS", "Config", "build", "choose_negatives"]
@@ -132,12 +131,8 @@ def _terms(config: Config, auto: autoencoding.Autoencoder) -> dec.Terms:
 
 def check(config: Config) -> None:
     """Raise InputError for settings without sense."""
-    for name in ("entropy_weight", "triplet_weight", "margin"):
-        if getattr(config, name) < 0:
-            raise InputError(f"{name} must not be negative; set --{name.replace('_', '-')}")
-    for name in ("augments", "tries"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} must be at least 1; set --{name}")
+    checks.at_least(config, 0, "entropy_weight", "triplet_weight", "margin")
+    checks.at_least(config, 1, "augments", "tries")
 
 
 def build(

@@ -1,4 +1,5 @@
 import dataclasses
+import logging
 
 import jax
 import jax.numpy as jnp
@@ -96,12 +97,14 @@ def test_retraining_parts_the_clusters():
     assert ratio(2) < 0.8 * ratio(0)
 
 
-def test_dbscan_finds_its_own_number_and_noise_names_the_nearest_cluster():
+def test_dbscan_finds_its_own_number_and_noise_names_the_nearest_cluster(caplog):
     rng = np.random.default_rng(0)
     blobs = [rng.normal(c, 0.1, (40, 2)) for c in ([0, 0], [6, 0], [0, 6], [6, 6])]
     x = np.concatenate([*blobs, [[3.0, 1.0]]]).astype(np.float32)
     config = derc.Config(clusterer="dbscan", eps=5.0, min_samples=5)
-    p, noise = derc.cluster_map(config, x, 3, seed=0)
+    with caplog.at_level(logging.INFO, "jaxclust.progress"):
+        p, noise = derc.cluster_map(config, x, 3, seed=0)
+    assert "4 clusters and 1 images in none (--n-clusters 3 is not used)" in caplog.text
     np.testing.assert_array_equal(np.flatnonzero(noise), [160])
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-4)
     labels = p.argmax(axis=1)
