@@ -7,10 +7,10 @@ CIFAR-10, 60,000 images, DAC 52.18 / 39.59 and DAC* 49.82 / 37.93. The published
 log for MNIST has ACC 95.6 after outer epoch 1, 96.8 after 2, 98.4 after 3, 98.8 at best.
 USPS and digits are not in the paper.
 
-Time on two CPU cores: on digits two minutes a run, on USPS and MNIST-test half an hour to an hour a run, on MNIST a
-quarter of an hour an outer epoch, on CIFAR-10 more than an hour an outer epoch. A run
-that is not finished is listed with the last scores it logged. Results: dac_small.md and
-.json in experiments/results/; how a table is run: grid.py.
+Time on two CPU cores: on digits two minutes a run, on USPS and MNIST-test half an hour
+to an hour, on MNIST a quarter of an hour an outer epoch, on CIFAR-10 more than an hour.
+A run that is not finished is listed with the last scores it logged. Results:
+dac_small.md and .json in experiments/results/; how a table is run: grid.py.
 """
 
 import sys
@@ -40,10 +40,15 @@ def cells(dataset: str) -> list[Cell]:
     ]
 
 
+DATASETS = ("digits", "usps", "mnist_test", "mnist", "cifar10")
 TABLE = Table(
     "dac_small",
     "DAC and DAC* on small images",
-    [cell for dataset in ("digits", "usps", "mnist_test", "mnist", "cifar10") for cell in cells(dataset)],
+    [
+        cell
+        for dataset in ("digits", "usps", "mnist_test", "mnist", "cifar10")
+        for cell in cells(dataset)
+    ],
 )
 
 if __name__ == "__main__":
