@@ -2,6 +2,10 @@ import os
 import tempfile
 from pathlib import Path
 
+# Tests compile much and compute little. In the environment, so that runs in child processes
+# are compiled alike and end in the same bits.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 import jax
 import pytest
 

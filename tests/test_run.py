@@ -168,6 +168,16 @@ def test_killed_runs_resume_bit_identically(tmp_path, compilation_cache):
     assert without_churn(logged(out)) == without_churn(logged(whole))
 
 
+def test_a_run_compiled_as_users_have_it(tmp_path):
+    """The tests' own environment has most optimisations off."""
+    environment = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+    process = child([*DIGITS, "--epochs=1", "--limit=100", "--out=run"], environment)
+    _, complaints = process.communicate(timeout=300)
+    assert process.returncode == 0, complaints
+    rows = read_csv(tmp_path / "run" / "assignments.csv")
+    assert len(rows) == 100
+
+
 def test_ctrl_c_writes_a_checkpoint_and_exits_130(finished, tmp_path, compilation_cache):
     out = tmp_path / "stopped"
     arguments = [*DIGITS, f"--out={out}"]
