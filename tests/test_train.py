@@ -1,11 +1,15 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxclust import device, train
-from jaxclust.base import Phase, StepInfo
+from jaxclust.base import DataSpec, Phase, StepInfo
 from jaxclust.errors import RunError
+from jaxclust.methods import dec, derc
+from jaxclust.models.autoencoder import DenseAutoencoder
 from tests.methods import small
 
 
@@ -49,8 +53,25 @@ def test_chunk_equals_single_steps():
         np.testing.assert_allclose(a, b, atol=1e-3)
 
 
-def test_resuming_anywhere_gives_the_same_state():
-    method, data = small.method(), small.data()
+def dec_method():
+    """Ends its phase early: everything is settled after two epochs."""
+    config = dec.Config(epochs=4, pretrain_epochs=1, batch_size=20, latent_width=4, tolerance=1.0)
+    network = DenseAutoencoder((8, 8, 1), 4, (16,))
+    config = dataclasses.replace(config, refresh_every=2)
+    return dec.build(config, DataSpec(120, (8, 8, 1), 3), network=network)
+
+
+def derc_method():
+    """Has two phases that begin on the host, and one that is nothing else."""
+    config = derc.Config(epochs=1, iterations=2, pretrain_epochs=1, batch_size=40, reducer="pca")
+    config = dataclasses.replace(config, latent_width=4, restarts=1)
+    network = DenseAutoencoder((8, 8, 1), 4, (16,))
+    return derc.build(config, DataSpec(120, (8, 8, 1), 3), network=network)
+
+
+@pytest.mark.parametrize("build", [small.method, dec_method, derc_method])
+def test_resuming_anywhere_gives_the_same_state(build):
+    method, data = build(), small.data()
     saved = []
 
     def save(state, position, now):
@@ -58,9 +79,24 @@ def test_resuming_anywhere_gives_the_same_state():
 
     whole = train.fit(method, data, seed=0, hooks=train.Hooks(save=save)).state
     assert len(saved) >= 6
-    for state, position in saved:
-        state = jax.tree.map(jnp.asarray, state)
+    for state, position in saved[:: max(1, len(saved) // 6)]:
+        expected = train.template(method, data, position.phase)
+        assert jax.tree.map(jnp.shape, expected) == jax.tree.map(jnp.shape, state)
         assert_same(train.fit(method, data, seed=0, resume=(state, position)).state, whole)
+
+
+def test_a_phase_that_is_finished_takes_no_more_steps():
+    method, data = dec_method(), small.data()
+    state = train.fit(method, data, seed=0).state
+    assert int(state.step) == 6 * (1 + 2)
+
+
+def test_phases_that_are_not_scored_are_so_after_their_beginning_only():
+    method, data = derc_method(), small.data()
+    seen = []
+    hooks = train.Hooks(on_epoch=lambda state, phase, epoch: seen.append((phase, epoch)))
+    train.fit(method, data, seed=0, hooks=hooks)
+    assert seen == [("retrain1", 0), ("retrain2", 0), ("cluster", 0)]
 
 
 def test_stop_saves_first():
