@@ -38,8 +38,8 @@ class Compute(NamedTuple):
     # Of the networks' passes; parameters, batch-norm statistics, losses and cluster
     # state are float32 either way.
     precision: Literal["float32", "bfloat16"] = "float32"
-    # Of the mapped axis whose devices share a batch; None: one device. Of the methods
-    # here, DAC knows it so far.
+    # Of the mapped axis whose devices share a batch; None: one device. CCNN does not know
+    # it yet.
     axis_name: str | None = None
 
 

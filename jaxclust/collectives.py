@@ -30,6 +30,23 @@ def own_rows(n: int, axis_name: str | None) -> Array:
     return lax.dynamic_slice_in_dim(rows, lax.axis_index(axis_name) * share, share)
 
 
+def positions(b: int, axis_name: str | None) -> Array:
+    """Where this device's b rows stand in the whole batch -> int32 [b]."""
+    return jnp.arange(b) + (0 if axis_name is None else lax.axis_index(axis_name) * b)
+
+
+def normal_rows(key: Array, like: Array, places: Array) -> Array:
+    """Standard normal noise of the shape and dtype of like[b, ...], keyed row by row.
+
+    So that splitting the batch over devices changes nothing; places int [b].
+    """
+
+    def one(place: Array) -> Array:
+        return jax.random.normal(jax.random.fold_in(key, place), like.shape[1:], like.dtype)
+
+    return jax.vmap(one)(places)
+
+
 def gathered(x: Array, axis_name: str | None) -> Array:
     """Every device's rows, in the devices' order: [b, ...] -> [devices * b, ...]."""
     return x if axis_name is None else lax.all_gather(x, axis_name, tiled=True)

@@ -7,21 +7,31 @@ before JAX starts. Prints, as JSON, how far every leaf of the state differs, as 
 fraction of its norm and of its largest entry.
 """
 
+import dataclasses
 import json
 import os
 import sys
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+# Devices waiting for each other hold a thread each: the others' work must find some left.
+os.environ["NPROC"] = os.environ["PJRT_NPROC"] = "32"
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxclust.base import Batch, Compute, DataSpec
-from jaxclust.methods import dac
+from jaxclust.methods import dac, dec, derc, ics
+from jaxclust.methods.registry import METHODS as REGISTERED
 from jaxclust.models.allconvnet import AllConvNet
+from jaxclust.models.autoencoder import (
+    PooledAutoencoder,
+    StridedAutoencoder,
+    VariationalAutoencoder,
+)
 
 DEVICES, N, K = 8, 48, 3
+SPEC = DataSpec(N, (8, 8, 1), K)
 
 
 def dac_method(axis_name):
@@ -35,11 +45,49 @@ def dac_method(axis_name):
         lower=(0.6, 0.7),
         self_label_weight=1.0,
     )
-    spec = DataSpec(N, (8, 8, 1), K)
-    return dac.build(config, spec, Compute(axis_name=axis_name), network=network)
+    return dac.build(config, SPEC, Compute(axis_name=axis_name), network=network)
 
 
-METHODS = {"dac": dac_method}
+def of_family(name, network, **changes):
+    """DEC's family or DERC, on a small network."""
+
+    def method(axis_name):
+        config = dataclasses.replace(REGISTERED[name].config("best"), latent_width=3, **changes)
+        build = {"ics": ics.build, "derc": derc.build}.get(name, dec.build)
+        small = network((8, 8, 1), 3, (4, 6), axis_name=axis_name)
+        return build(config, SPEC, Compute(axis_name=axis_name), network=small)
+
+    return method
+
+
+def strided(shape, latent_width, widths, axis_name):
+    return StridedAutoencoder(shape, latent_width, widths, (1, 2), axis_name=axis_name)
+
+
+METHODS = {
+    "dac": dac_method,
+    "idec": of_family("idec", PooledAutoencoder),
+    "ics": of_family("ics", PooledAutoencoder, augments=2, entropy_weight=1.0, triplet_weight=1.0),
+    "derc": of_family("derc", strided, reducer="pca", restarts=1),
+    # Its last phase takes no step: pre-training is what is compared.
+    "vae_kmeans": of_family("vae_kmeans", VariationalAutoencoder),
+    "denoising_ae_kmeans": of_family("denoising_ae_kmeans", PooledAutoencoder),
+}
+# Methods whose devices are all given the whole batch.
+WHOLE = {"dac"}
+PRETRAINING = {"vae_kmeans", "denoising_ae_kmeans"}
+
+
+def start_of(name, method, images):
+    """The state at the start of the phase whose steps are compared, and those steps."""
+    phases = method.phases
+    state = widened(method.init(jax.random.PRNGKey(0), images[:2]), images.dtype)
+    phase = phases[0]
+    if name not in PRETRAINING | {"dac"}:
+        phase = next(phase for phase in phases[1:] if phase.step)
+        features = method.predict(state, images).features
+        state = phase.begin(state, np.asarray(features) if phase.on_host else features)
+    return jax.tree.map(jnp.asarray, state), phase.step
 
 
 def widened(tree, dtype):
@@ -54,15 +102,24 @@ def main():
     assert jax.local_device_count() == DEVICES
     images = jax.random.normal(jax.random.PRNGKey(3), (N, 8, 8, 1), jnp.float32).astype(dtype)
     batch = Batch(images, jnp.arange(N, dtype=jnp.int32))
+    part = batch
+    if name not in WHOLE:
+        part = jax.tree.map(lambda x: x.reshape(DEVICES, -1, *x.shape[1:]), batch)
     alone, shared = METHODS[name](None), METHODS[name]("devices")
-    start = widened(alone.init(jax.random.PRNGKey(0), images[:2]), dtype)
-    one, step = start, jax.jit(alone.step)
+    start, alone_step = start_of(name, alone, images)
+    start = widened(start, dtype)
+    shared_step = next(
+        other.step
+        for mine, other in zip(alone.phases, shared.phases, strict=True)
+        if mine.step is alone_step
+    )
+    one, step = start, jax.jit(alone_step)
     many = jax.tree.map(lambda leaf: jnp.stack([leaf] * DEVICES), start)
-    mapped = jax.pmap(shared.step, axis_name="devices", in_axes=(0, None))
+    mapped = jax.pmap(shared_step, axis_name="devices", in_axes=(0, None if name in WHOLE else 0))
     losses = []
     for _ in range(steps):
         one, first = step(one, batch)
-        many, second = jax.block_until_ready(mapped(many, batch))
+        many, second = jax.block_until_ready(mapped(many, part))
         losses.append([float(first.loss), *np.asarray(second.loss, float).tolist()])
     report = {"losses": losses, "leaves": {}}
     leaves = jax.tree.flatten_with_path(one)[0]

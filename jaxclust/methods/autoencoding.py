@@ -43,9 +43,9 @@ def build(
         name: which of the papers' networks.
         latent_width: of the code.
         spec: size and shape of the data.
-        compute: precision of the network's passes.
+        compute: precision of the network's passes, and the devices' axis.
         network: a Flax module (images [b, h, w, c], train) -> Coded with a method
-            `encode` in the named one's place.
+            `encode` in the named one's place; its batch norm must know the devices' axis.
 
     Raises:
         InputError: images too small for the network, or a latent without width.
@@ -58,7 +58,7 @@ def build(
                 f"network strided_valid needs images of {_VALID_SIDE} pixels or more, not "
                 f"{spec.image_shape[0]}x{spec.image_shape[1]}; use --network strided"
             )
-        network = NETWORKS[name](spec.image_shape, latent_width)
+        network = NETWORKS[name](spec.image_shape, latent_width).clone(axis_name=compute.axis_name)
     apply: Any = partial(precision.apply, network, precision=compute.precision)
 
     def init(key: Array, images: Array) -> tuple[PyTree, PyTree]:

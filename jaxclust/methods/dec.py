@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from jaxclust import collectives
 from jaxclust.base import (
     Batch,
     Compute,
@@ -151,7 +152,7 @@ def build(
     Args:
         config: settings; see :data:`PRESETS`.
         spec: size and shape of the data, number of clusters.
-        compute: precision of the network's passes.
+        compute: precision of the network's passes, and the devices' axis.
         network: an autoencoder in the named one's place, see :func:`autoencoding.build`.
         terms: given the autoencoder, what further losses a step has.
 
@@ -162,7 +163,7 @@ def build(
         InputError: settings without sense, or images too small for the network.
     """
     check(config)
-    k = spec.n_clusters
+    k, axis_name = spec.n_clusters, compute.axis_name
     auto = autoencoding.build(config.network, config.latent_width, spec, compute, network)
     adam = optax.adam(config.learning_rate)
     further = terms(auto) if terms else None
@@ -240,9 +241,12 @@ def build(
             named = {name: value for name, (_, value) in weighed.items()}
             return total, (stats, (named, q))
 
-        done = descend(adam, loss_of, state)
+        done = descend(adam, loss_of, state, axis_name)
         named, q = done.aux
-        usage = health.update_usage(state.cluster.usage, jnp.argmax(q, axis=1))
+        # Of the whole batch, where devices share one.
+        named = collectives.mean_over_devices(named, axis_name)
+        own = jnp.argmax(collectives.gathered(q, axis_name), axis=1)
+        usage = health.update_usage(state.cluster.usage, own)
         watch = {**named, **done.norms, "changed": state.cluster.changed}
         watch |= health.cluster_health(usage)
         after = done.state.replace(step=state.step + 1, cluster=state.cluster._replace(usage=usage))
@@ -264,6 +268,7 @@ def build(
         batch_size=config.batch_size,
         ranges=config.views.affine if config.pretrain_augmented else Affine(),
         noise=config.noise,
+        axis_name=axis_name,
     )
     cluster = Phase(
         "cluster", config.epochs, config.batch_size, step, begin, refresh, finished=settled

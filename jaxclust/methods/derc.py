@@ -16,6 +16,7 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxclust import collectives
 from jaxclust.base import (
     Batch,
     Compute,
@@ -185,7 +186,7 @@ def build(
     Args:
         config: settings; see :data:`PRESETS`.
         spec: size and shape of the data, number of clusters.
-        compute: precision of the network's passes.
+        compute: precision of the network's passes, and the devices' axis.
         network: an autoencoder in the named one's place, see :func:`autoencoding.build`.
 
     Returns:
@@ -196,7 +197,7 @@ def build(
             the network.
     """
     check(config, spec.n_images)
-    n, k = spec.n_images, spec.n_clusters
+    n, k, axis_name = spec.n_images, spec.n_clusters, compute.axis_name
     width = k if config.latent_width is None else config.latent_width
     config = replace(config, latent_width=width)
     auto = autoencoding.build(config.network, width, spec, compute, network)
@@ -239,15 +240,17 @@ def build(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
         run_key, triplet_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         cluster = state.cluster
-        p = cluster.probabilities[batch.rows]
+        # Triplets are sought in the whole batch, where devices share one.
+        rows = collectives.gathered(batch.rows, axis_name)
+        p = cluster.probabilities[rows]
         classes = jnp.argmax(p, axis=1)
-        same, other, exists = choose_triplets(triplet_key, classes, ~cluster.noise[batch.rows])
+        same, other, exists = choose_triplets(triplet_key, classes, ~cluster.noise[rows])
         own = jnp.take_along_axis(p, classes[:, None], axis=1)
         difference = jnp.abs(own - jnp.take_along_axis(p[same], classes[:, None], axis=1))[:, 0]
 
         def loss_of(params: PyTree) -> tuple[Array, tuple[PyTree, dict[str, Array]]]:
             coded, stats = auto.run(params, state.model_state, batch.images, run_key)
-            z = coded.latent
+            z = collectives.gathered(coded.latent, axis_name)
             triplet = weighted_triplet(
                 z, z[same], z[other], difference, exists, config.margin if config.hinge else None
             )
@@ -255,8 +258,9 @@ def build(
             loss = config.alpha * triplet + (1 - config.alpha) * error
             return loss, (stats, {"triplet": triplet, "reconstruction": error})
 
-        done = descend(adam, loss_of, state)
-        watch = {**done.aux, **done.norms, "triplets": jnp.mean(exists)}
+        done = descend(adam, loss_of, state, axis_name)
+        named = collectives.mean_over_devices(done.aux, axis_name)
+        watch = {**named, **done.norms, "triplets": jnp.mean(exists)}
         watch |= health.cluster_health(cluster.usage)
         return done.state.replace(step=state.step + 1), StepInfo(done.loss, watch)
 
@@ -274,6 +278,7 @@ def build(
         epochs=config.pretrain_epochs,
         batch_size=config.batch_size,
         ranges=config.pretrain_views,
+        axis_name=axis_name,
     )
     last = Phase("cluster", 0, config.batch_size, None, begin, on_host=True)
     # Scored after its clustering only: latents move away from those clustered.

@@ -36,10 +36,10 @@ def descend(
         optimiser: whose state is the state's opt_state.
         loss_of: see :data:`Loss`.
         state: where to step from.
-        axis_name: mapped axis whose devices' gradients are averaged.
+        axis_name: mapped axis whose devices' losses and gradients are averaged.
     """
     (loss, (model_state, aux)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    gradients = collectives.mean_over_devices(gradients, axis_name)
+    loss, gradients = collectives.mean_over_devices((loss, gradients), axis_name)
     updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
     after = state.replace(
         params=optax.apply_updates(state.params, updates),

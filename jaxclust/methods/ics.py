@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxclust import collectives
 from jaxclust.base import Compute, DataSpec, Method, PyTree
 from jaxclust.data.augment import augment
 from jaxclust.losses.entropy import assignment_entropy
@@ -55,7 +56,8 @@ _DEEP = Config(
     views=replace(dec.DIGIT_VIEWS, flip=True),
 )
 PRESETS: dict[str, Config] = {
-    "best": Config(),
+    # Three passes over a small set are too few to tell its images apart.
+    "best": Config(pretrain_epochs=50, pretrain_augmented=True),
     "paper": Config(),
     "shallow": Config(),
     "deep": _DEEP,
@@ -94,7 +96,7 @@ def choose_negatives(
     return jax.vmap(one)(latent, radius, positions)
 
 
-def _terms(config: Config, auto: autoencoding.Autoencoder) -> dec.Terms:
+def _terms(config: Config, auto: autoencoding.Autoencoder, axis_name: str | None) -> dec.Terms:
     """Eqs. 5 and 6 beside DEC's losses."""
 
     def triplet(seen: dec.Pass) -> tuple[Array, PyTree]:
@@ -102,25 +104,30 @@ def _terms(config: Config, auto: autoencoding.Autoencoder) -> dec.Terms:
         view_key, negative_key, positive_key = jax.random.split(seen.key, 3)
         images, a = seen.batch.images, config.augments
         b = images.shape[0]
-        views = augment(view_key, jnp.repeat(images, a, axis=0), config.views)
+        places = collectives.positions(b, axis_name)
+        copies = (places[:, None] * a + jnp.arange(a)[None]).reshape(-1)
+        views = augment(view_key, jnp.repeat(images, a, axis=0), config.views, copies)
         # Which images are far is read off the network as it stands, in inference mode.
         stats = seen.state.model_state
         network = jax.lax.stop_gradient(seen.params["network"])
         plain = auto.latent(network, stats, images)
         around = auto.latent(network, stats, views).reshape(b, a, -1)
         radius = jnp.max(jnp.linalg.norm(around - plain[:, None], axis=2), axis=1)
-        rows = jnp.arange(b)
-        negatives = choose_negatives(negative_key, plain, plain, radius, rows, config.tries)
-        shown = rows * a + jax.random.randint(positive_key, (b,), 0, a)
-        positive, stats = auto.encode(seen.params["network"], seen.model_state, views[shown])
-        anchor = seen.latent
-        return triplet_separation(anchor, positive, anchor[negatives], config.margin), stats
+        everyone = collectives.gathered(plain, axis_name)
+        negatives = choose_negatives(negative_key, plain, everyone, radius, places, config.tries)
+        which = jax.vmap(lambda place: jax.random.fold_in(positive_key, place))(places)
+        which = jax.vmap(lambda key: jax.random.randint(key, (), 0, a))(which)
+        shown = views[jnp.arange(b) * a + which]
+        positive, stats = auto.encode(seen.params["network"], seen.model_state, shown)
+        negative = collectives.gathered(seen.latent, axis_name)[negatives]
+        return triplet_separation(seen.latent, positive, negative, config.margin), stats
 
     def terms(seen: dec.Pass) -> tuple[dec.Weighed, PyTree]:
         weighed: dec.Weighed = {}
         stats = seen.model_state
         if config.entropy_weight:
-            weighed["entropy"] = (config.entropy_weight, assignment_entropy(seen.q))
+            q = collectives.gathered(seen.q, axis_name)
+            weighed["entropy"] = (config.entropy_weight, assignment_entropy(q))
         if config.triplet_weight:
             loss, stats = triplet(seen)
             weighed["triplet"] = (config.triplet_weight, loss)
@@ -143,4 +150,6 @@ def build(
 ) -> Method:
     """ICS as pure functions; arguments and errors as of :func:`dec.build`."""
     check(config)
-    return dec.build(config, spec, compute, network, terms=lambda auto: _terms(config, auto))
+    return dec.build(
+        config, spec, compute, network, terms=lambda auto: _terms(config, auto, compute.axis_name)
+    )

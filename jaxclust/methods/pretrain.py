@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from jaxclust import collectives
 from jaxclust.base import Batch, Phase, PyTree, StepInfo, TrainState
+from jaxclust.collectives import normal_rows
 from jaxclust.data.augment import Affine, random_affine
 from jaxclust.losses.reconstruction import reconstruction_error
 from jaxclust.methods.descent import descend
@@ -25,6 +27,7 @@ def reconstruction_phase(
     batch_size: int,
     ranges: Affine,
     noise: float = 0.0,
+    axis_name: str | None = None,
 ) -> Phase:
     """A phase that trains an autoencoder on random affine views.
 
@@ -39,15 +42,17 @@ def reconstruction_phase(
         ranges: extent of the views; `Affine()` trains on the plain images.
         noise: standard deviation of Gaussian noise on the input (Vincent et al. 2010's
             denoising autoencoder), of images whose values have unit variance.
+        axis_name: mapped axis whose devices share a batch.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
         view_key, network_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        views = random_affine(view_key, batch.images, ranges)
+        places = collectives.positions(batch.images.shape[0], axis_name)
+        views = random_affine(view_key, batch.images, ranges, places)
         seen = views
         if noise:
             noise_key = jax.random.fold_in(network_key, 1)
-            seen += noise * jax.random.normal(noise_key, views.shape, views.dtype)
+            seen += noise * normal_rows(noise_key, views, places)
 
         def loss_of(params: PyTree) -> tuple[Array, tuple[PyTree, dict[str, Array]]]:
             coded, model_state = reconstruct(params, state.model_state, seen, network_key)
@@ -58,8 +63,8 @@ def reconstruction_phase(
                 loss += watch["penalty"]
             return loss, (model_state, watch)
 
-        done = descend(optimiser, loss_of, state)
-        watch = done.aux | done.norms
+        done = descend(optimiser, loss_of, state, axis_name)
+        watch = collectives.mean_over_devices(done.aux, axis_name) | done.norms
         return done.state.replace(step=state.step + 1), StepInfo(done.loss, watch)
 
     return Phase("pretrain", epochs, batch_size, step, scored=False)

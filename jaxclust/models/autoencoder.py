@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxclust import collectives
 from jaxclust.models.layers import BatchNorm, Conv, ConvTranspose, max_pool, upsample
 
 
@@ -67,6 +67,7 @@ class PooledAutoencoder(nn.Module):
     image_shape: tuple[int, int, int]
     latent_width: int = 10
     widths: Sequence[int] = SHALLOW
+    axis_name: str | None = None  # over which batch norm takes its statistics too
 
     def setup(self) -> None:
         glorot = nn.initializers.glorot_uniform()
@@ -83,8 +84,8 @@ class PooledAutoencoder(nn.Module):
         self.to_latent = nn.Dense(self.latent_width, kernel_init=glorot)
         flat = sizes[-1][0] * sizes[-1][1] * self.widths[-1]
         self.from_latent = nn.Dense(flat, use_bias=False, kernel_init=glorot)
-        self.down_norms = [BatchNorm() for _ in self.widths]
-        self.up_norms = [BatchNorm() for _ in self.widths]
+        self.down_norms = [BatchNorm(axis_name=self.axis_name) for _ in self.widths]
+        self.up_norms = [BatchNorm(axis_name=self.axis_name) for _ in self.widths]
 
     def encode(self, x: Array, train: bool) -> Array:
         """images [b, h, w, c] -> latent [b, latent_width]."""
@@ -133,7 +134,8 @@ class VariationalAutoencoder(PooledAutoencoder):
         log_variance = jnp.clip(log_variance, -20, 20)
         latent = mean
         if train and self.has_rng("latent"):
-            noise = jax.random.normal(self.make_rng("latent"), mean.shape, mean.dtype)
+            places = collectives.positions(mean.shape[0], self.axis_name)
+            noise = collectives.normal_rows(self.make_rng("latent"), mean, places)
             latent += jnp.exp(0.5 * log_variance) * noise
         divergence = 0.5 * (jnp.exp(log_variance) + jnp.square(mean) - 1 - log_variance)
         return Coded(mean, self.decode(latent, train), jnp.sum(divergence, axis=1))
@@ -154,6 +156,7 @@ class StridedAutoencoder(nn.Module):
     widths: Sequence[int] = (16, 16, 32, 128, 256, 32)
     strides: Sequence[int] = (1, 2, 1, 2, 2, 1)
     padding: str = "SAME"
+    axis_name: str | None = None
 
     def setup(self) -> None:
         glorot = nn.initializers.glorot_uniform()
@@ -173,7 +176,7 @@ class StridedAutoencoder(nn.Module):
             for width, stride in zip(mirrored, self.strides[::-1], strict=True)
         ]
         self.to_latent = nn.Dense(self.latent_width, use_bias=False, kernel_init=glorot)
-        self.latent_norm = BatchNorm()
+        self.latent_norm = BatchNorm(axis_name=self.axis_name)
         flat = sizes[-1][0] * sizes[-1][1] * self.widths[-1]
         self.from_latent = nn.Dense(flat, kernel_init=glorot)
 
@@ -208,6 +211,7 @@ class DenseAutoencoder(nn.Module):
     image_shape: tuple[int, int, int]
     latent_width: int = 10
     widths: Sequence[int] = (500, 500, 2000)
+    axis_name: str | None = None  # nothing here depends on other images
 
     def setup(self) -> None:
         self.down = [nn.Dense(width) for width in self.widths]
