@@ -108,7 +108,10 @@ def figure3(features: np.ndarray, labels: np.ndarray, images: np.ndarray, name: 
     shown += wrong[np.argsort(-confidence[wrong])[:FAILURES]].tolist()
     columns = 10
     rows = -(-len(shown) // columns)
-    figure, grid = plt.subplots(2 * rows, columns, figsize=(columns, 2 * rows), squeeze=False)
+    size = (columns, 2.2 * rows)
+    figure, grid = plt.subplots(
+        2 * rows, columns, figsize=size, squeeze=False, layout="constrained"
+    )
     for axes in grid.flat:
         axes.axis("off")
     for place, i in enumerate(shown):
@@ -130,7 +133,7 @@ def figure4(run: Path, name: str) -> None:
     rows = [row for line in lines if "entries_0_to_0.1" in (row := json.loads(line))]
     shares = {
         key.removeprefix("entries_").replace("_", " "): [row[key] for row in rows]
-        for key in rows[0]
+        for key in sorted(rows[0], key=lambda key: key.split("_")[1:2])
         if key.startswith("entries_")
     }
     path = RESULTS / f"dac_entries-{name}.png"
