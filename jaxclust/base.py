@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import flax.struct
+import jax.numpy as jnp
 from jax import Array
 
 PyTree = Any
@@ -22,6 +23,24 @@ class TrainState(flax.struct.PyTreeNode):
     model_state: PyTree  # batch-norm statistics and the like
     opt_state: PyTree  # optax state of the current phase
     cluster: PyTree  # the method's cluster state
+
+
+def first_state(
+    key: Array,
+    cluster: PyTree,
+    params: PyTree = None,
+    model_state: PyTree = None,
+    opt_state: PyTree = (),
+) -> TrainState:
+    """The state of a run that has taken no step; without params, nothing is learned."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        key=key,
+        params={} if params is None else params,
+        model_state={} if model_state is None else model_state,
+        opt_state=opt_state,
+        cluster=cluster,
+    )
 
 
 class DataSpec(NamedTuple):

@@ -20,3 +20,9 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     known = list(known)
     close = get_close_matches(name, known, 1)
     return f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, cut to one line; its kind if it says nothing."""
+    text = str(error).strip().splitlines()
+    return text[0][:200] if text else type(error).__name__

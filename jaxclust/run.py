@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxclust import device, metrics, train
-from jaxclust.base import Compute, Prediction, TrainState
+from jaxclust import device, train
+from jaxclust.base import Compute, TrainState
 from jaxclust.checkpoint import Checkpoints
 from jaxclust.clustering import health
 from jaxclust.data import sources
@@ -25,6 +25,7 @@ from jaxclust.errors import InputError
 from jaxclust.methods import registry
 from jaxclust.report.progress import Reporter
 from jaxclust.report.run_dir import RunDirectory
+from jaxclust.report.scoring import Evaluator, write_assignments
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ def _execute(options: Options, config: Any) -> dict[str, Any]:
     directory.check(record, resume=options.resume, overwrite=options.overwrite)
     predict = train.predictor(method, data)
     reporter = Reporter(directory, options.log_every, quiet=options.quiet)
-    evaluator = _Evaluator(predict, image_set.labels, n_clusters, reporter, options)
+    labels, every = image_set.labels, options.evaluate_every
+    evaluator = Evaluator(predict, labels, n_clusters, reporter, every)
     with closing(Checkpoints(directory.checkpoints, options.checkpoint_every)) as checkpoints:
         resume = None
         if options.resume:
@@ -145,7 +147,7 @@ def _execute(options: Options, config: Any) -> dict[str, Any]:
     clock = time.perf_counter()
     prediction = predict(fitted.state)
     noise = getattr(fitted.state.cluster, "noise", None)
-    _write_assignments(directory, image_set, prediction, noise)
+    write_assignments(directory, image_set, prediction, noise)
     arrays: dict[str, Any] = {
         "features": prediction.features,
         "probabilities": prediction.probabilities,
@@ -278,73 +280,6 @@ def _n_clusters(options: Options, image_set: sources.ImageSet) -> int:
             "set --n-clusters"
         )
     return k
-
-
-class _Evaluator:
-    """Full passes over the data: health always, scores where labels exist."""
-
-    def __init__(
-        self,
-        predict: Any,
-        labels: np.ndarray | None,
-        n_clusters: int,
-        reporter: Reporter,
-        options: Options,
-    ) -> None:
-        self.predict, self.labels, self.k = predict, labels, n_clusters
-        self.reporter, self.options = reporter, options
-        self.previous: np.ndarray | None = None
-
-    def epoch(self, state: TrainState, phase: str, epoch: int) -> None:
-        if epoch % self.options.evaluate_every:
-            return
-        prediction = self.predict(state)
-        row = {"step": int(state.step), "phase": phase, "epoch": epoch, **self.scores(prediction)}
-        if self.previous is not None:
-            row["churn"] = float(health.churn(prediction.assignments, self.previous))
-        self.previous = prediction.assignments
-        self.reporter.evaluated(row)
-
-    def scores(self, prediction: Prediction) -> dict[str, Any]:
-        """Health of the assignments, and their scores, null without labels."""
-        shares = health.shares(prediction.assignments, self.k)
-        result: dict[str, Any] = dict.fromkeys(("nmi", "nmi_arithmetic", "ari", "acc"))
-        if self.labels is not None:
-            result |= metrics.score(self.labels, prediction.assignments)
-        for name, reading in prediction.readings.items():
-            if self.labels is not None and len(prediction.readings) > 1:
-                scored = metrics.score(self.labels, reading)
-                result |= {f"{key}_{name}": scored[key] for key in ("nmi", "acc")}
-        sizes = np.bincount(prediction.assignments, minlength=self.k)
-        result |= {name: float(value) for name, value in health.cluster_health(shares).items()}
-        result["empty_clusters"] = int((sizes == 0).sum())
-        return result
-
-
-def _write_assignments(
-    directory: RunDirectory,
-    image_set: sources.ImageSet,
-    prediction: Prediction,
-    noise: Any,
-) -> None:
-    """A row an image; with a column of what belongs to no cluster, where there is any."""
-    header = ["index", "id", "cluster", "confidence"]
-    confidence = prediction.probabilities[np.arange(len(image_set.ids)), prediction.assignments]
-    columns: list[Any] = [
-        range(len(image_set.ids)),
-        image_set.ids,
-        prediction.assignments.tolist(),
-        [f"{value:.6g}" for value in confidence],
-    ]
-    if image_set.labels is not None:
-        header.append("label")
-        columns.append(image_set.labels.tolist())
-    if noise is not None and np.any(noise):
-        header.append("noise")
-        columns.append(np.asarray(noise).astype(int).tolist())
-    directory.write_table("assignments.csv", header, zip(*columns, strict=True))
-    if image_set.skipped:
-        directory.write_table("skipped.csv", ("file", "reason"), image_set.skipped)
 
 
 @contextmanager

@@ -6,7 +6,17 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxclust.base import Batch, Compute, DataSpec, Method, Phase, Prediction, StepInfo, TrainState
+from jaxclust.base import (
+    Batch,
+    Compute,
+    DataSpec,
+    Method,
+    Phase,
+    Prediction,
+    StepInfo,
+    TrainState,
+    first_state,
+)
 from jaxclust.clustering import health, kmeans
 from jaxclust.data.descriptors import Descriptor, check_descriptor, describe
 from jaxclust.losses.dec import student_t_assignment
@@ -59,14 +69,7 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
         centroids = jnp.zeros((k, describe(images, config.features).shape[1]))
         state = kmeans.KMeansState(centroids, jnp.zeros(k))
         cluster = ClusterState(state, health.even_usage(k))
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            key=key,
-            params={},
-            model_state={},
-            opt_state=(),
-            cluster=cluster,
-        )
+        return first_state(key, cluster)
 
     def begin(state: TrainState, features: Array) -> TrainState:
         if not config.full:

@@ -25,6 +25,7 @@ from jaxclust.base import (
     PyTree,
     StepInfo,
     TrainState,
+    first_state,
 )
 from jaxclust.clustering import health, kmeans
 from jaxclust.clustering.drift import rollback
@@ -201,8 +202,7 @@ def build(
             loss=jnp.zeros(()),
         )
         optimiser = pretrainer if pretrains else tuner
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
+        return first_state(
             key=run_key,
             params=params,
             model_state=stats,

@@ -14,7 +14,16 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxclust.base import Compute, DataSpec, Method, Phase, Prediction, PyTree, TrainState
+from jaxclust.base import (
+    Compute,
+    DataSpec,
+    Method,
+    Phase,
+    Prediction,
+    PyTree,
+    TrainState,
+    first_state,
+)
 from jaxclust.clustering import classical, kmeans, mixture
 from jaxclust.data.descriptors import Descriptor, check_descriptor, describe
 from jaxclust.errors import InputError
@@ -107,14 +116,7 @@ def _build(config: Config, spec: DataSpec, limit: int, clusterer: Clusterer) -> 
 
     def init(key: Array, images: Array) -> TrainState:
         width = describe(images, config.features).shape[1]
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            key=key,
-            params={},
-            model_state={},
-            opt_state=(),
-            cluster=clusterer.blank(width),
-        )
+        return first_state(key, clusterer.blank(width))
 
     def begin(state: TrainState, features: np.ndarray) -> TrainState:
         # One number from the run's key, for random generators that are not JAX's.

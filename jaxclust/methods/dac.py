@@ -24,6 +24,7 @@ from jaxclust.base import (
     PyTree,
     StepInfo,
     TrainState,
+    first_state,
 )
 from jaxclust.clustering import health, thresholds
 from jaxclust.clustering.thresholds import ThresholdState
@@ -136,8 +137,7 @@ def build(
         network_key, run_key = jax.random.split(key)
         variables = network.init(network_key, images, train=False)
         params = variables["params"]
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
+        return first_state(
             key=run_key,
             params=params,
             model_state={name: value for name, value in variables.items() if name != "params"},

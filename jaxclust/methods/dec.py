@@ -27,6 +27,7 @@ from jaxclust.base import (
     PyTree,
     StepInfo,
     TrainState,
+    first_state,
 )
 from jaxclust.clustering import health, kmeans
 from jaxclust.data.augment import Affine, Augmentation
@@ -179,8 +180,7 @@ def build(
         network_key, run_key = jax.random.split(key)
         weights, stats = auto.init(network_key, images)
         params = {"network": weights, "centroids": jnp.zeros((k, config.latent_width))}
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
+        return first_state(
             key=run_key,
             params=params,
             model_state=stats,

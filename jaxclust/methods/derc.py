@@ -27,6 +27,7 @@ from jaxclust.base import (
     PyTree,
     StepInfo,
     TrainState,
+    first_state,
 )
 from jaxclust.clustering import classical, embedding, health, kmeans, mixture
 from jaxclust.data.augment import Affine
@@ -210,8 +211,7 @@ def build(
     def init(key: Array, images: Array) -> TrainState:
         network_key, run_key = jax.random.split(key)
         params, stats = auto.init(network_key, images)
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
+        return first_state(
             key=run_key,
             params=params,
             model_state=stats,

@@ -55,33 +55,25 @@ class Conv(nn.Module):
         """x[n, h, w, c] -> [n, h', w', features]."""
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
-        y = conv2d(x, kernel, self.strides, self.padding)
+        y = self.convolve(x, kernel)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
             y += bias.reshape(1, 1, 1, -1)
         return y
 
+    def convolve(self, x: Array, kernel: Array) -> Array:
+        """x[n, h, w, c] -> [n, h', w', features], without the bias."""
+        return conv2d(x, kernel, self.strides, self.padding)
 
-class ConvTranspose(nn.Module):
+
+class ConvTranspose(Conv):
     """Transposed convolution layer; `nn.ConvTranspose` with :func:`conv_transpose2d`."""
 
-    features: int
-    kernel_size: tuple[int, int] = (3, 3)
     strides: tuple[int, int] = (2, 2)
-    padding: Padding = "SAME"
-    use_bias: bool = True
-    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def convolve(self, x: Array, kernel: Array) -> Array:
         """x[n, h, w, c] -> [n, h', w', features]."""
-        shape = (*self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", self.kernel_init, shape)
-        y = conv_transpose2d(x, kernel, self.strides, self.padding)
-        if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-            y += bias.reshape(1, 1, 1, -1)
-        return y
+        return conv_transpose2d(x, kernel, self.strides, self.padding)
 
 
 class BatchNorm(nn.Module):

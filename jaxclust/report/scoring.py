@@ -1,0 +1,88 @@
+"""What a run's clusterings are worth, and the table of its last one."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxclust import metrics
+from jaxclust.base import Prediction, TrainState
+from jaxclust.clustering import health
+from jaxclust.data import sources
+from jaxclust.report.progress import Reporter
+from jaxclust.report.run_dir import RunDirectory
+
+
+class Evaluator:
+    """Full passes over the data: health always, scores where labels exist.
+
+    Args:
+        predict: state -> Prediction of all images, see `train.predictor`.
+        labels: of the images, for scores only; None without any.
+        n_clusters: asked for.
+        reporter: where scores are logged.
+        every: epochs between two passes.
+    """
+
+    def __init__(
+        self,
+        predict: Any,
+        labels: np.ndarray | None,
+        n_clusters: int,
+        reporter: Reporter,
+        every: int,
+    ) -> None:
+        self.predict, self.labels, self.k = predict, labels, n_clusters
+        self.reporter, self.every = reporter, every
+        self.previous: np.ndarray | None = None
+
+    def epoch(self, state: TrainState, phase: str, epoch: int) -> None:
+        """Score the state after an epoch, where it is due; a hook of `train.fit`."""
+        if epoch % self.every:
+            return
+        prediction = self.predict(state)
+        row = {"step": int(state.step), "phase": phase, "epoch": epoch, **self.scores(prediction)}
+        if self.previous is not None:
+            row["churn"] = float(health.churn(prediction.assignments, self.previous))
+        self.previous = prediction.assignments
+        self.reporter.evaluated(row)
+
+    def scores(self, prediction: Prediction) -> dict[str, Any]:
+        """Health of the assignments, and their scores, null without labels."""
+        shares = health.shares(prediction.assignments, self.k)
+        result: dict[str, Any] = dict.fromkeys(("nmi", "nmi_arithmetic", "ari", "acc"))
+        if self.labels is not None:
+            result |= metrics.score(self.labels, prediction.assignments)
+        for name, reading in prediction.readings.items():
+            if self.labels is not None and len(prediction.readings) > 1:
+                scored = metrics.score(self.labels, reading)
+                result |= {f"{key}_{name}": scored[key] for key in ("nmi", "acc")}
+        sizes = np.bincount(prediction.assignments, minlength=self.k)
+        result |= {name: float(value) for name, value in health.cluster_health(shares).items()}
+        result["empty_clusters"] = int((sizes == 0).sum())
+        return result
+
+
+def write_assignments(
+    directory: RunDirectory,
+    image_set: sources.ImageSet,
+    prediction: Prediction,
+    noise: Any,
+) -> None:
+    """A row an image; with a column of what belongs to no cluster, where there is any."""
+    header = ["index", "id", "cluster", "confidence"]
+    confidence = prediction.probabilities[np.arange(len(image_set.ids)), prediction.assignments]
+    columns: list[Any] = [
+        range(len(image_set.ids)),
+        image_set.ids,
+        prediction.assignments.tolist(),
+        [f"{value:.6g}" for value in confidence],
+    ]
+    if image_set.labels is not None:
+        header.append("label")
+        columns.append(image_set.labels.tolist())
+    if noise is not None and np.any(noise):
+        header.append("noise")
+        columns.append(np.asarray(noise).astype(int).tolist())
+    directory.write_table("assignments.csv", header, zip(*columns, strict=True))
+    if image_set.skipped:
+        directory.write_table("skipped.csv", ("file", "reason"), image_set.skipped)
