@@ -126,7 +126,11 @@ def main():
     for (path, a), b in zip(leaves, jax.tree.leaves(many), strict=True):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         assert all(np.array_equal(b[0], other) for other in b), f"{path}: devices differ"
-        report["leaves"][jax.tree_util.keystr(path)] = {
+        leaf_name = jax.tree_util.keystr(path)
+        if ".nu" in leaf_name:
+            # The optimiser's mean of squared gradients, as a size of gradients.
+            a, b = np.sqrt(a), np.sqrt(b)
+        report["leaves"][leaf_name] = {
             "difference": float(np.abs(a - b[0]).max()),
             "largest": float(np.abs(a).max()),
             "distance": float(np.linalg.norm(a - b[0])),

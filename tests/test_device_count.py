@@ -43,8 +43,9 @@ def test_the_first_step_in_float32(method):
     report = compared(method, "float32", 1)
     for name, leaf in report["leaves"].items():
         if "params" not in name:
-            # Means after batch norm are zero but for rounding.
-            assert leaf["distance"] <= 1e-4 * leaf["norm"] + 1e-7, name
+            # Means after batch norm and the gradients of what it undoes are zero but for
+            # rounding, 1e-4 of the gradients there are.
+            assert leaf["distance"] <= 1e-4 * leaf["norm"] + 1e-6, name
     loss, *others = report["losses"][0]
     np.testing.assert_allclose(others, loss, rtol=1e-4)
 
