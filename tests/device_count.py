@@ -40,7 +40,8 @@ def dac_method(axis_name):
         draw_size=48,
         batch_size=16,
         inner_passes=2,
-        loss="bce",
+        # Cross-entropy of similarities near one is no fair test of float32.
+        loss="squared_error",
         upper=(0.95, 0.7),
         lower=(0.6, 0.7),
         self_label_weight=1.0,
