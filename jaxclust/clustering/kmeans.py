@@ -3,6 +3,7 @@
 Distances are computed a block of rows at a time, so that [n, k] never has to fit.
 """
 
+import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from jax import Array, lax
 
 from jaxclust.clustering.blocks import block_rows, by_blocks
 
-Seeding = Literal["kmeans++", "uniform"]
+Seeding = Literal["kmeans++", "greedy", "uniform"]
 # One centroid in so many is compared with every row.
 _MOVERS = 8
 # From this many clusters on, keeping bounds costs less than the distances it saves.
@@ -138,11 +139,18 @@ def seed_uniform(key: Array, x: Array, k: int) -> Array:
     return x[jax.random.choice(key, x.shape[0], (k,), replace=False)]
 
 
-def seed_plus_plus(key: Array, x: Array, k: int) -> Array:
+def seed_plus_plus(key: Array, x: Array, k: int, candidates: int = 1) -> Array:
     """k rows of x[n, d] by D^2 sampling (Arthur & Vassilvitskii 2007) -> [k, d].
 
     Each next seed is drawn with probability proportional to its squared distance
     from the nearest seed so far; where all rows coincide with seeds, any is drawn.
+
+    Args:
+        key: random key.
+        x: samples, float [n, d].
+        k: number of seeds.
+        candidates: rows drawn for each seed, of which the one that lowers the summed
+            distances most is taken.
     """
     first_key, key = jax.random.split(key)
     first = x[jax.random.randint(first_key, (), 0, x.shape[0])]
@@ -152,18 +160,26 @@ def seed_plus_plus(key: Array, x: Array, k: int) -> Array:
     def draw(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         seeds, nearest = carry
         # Plus a trace, so that all-zero distances still give a distribution.
-        weights = nearest + jnp.finfo(x.dtype).tiny
-        chosen = jax.random.categorical(jax.random.fold_in(key, i), jnp.log(weights))
-        seed = x[chosen]
-        distance = squared_distances(x, seed[None])[:, 0]
-        return seeds.at[i].set(seed), jnp.minimum(nearest, distance)
+        weights = jnp.log(nearest + jnp.finfo(x.dtype).tiny)
+        drawn = jax.random.categorical(
+            jax.random.fold_in(key, i), weights[None], shape=(candidates,)
+        )
+        distances = jnp.minimum(nearest[:, None], squared_distances(x, x[drawn]))
+        best = jnp.argmin(jnp.sum(distances, axis=0))
+        return seeds.at[i].set(x[drawn[best]]), distances[:, best]
 
     return lax.fori_loop(1, k, draw, (seeds, nearest))[0]
 
 
 def seed(key: Array, x: Array, k: int, seeding: Seeding) -> Array:
-    """Initial centroids [k, d] by name: 'kmeans++' or 'uniform'."""
-    return seed_plus_plus(key, x, k) if seeding == "kmeans++" else seed_uniform(key, x, k)
+    """Initial centroids [k, d] by name.
+
+    'kmeans++', 'greedy' (k-means++ with the best of 2 + log k candidates, as
+    scikit-learn has it) or 'uniform'.
+    """
+    if seeding == "uniform":
+        return seed_uniform(key, x, k)
+    return seed_plus_plus(key, x, k, 2 + int(math.log(k)) if seeding == "greedy" else 1)
 
 
 def means(x: Array, assignments: Array, distances: Array, k: int) -> Array:
@@ -328,7 +344,7 @@ def fit(
         key: random key.
         x: samples, float [n, d], n >= k.
         k: number of clusters, static.
-        seeding: 'kmeans++' or 'uniform'.
+        seeding: see :func:`seed`.
         restarts: independent seedings tried.
         max_iterations: bound on Lloyd's iterations of each.
         tol: see :func:`lloyd`.

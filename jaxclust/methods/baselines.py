@@ -35,8 +35,8 @@ class Config:
     """Passes of mini-batch k-means after it."""
     batch_size: int = 1024
     """Images a mini-batch of those passes."""
-    seeding: kmeans.Seeding = "kmeans++"
-    """k-means++ or uniform."""
+    seeding: kmeans.Seeding = "greedy"
+    """greedy: k-means++ with the best of a few candidates; kmeans++ with one; uniform."""
     restarts: int = 10
     """Independent seedings; the lowest inertia wins."""
     max_iterations: int = 300

@@ -88,6 +88,21 @@ def test_seeding_survives_identical_rows():
     np.testing.assert_array_equal(seeds, np.ones((3, 2)))
 
 
+def test_greedy_seeds_are_nearer_to_the_samples():
+    """And with one candidate it is plain k-means++."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(400, 3)).astype("f"))
+
+    def potential(seeding):
+        sums = []
+        for i in range(20):
+            seeds = kmeans.seed(jax.random.key(i), x, 12, seeding)
+            sums.append(float(kmeans.assign(x, seeds)[1].sum()))
+        return np.mean(sums)
+
+    assert potential("greedy") < 0.95 * potential("kmeans++")
+
+
 def test_plus_plus_follows_the_d2_distribution():
     """The second seed's frequencies, given the first, against the exact probabilities."""
     x = jnp.array([[0.0], [1.0], [3.0]])
