@@ -115,9 +115,11 @@ def _terms(config: Config, auto: autoencoding.Autoencoder, axis_name: str | None
         radius = jnp.max(jnp.linalg.norm(around - plain[:, None], axis=2), axis=1)
         everyone = collectives.gathered(plain, axis_name)
         negatives = choose_negatives(negative_key, plain, everyone, radius, places, config.tries)
-        which = jax.vmap(lambda place: jax.random.fold_in(positive_key, place))(places)
-        which = jax.vmap(lambda key: jax.random.randint(key, (), 0, a))(which)
-        shown = views[jnp.arange(b) * a + which]
+
+        def one_of_its_views(place: Array) -> Array:
+            return jax.random.randint(jax.random.fold_in(positive_key, place), (), 0, a)
+
+        shown = views[jnp.arange(b) * a + jax.vmap(one_of_its_views)(places)]
         positive, stats = auto.encode(seen.params["network"], seen.model_state, shown)
         negative = collectives.gathered(seen.latent, axis_name)[negatives]
         return triplet_separation(seen.latent, positive, negative, config.margin), stats
