@@ -82,7 +82,16 @@ def test_rows_are_merged_by_seed():
 
 
 @pytest.mark.parametrize(
-    "name", ["ccnn_small", "dac_small", "dac_sweeps", "baselines", "autoencoders"]
+    "name",
+    [
+        "ccnn_small",
+        "dac_small",
+        "dac_sweeps",
+        "baselines",
+        "autoencoders",
+        "derc_studies",
+        "ics_studies",
+    ],
 )
 def test_every_cell_of_every_table_is_a_run_that_can_start(name):
     """Options, presets and data sets exist; nothing is run."""

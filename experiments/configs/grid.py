@@ -42,6 +42,8 @@ class Table(NamedTuple):
     seeds: Sequence[int] = (0, 1, 2)
     # (row of a cell, its run folders) -> further rows
     derive: Callable[[Row, list[Path]], list[Row]] | None = None
+    # further columns of the page, of numbers that `derive` adds to a row, one a seed
+    columns: Sequence[str] = ()
 
 
 def logged(folder: Path) -> list[Row]:
@@ -142,14 +144,21 @@ def _listed(values: Sequence[Any] | None) -> str:
     return ", ".join("–" if value is None else str(value) for value in values or []) or "–"
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table."""
+def _figures(values: Sequence[float | None] | None) -> str:
+    known = [value for value in values or [] if value is not None]
+    return ", ".join(f"{value:.4g}" for value in known) or "–"
+
+
+def markdown(rows: Sequence[Row], more: Sequence[str] = ()) -> str:
+    """The rows as a Markdown table, with further columns by name."""
     columns = ["data set", "run", "NMI", "ACC", "seeds", "epochs", "empty clusters", "seconds"]
+    columns += [name.replace("_", " ") for name in more]
     lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     for row in rows:
         listed = (row.get(name) for name in ("seeds", "epoch", "empty_clusters", "seconds"))
         figures = (row["dataset"], row["title"], spread(row["nmi"]), spread(row["acc"]))
-        lines.append(f"| {' | '.join([*figures, *map(_listed, listed)])} |")
+        further = (_figures(row.get(name)) for name in more)
+        lines.append(f"| {' | '.join([*figures, *map(_listed, listed), *further])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -163,8 +172,8 @@ def page(table: Table, rows: Sequence[Row]) -> str:
         "Percent, mean ± standard deviation over seeds; NMI is the geometric one. Written by "
         f"`python experiments/configs/{table.name}.py --data-dir DATA_DIR`, which goes on where "
         "it stopped and fills in missing seeds and rows. What it says: README.md beside this "
-        f"file.\n\n{markdown(rows)}\nDevice: {first['device']}, 2 cores. Versions: {versions}."
-        f"\n\n{commands}\n"
+        f"file.\n\n{markdown(rows, table.columns)}\nDevice: {first['device']}, 2 cores. "
+        f"Versions: {versions}.\n\n{commands}\n"
     )
 
 
@@ -216,5 +225,5 @@ def main(table: Table, description: str) -> int:
         return status
     rows = collect(table, options.runs)
     write(table, rows)
-    print(markdown(rows))
+    print(markdown(rows, table.columns))
     return 0
