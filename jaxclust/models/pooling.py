@@ -36,18 +36,15 @@ def _pool_gradient(
     window: tuple[int, int],
     strides: tuple[int, int],
     padding: Padding,
-    residuals: tuple[Array, Array],
+    side: tuple[int, int],
+    chosen: Array,
     g: Array,
 ) -> tuple[Array]:
-    """Send g back to the first maximum of each window, as XLA does on ties."""
-    x, y = residuals
-    pads = explicit_padding(x.shape[1:3], window, strides, padding)
-    padded = [n + sum(p) for n, p in zip(x.shape[1:3], pads, strict=True)]
-    taken = jnp.zeros(y.shape, bool)
-    total = jnp.zeros((x.shape[0], *padded, x.shape[3]), g.dtype)
-    for index, view in enumerate(_windows(x, window, strides, pads)):
-        here = (view == y) & ~taken
-        taken |= here
+    """Send g back to the window's place that was chosen."""
+    pads = explicit_padding(side, window, strides, padding)
+    padded = [n + sum(p) for n, p in zip(side, pads, strict=True)]
+    total = jnp.zeros((g.shape[0], *padded, g.shape[3]), g.dtype)
+    for index in range(window[0] * window[1]):
         # Spread the piece out to the places its window offset reads from.
         edges = [
             (start, n - start - (o - 1) * s - 1, s - 1)
@@ -55,20 +52,46 @@ def _pool_gradient(
                 divmod(index, window[1]), padded, g.shape[1:3], strides, strict=True
             )
         ]
-        piece = jnp.where(here, g, 0)
+        piece = jnp.where(chosen == index, g, 0)
         total += lax.pad(piece, jnp.zeros((), g.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
     (top, bottom), (left, right) = pads
     return (pad_maps(total, ((-top, -bottom), (-left, -right))),)
 
 
 def _pool_forward(
-    x: Array, window: tuple[int, int], strides: tuple[int, int], padding: Padding
-) -> tuple[Array, tuple[Array, Array]]:
-    y = _pool(x, window, strides, padding)
-    return y, (x, y)
+    x: Array,
+    window: tuple[int, int],
+    strides: tuple[int, int],
+    padding: Padding,
+    side: tuple[int, int],
+) -> tuple[Array, Array]:
+    """The maxima, and the place in each window of the first of them.
+
+    The place is kept, not found again by comparing x with the maxima: a compiler may
+    compute x twice, rounded otherwise, and then nothing equals its maximum.
+    """
+    pads = explicit_padding(side, window, strides, padding)
+    first, *others = _windows(x, window, strides, pads)
+    best, chosen = first, jnp.zeros(first.shape, jnp.uint8)
+    for index, view in enumerate(others, 1):
+        better = view > best
+        chosen = jnp.where(better, jnp.uint8(index), chosen)
+        best = jnp.where(better, view, best)
+    return _pool(x, window, strides, padding), chosen
 
 
-_cpu_pool = jax.custom_vjp(_pool, nondiff_argnums=(1, 2, 3))
+def _pool_value(
+    x: Array,
+    window: tuple[int, int],
+    strides: tuple[int, int],
+    padding: Padding,
+    side: tuple[int, int],
+) -> Array:
+    del side  # the gradient's alone, which x is no longer there for
+    return _pool(x, window, strides, padding)
+
+
+_cpu_pool = jax.custom_vjp(_pool_value, nondiff_argnums=(1, 2, 3, 4))
 _cpu_pool.defvjp(_pool_forward, _pool_gradient)
 
 
@@ -84,5 +107,6 @@ def max_pool(
     first maximum of a window, row by row, receives the gradient).
     """
     strides = strides or window
-    pool = _cpu_pool if jax.default_backend() == "cpu" else _pool
-    return pool(x, window, strides, padding)
+    if jax.default_backend() == "cpu":
+        return _cpu_pool(x, window, strides, padding, x.shape[1:3])
+    return _pool(x, window, strides, padding)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from jaxclust import device
 from jaxclust.models import layers
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
@@ -198,3 +199,48 @@ def test_batch_norm_over_a_mapped_axis_equals_the_whole_batch():
     close(by_x.reshape(x.shape), expected[0])
     close(by_scale[0], expected[1])
     close(by_bias[1], expected[2])
+
+
+@pytest.fixture
+def optimised():
+    """Programs compiled as users have them, not as the rest of the suite does."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+class Stage(nn.Module):
+    """Convolution, batch norm, ReLU and pool, by this package's layers or by Flax's."""
+
+    of_flax: bool
+
+    @nn.compact
+    def __call__(self, x):
+        conv = nn.Conv if self.of_flax else layers.Conv
+        norm = nn.BatchNorm if self.of_flax else layers.BatchNorm
+        pool = nn.max_pool if self.of_flax else layers.max_pool
+        x = conv(8, (3, 3), padding="VALID", use_bias=False, name="conv")(x)
+        x = nn.relu(norm(use_running_average=False, momentum=0.9, name="norm")(x))
+        return pool(x, (2, 2), (2, 2))
+
+
+def test_the_pools_gradient_survives_fusion(optimised):
+    """Compilers may compute a pool's input twice, rounded otherwise."""
+    x = jax.random.normal(jax.random.PRNGKey(0), (128, 28, 28, 1))
+    g = jax.random.normal(jax.random.PRNGKey(2), (128, 13, 13, 8))
+    variables = Stage(of_flax=True).init(jax.random.PRNGKey(1), x)
+
+    def gradients(of_flax):
+        def loss(params):
+            y, _ = Stage(of_flax).apply({**variables, "params": params}, x, mutable=["batch_stats"])
+            return jnp.sum(y * g)
+
+        return device.jit(jax.grad(loss))(variables["params"])
+
+    ours, theirs = gradients(of_flax=False), gradients(of_flax=True)
+    for (path, mine), other in zip(
+        jax.tree.flatten_with_path(ours)[0], jax.tree.leaves(theirs), strict=True
+    ):
+        distance = jnp.linalg.norm(mine - other) / jnp.linalg.norm(other)
+        assert distance < 1e-4, jax.tree_util.keystr(path)
