@@ -57,8 +57,7 @@ class Compute(NamedTuple):
     # Of the networks' passes; parameters, batch-norm statistics, losses and cluster
     # state are float32 either way.
     precision: Literal["float32", "bfloat16"] = "float32"
-    # Of the mapped axis whose devices share a batch; None: one device. CCNN does not know
-    # it yet.
+    # Of the mapped axis whose devices share a batch; None: one device.
     axis_name: str | None = None
 
 
@@ -109,6 +108,10 @@ class Phase(NamedTuple):
     finished: Callable[[TrainState], Array] | None = None
     # Steps in a row that see the same batch (DAC's passes over one draw).
     repeats: int = 1
+    # Every device is given the whole batch (DAC's draw), not its share of it.
+    whole_batch: bool = False
+    # Numbers of rows other than the batch's that a step shares out to the devices.
+    shared: tuple[int, ...] = ()
     # `begin` and `refresh` run on the host, uncompiled, get the features as a NumPy array
     # and keep the state's shapes and dtypes: scikit-learn's algorithms and the like.
     on_host: bool = False

@@ -42,6 +42,15 @@ class Checkpoints:
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=_KEEP, enable_async_checkpointing=False
             )
+            if jax.process_count() > 1:
+                # One process of a run saves and restores; the others take no part in it.
+                me = jax.process_index()
+                options.multiprocessing_options = ocp.options.MultiprocessingOptions(
+                    primary_host=me, active_processes={me}
+                )
+                # Which orbax makes only where all processes take part.
+                self.folder.mkdir(parents=True, exist_ok=True)
+                options.create = False
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         return self._manager
 
@@ -57,7 +66,8 @@ class Checkpoints:
         self.manager().save(
             serial,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(_as_dict(state)),
+                # NumPy arrays: where they lay on devices is not part of a checkpoint.
+                state=ocp.args.StandardSave(_as_dict(jax.device_get(state))),
                 position=ocp.args.JsonSave(
                     {
                         "phase": position.phase,

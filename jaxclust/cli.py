@@ -63,7 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def script() -> None:
     """The installed script's entry."""
-    sys.exit(main())
+    status = main()
+    if status and "jaxclust.parallel" in sys.modules:
+        from jaxclust import parallel
+
+        parallel.leave(status)
+    sys.exit(status)
 
 
 def _say(message: object, status: int) -> int:

@@ -47,9 +47,22 @@ def normal_rows(key: Array, like: Array, places: Array) -> Array:
     return jax.vmap(one)(places)
 
 
-def gathered(x: Array, axis_name: str | None) -> Array:
-    """Every device's rows, in the devices' order: [b, ...] -> [devices * b, ...]."""
-    return x if axis_name is None else lax.all_gather(x, axis_name, tiled=True)
+def gathered(tree: Tree, axis_name: str | None) -> Tree:
+    """Every device's rows, in the devices' order: leaves [b, ...] -> [devices * b, ...]."""
+    return tree if axis_name is None else lax.all_gather(tree, axis_name, tiled=True)
+
+
+def rows_of_all(x: Array, rows: Array, axis_name: str | None) -> Array:
+    """Rows, int [m], of the whole batch whose part is x[b, ...] -> [m, ...].
+
+    Without gathering all of it: each device sends those of the rows that it holds.
+    """
+    if axis_name is None:
+        return x[rows]
+    here = rows - lax.axis_index(axis_name) * x.shape[0]
+    held = ((here >= 0) & (here < x.shape[0])).reshape(-1, *(1,) * (x.ndim - 1))
+    mine = jnp.where(held, x[jnp.clip(here, 0, x.shape[0] - 1)], jnp.zeros((), x.dtype))
+    return lax.psum(mine, axis_name)
 
 
 def mean_over_devices(tree: Tree, axis_name: str | None) -> Tree:

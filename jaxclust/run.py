@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxclust import device, train
-from jaxclust.base import Compute, TrainState
+from jaxclust import device, parallel, train
+from jaxclust.base import Compute, DataSpec, Prediction, TrainState
 from jaxclust.checkpoint import Checkpoints
 from jaxclust.clustering import health
 from jaxclust.data import sources
@@ -66,6 +66,14 @@ class Options:
     """Steps between lines of metrics.jsonl."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the networks' passes; parameters, statistics and losses stay float32."""
+    devices: int | None = None
+    """Local devices that share every batch; default: as many as can do so evenly."""
+    coordinator: str | None = None
+    """HOST:PORT of the first of several processes that share a run."""
+    num_processes: int = 1
+    """How many there are; each is started with the same options but --process-id."""
+    process_id: int = 0
+    """This one's place among them; the first writes the run directory."""
     deterministic: bool = False
     """On GPU, only kernels that repeat bit for bit; slower. CPU always repeats."""
     quiet: bool = False
@@ -89,7 +97,8 @@ def execute(options: Options, config: Any) -> dict[str, Any]:
         RunError: stopped while running, the last checkpoint kept.
         train.Stopped: interrupted, a checkpoint written.
     """
-    with device.deterministic(options.deterministic):
+    parallel.join(options.coordinator, options.num_processes, options.process_id)
+    with device.deterministic(options.deterministic), parallel.telling_lost_processes():
         return _execute(options, config)
 
 
@@ -99,10 +108,12 @@ def _execute(options: Options, config: Any) -> dict[str, Any]:
     clock = time.perf_counter()
     image_set = _load(options)
     n_clusters = _n_clusters(options, image_set)
-    normalisation = measure(image_set.images)
-    data = train.put(image_set.images, normalisation)
-    compute = Compute(options.precision)
-    method = registered.build(config, train.spec_of(data, n_clusters), compute)
+    spec = DataSpec(len(image_set.images), image_set.images.shape[1:], n_clusters)
+    method = registered.build(config, spec, Compute(options.precision))
+    group = parallel.choose(method, spec.n_images, options.devices)
+    if group is not None:
+        method = registered.build(config, spec, Compute(options.precision, parallel.AXIS))
+    data = train.put(image_set.images, measure(image_set.images), group)
     loading = time.perf_counter() - clock
 
     record = {
@@ -114,56 +125,52 @@ def _execute(options: Options, config: Any) -> dict[str, Any]:
             "shape": list(image_set.images.shape[1:]),
             "dtype": str(image_set.images.dtype),
             "sha256": image_set.fingerprint(),
-            "normalisation": normalisation.as_json(),
+            "normalisation": data.normalisation.as_json(),
         },
         "versions": versions(),
-        "device": device.describe(),
+        "device": {**device.describe(), "device_count": 1 if group is None else group.size},
         "data_dir": str(options.data_dir or sources.default_data_dir()),
         "command": " ".join(sys.argv),
     }
-    for name in ("out", "resume", "overwrite", "checkpoint_every", "quiet", "json", "data_dir"):
+    for name in _FREE:
         del record["options"][name]
     directory = RunDirectory(options.out or default_out(options))
-    directory.check(record, resume=options.resume, overwrite=options.overwrite)
+    # Of several processes the first alone writes.
+    writes = group is None or group.process == 0
+    if writes:
+        directory.check(record, resume=options.resume, overwrite=options.overwrite)
+        if options.resume:
+            _say_devices(directory, record["device"]["device_count"])
     predict = train.predictor(method, data)
-    reporter = Reporter(directory, options.log_every, quiet=options.quiet)
+    quiet = options.quiet or not writes
+    reporter = Reporter(directory if writes else None, options.log_every, quiet=quiet)
     labels, every = image_set.labels, options.evaluate_every
     evaluator = Evaluator(predict, labels, n_clusters, reporter, every)
     with closing(Checkpoints(directory.checkpoints, options.checkpoint_every)) as checkpoints:
         resume = None
         if options.resume:
-            resume = checkpoints.restore(lambda phase: train.template(method, data, phase))
-        directory.open(record, overwrite=options.overwrite)
-        directory.cut_metrics(int(resume[0].step) if resume else -1)
+            resume = train.restored(method, data, checkpoints.restore)
+        if writes:
+            directory.open(record, overwrite=options.overwrite)
+            directory.cut_metrics(int(resume[0].step) if resume else -1)
         with _interrupts() as interrupted, reporter:
             hooks = train.Hooks(
                 on_chunk=reporter.chunk,
                 on_epoch=evaluator.epoch,
-                save=checkpoints.save,
+                save=checkpoints.save if writes else None,
                 stop=interrupted,
             )
             fitted = train.fit(method, data, seed=options.seed, hooks=hooks, resume=resume)
 
     clock = time.perf_counter()
     prediction = predict(fitted.state)
-    noise = getattr(fitted.state.cluster, "noise", None)
-    write_assignments(directory, image_set, prediction, noise)
-    arrays: dict[str, Any] = {
-        "features": prediction.features,
-        "probabilities": prediction.probabilities,
-    }
-    centroids = _centroids(fitted.state)
-    if centroids is not None:
-        arrays["centroids"] = np.asarray(centroids)
-    found = fitted.state.cluster
-    if hasattr(found, "embedding"):
-        arrays["map"] = np.asarray(found.embedding)
-    directory.write_arrays("embeddings.npz", **arrays)
+    if writes:
+        _write_clustering(directory, image_set, prediction, fitted.state)
     evaluation = time.perf_counter() - clock
 
     sizes = np.bincount(prediction.assignments, minlength=n_clusters)
     complaint = health.complaint(sizes)
-    if complaint and not options.quiet:
+    if complaint and not quiet:
         print(f"warning: {complaint}", file=sys.stderr)
     summary = {
         "method": options.method,
@@ -183,12 +190,63 @@ def _execute(options: Options, config: Any) -> dict[str, Any]:
         },
         "images_per_second": round(fitted.images_per_second, 1),
         **device.peak_memory_mb(),
-        **device.describe(),
+        **record["device"],
         "versions": record["versions"],
         "out": str(directory.path),
     }
-    directory.write_json("summary.json", summary)
+    if writes:
+        directory.write_json("summary.json", summary)
     return summary
+
+
+# Options that a run and its continuation need not share.
+_FREE = (
+    "out",
+    "resume",
+    "overwrite",
+    "checkpoint_every",
+    "quiet",
+    "json",
+    "data_dir",
+    "devices",
+    "coordinator",
+    "num_processes",
+    "process_id",
+)
+
+
+def _say_devices(directory: RunDirectory, now: int) -> None:
+    """Warn that a run goes on with another number of devices."""
+    if not (directory.path / "config.json").is_file():
+        return
+    before = directory.read_config().get("device", {}).get("device_count", now)
+    if before != now:
+        print(
+            f"note: the run was begun on {before} devices and goes on with {now}; it computes "
+            "the same up to rounding, no longer bit for bit",
+            file=sys.stderr,
+        )
+
+
+def _write_clustering(
+    directory: RunDirectory,
+    image_set: sources.ImageSet,
+    prediction: Prediction,
+    state: TrainState,
+) -> None:
+    """assignments.csv and embeddings.npz."""
+    found = state.cluster
+    write_assignments(directory, image_set, prediction, getattr(found, "noise", None))
+    arrays: dict[str, Any] = {
+        "features": prediction.features,
+        "probabilities": prediction.probabilities,
+    }
+    centroids = _centroids(state)
+    if centroids is not None:
+        arrays["centroids"] = np.asarray(centroids)
+    if hasattr(found, "embedding"):
+        arrays["map"] = np.asarray(found.embedding)
+    directory.write_arrays("embeddings.npz", **arrays)
 
 
 def _centroids(state: TrainState) -> Any:

@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxclust import device
+from jaxclust import collectives, device
 from jaxclust.base import Batch, DataSpec, Method, Phase, Prediction, StepInfo, TrainState
 from jaxclust.data.transforms import Normalisation, normalise
 from jaxclust.errors import RunError
+from jaxclust.parallel import AXIS, Group
 
 _CHUNK_SECONDS = 1.0
 _PREDICT_BLOCK = 500
@@ -32,6 +33,7 @@ class Data(NamedTuple):
 
     images: Array  # [n, h, w, c] as stored, uint8 or float32
     normalisation: Normalisation
+    group: Group | None = None  # devices that share the batches; None: one device does all
 
 
 class Position(NamedTuple):
@@ -77,9 +79,10 @@ class Fitted(NamedTuple):
     images_per_second: float  # over all steps of the last phase that has any
 
 
-def put(images: np.ndarray, normalisation: Normalisation) -> Data:
-    """Upload a data set once, as stored."""
-    return Data(jnp.asarray(images), normalisation)
+def put(images: np.ndarray, normalisation: Normalisation, group: Group | None = None) -> Data:
+    """Upload a data set once, as stored; whole to each device of a group."""
+    placed = jnp.asarray(images) if group is None else group.replicate(images)
+    return Data(placed, normalisation, group)
 
 
 def spec_of(data: Data, n_clusters: int) -> DataSpec:
@@ -90,7 +93,8 @@ def spec_of(data: Data, n_clusters: int) -> DataSpec:
 
 def init(method: Method, data: Data, seed: int) -> TrainState:
     """The method's state before its first phase."""
-    return device.jit(method.init)(jax.random.PRNGKey(seed), _example(data))
+    state = device.jit(method.init)(jax.random.PRNGKey(seed), _example(data))
+    return state if data.group is None else data.group.replicate(state)
 
 
 def template(method: Method, data: Data, phase: int) -> TrainState:
@@ -105,6 +109,46 @@ def template(method: Method, data: Data, phase: int) -> TrainState:
     return state
 
 
+# What reads the newest checkpoint, given the template of a phase: `Checkpoints.restore`.
+Restore = Callable[[Callable[[int], TrainState]], "tuple[TrainState, Position] | None"]
+
+
+def restored(method: Method, data: Data, restore: Restore) -> tuple[TrainState, Position] | None:
+    """The state and position to go on from, on the data's devices; None to start anew.
+
+    Of several processes the first alone reads the checkpoint and tells the others.
+    """
+
+    def expected(phase: int) -> TrainState:
+        return template(method, data, phase)
+
+    group = data.group
+    if group is None:
+        return restore(expected)
+    found = restore(expected) if group.process == 0 else None
+    # Whether there is one, its phase, step and begun, and the seconds of each phase.
+    header = np.full(4 + len(method.phases) + 1, -1.0)
+
+    def described() -> np.ndarray:
+        if found is not None:
+            at = found[1]
+            header[:4] = 1, at.phase, at.step, at.begun
+            header[4 : 4 + len(at.seconds)] = at.seconds
+        return header
+
+    header = group.told(described, header)
+    if header[0] < 0:
+        return None
+    seconds = tuple(float(value) for value in header[4:] if value >= 0)
+    position = Position(int(header[1]), int(header[2]), seconds, bool(header[3]))
+
+    def state() -> TrainState:
+        assert found is not None  # of the first process, which alone is asked
+        return found[0]
+
+    return group.replicate(group.told(state, expected(position.phase))), position
+
+
 def _example(data: Data) -> Array:
     return normalise(data.images[:2], data.normalisation)
 
@@ -114,20 +158,25 @@ def predictor(method: Method, data: Data) -> Callable[[TrainState], Prediction]:
 
     Its result holds NumPy arrays in the data's order. Compiled once.
     """
-    n = data.images.shape[0]
-    block = min(_PREDICT_BLOCK, n)
+    n, group = data.images.shape[0], data.group
+    devices = 1 if group is None else group.size
+    block = -(-min(_PREDICT_BLOCK, n) // devices) * devices
 
     def one(state: TrainState, images: Array, rows: Array) -> Prediction:
-        return method.predict(state, normalise(images[rows], data.normalisation))
+        prediction = method.predict(state, normalise(images[rows], data.normalisation))
+        if group is None:
+            return prediction
+        return collectives.gathered(prediction, AXIS)
 
-    compiled = device.jit(one)
+    compiled = device.jit(one) if group is None else group.pmap(one, (None, None, 0))
 
     def predict(state: TrainState) -> Prediction:
         parts = []
         for start in range(0, n, block):
             # The last block is filled up with rows that are cut off again.
-            rows = np.minimum(np.arange(start, start + block), n - 1)
-            parts.append(jax.device_get(compiled(state, data.images, rows)))
+            rows = np.minimum(np.arange(start, start + block), n - 1).astype(np.int32)
+            mine = rows if group is None else group.shares(rows)
+            parts.append(jax.device_get(compiled(state, data.images, mine)))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *parts)
 
     return predict
@@ -144,12 +193,15 @@ def epoch_rows(seed: int, phase: int, epoch: int, n: int, batch: int) -> np.ndar
     return np.resize(order, steps * batch).astype(np.int32).reshape(steps, batch)
 
 
-def chunk_program(phase: Phase, normalisation: Normalisation) -> Callable[..., Any]:
+def chunk_program(
+    phase: Phase, normalisation: Normalisation, group: Group | None = None
+) -> Callable[..., Any]:
     """The compiled loop over rows[start:stop]; traced once for all chunks of a phase.
 
     (state, images, rows [batches, b], start, stop) -> (state, StepInfo with a leading
     axis of which the first stop - start entries are filled, whether every number of
-    the state is finite).
+    the state is finite). With a group, rows are `group.shares` of them, unless the phase
+    wants whole batches.
     """
     if phase.step is None:
         raise ValueError(f"phase '{phase.name}' has no step")
@@ -181,7 +233,10 @@ def chunk_program(phase: Phase, normalisation: Normalisation) -> Callable[..., A
         ]
         return state, reports, jnp.all(jnp.stack(finite))
 
-    return device.jit(run, donate_argnums=0)
+    if group is None:
+        return device.jit(run, donate_argnums=0)
+    rows_axis = None if phase.whole_batch else 0
+    return group.pmap(run, (None, None, rows_axis, None, None), donate=(0,))
 
 
 def fit(
@@ -275,14 +330,27 @@ class _PhaseRun:
     def between(
         self, function: Callable[[TrainState, Any], TrainState]
     ) -> Callable[[TrainState], TrainState]:
-        """A `begin` or `refresh`, given the features of all images."""
-        if self.phase.on_host:
-            return lambda state: jax.device_put(function(state, self.predict(state).features))
-        compiled = device.jit(function)
-        return lambda state: compiled(state, jnp.asarray(self.predict(state).features))
+        """A `begin` or `refresh`, given the features of all images.
+
+        Of several processes the first computes it; the others are told.
+        """
+        on_host, group = self.phase.on_host, self.data.group
+        compute = function if on_host else device.jit(function)
+
+        def run(state: TrainState) -> TrainState:
+            features = self.predict(state).features
+            features = features if on_host else jnp.asarray(features)
+            if group is None:
+                after = compute(state, features)
+                return jax.device_put(after) if on_host else after
+            like = state if on_host else jax.eval_shape(function, state, features)
+            return group.replicate(group.told(lambda: compute(state, features), like))
+
+        return run
 
     def steps(self, state: TrainState, done: int) -> TrainState:
-        program = chunk_program(self.phase, self.data.normalisation)
+        group = self.data.group
+        program = chunk_program(self.phase, self.data.normalisation, group)
         refresh = None if self.phase.refresh is None else self.between(self.phase.refresh)
         compiled = False
         while done < self.total:
@@ -290,9 +358,14 @@ class _PhaseRun:
             if done and not start and self.phase.finished and self.phase.finished(state):
                 break
             rows = epoch_rows(self.seed, self.index, epoch, self.n, self.batch)
+            if group is not None and not self.phase.whole_batch:
+                rows = group.shares(rows)
             length = 1
             if self.step_seconds:
                 length = max(1, min(_CAPACITY, int(_CHUNK_SECONDS / self.step_seconds)))
+            if group is not None:
+                # Every process must run the same chunk, whatever its clock says.
+                length = group.agree(length)
             stop = min(start + length, self.per_epoch)
             clock = time.perf_counter()
             state, reports, finite = program(
@@ -313,6 +386,8 @@ class _PhaseRun:
             if stop == self.per_epoch and self.hooks.on_epoch and self.phase.scored:
                 self.hooks.on_epoch(state, self.phase.name, epoch + 1)
             stopping = bool(self.hooks.stop and self.hooks.stop())
+            if group is not None:
+                stopping = group.any(stopping)
             if self.hooks.save:
                 self.hooks.save(state, self.position(done), stopping)
             if stopping:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxclust.base import Batch, Compute, DataSpec
-from jaxclust.methods import dac, dec, derc, ics
+from jaxclust.methods import ccnn, dac, dec, derc, ics
 from jaxclust.methods.registry import METHODS as REGISTERED
 from jaxclust.models.allconvnet import AllConvNet
 from jaxclust.models.autoencoder import (
@@ -29,6 +29,7 @@ from jaxclust.models.autoencoder import (
     StridedAutoencoder,
     VariationalAutoencoder,
 )
+from jaxclust.models.ccnn import Body, DenseHead, LeNetBackbone
 
 DEVICES, N, K = 8, 48, 3
 SPEC = DataSpec(N, (8, 8, 1), K)
@@ -65,7 +66,23 @@ def strided(shape, latent_width, widths, axis_name):
     return StridedAutoencoder(shape, latent_width, widths, (1, 2), axis_name=axis_name)
 
 
+def ccnn_method(axis_name):
+    body = Body(LeNetBackbone((4, 6), axis_name), DenseHead(12, 0.5, axis_name))
+    config = dataclasses.replace(
+        ccnn.PRESETS["best"],
+        batch_size=48,
+        k_m=16,
+        n_m=32,
+        pretrain_epochs=0,
+        rollback_path="explicit",
+        learning_rate=3e-3,
+        centroid_update="minibatch",
+    )
+    return ccnn.build(config, SPEC, Compute(axis_name=axis_name), body=body)
+
+
 METHODS = {
+    "ccnn": ccnn_method,
     "dac": dac_method,
     "idec": of_family("idec", PooledAutoencoder),
     "ics": of_family("ics", PooledAutoencoder, augments=2, entropy_weight=1.0, triplet_weight=1.0),
@@ -74,21 +91,20 @@ METHODS = {
     "vae_kmeans": of_family("vae_kmeans", VariationalAutoencoder),
     "denoising_ae_kmeans": of_family("denoising_ae_kmeans", PooledAutoencoder),
 }
-# Methods whose devices are all given the whole batch.
-WHOLE = {"dac"}
-PRETRAINING = {"vae_kmeans", "denoising_ae_kmeans"}
 
 
-def start_of(name, method, images):
-    """The state at the start of the phase whose steps are compared, and those steps."""
+def start_of(method, images):
+    """The state at the start of the phase whose steps are compared, and that phase.
+
+    The first that begins with a clustering, or else the first.
+    """
     phases = method.phases
     state = widened(method.init(jax.random.PRNGKey(0), images[:2]), images.dtype)
-    phase = phases[0]
-    if name not in PRETRAINING | {"dac"}:
-        phase = next(phase for phase in phases[1:] if phase.step)
+    phase = next((phase for phase in phases if phase.step and phase.begin), phases[0])
+    if phase.begin:
         features = method.predict(state, images).features
         state = phase.begin(state, np.asarray(features) if phase.on_host else features)
-    return jax.tree.map(jnp.asarray, state), phase.step
+    return jax.tree.map(jnp.asarray, state), phase
 
 
 def widened(tree, dtype):
@@ -103,20 +119,16 @@ def main():
     assert jax.local_device_count() == DEVICES
     images = jax.random.normal(jax.random.PRNGKey(3), (N, 8, 8, 1), jnp.float32).astype(dtype)
     batch = Batch(images, jnp.arange(N, dtype=jnp.int32))
-    part = batch
-    if name not in WHOLE:
-        part = jax.tree.map(lambda x: x.reshape(DEVICES, -1, *x.shape[1:]), batch)
     alone, shared = METHODS[name](None), METHODS[name]("devices")
-    start, alone_step = start_of(name, alone, images)
+    start, phase = start_of(alone, images)
     start = widened(start, dtype)
-    shared_step = next(
-        other.step
-        for mine, other in zip(alone.phases, shared.phases, strict=True)
-        if mine.step is alone_step
-    )
-    one, step = start, jax.jit(alone_step)
+    part, axis = batch, None
+    if not phase.whole_batch:
+        part, axis = jax.tree.map(lambda x: x.reshape(DEVICES, -1, *x.shape[1:]), batch), 0
+    shared_step = next(other.step for other in shared.phases if other.name == phase.name)
+    one, step = start, jax.jit(phase.step)
     many = jax.tree.map(lambda leaf: jnp.stack([leaf] * DEVICES), start)
-    mapped = jax.pmap(shared_step, axis_name="devices", in_axes=(0, None if name in WHOLE else 0))
+    mapped = jax.pmap(shared_step, axis_name="devices", in_axes=(0, axis))
     losses = []
     for _ in range(steps):
         one, first = step(one, batch)

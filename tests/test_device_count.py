@@ -23,7 +23,7 @@ def compared(method, dtype, steps):
 
 # A method each of every step there is: ICS has all terms of DEC's family, the variational
 # autoencoder's pre-training draws noise. tests/device_count.py knows more.
-METHODS = ["dac", "ics", "derc", "vae_kmeans"]
+METHODS = ["ccnn", "dac", "ics", "derc", "vae_kmeans"]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -37,7 +37,7 @@ def test_five_steps_in_float64(method):
     assert report["same_assignments"]
 
 
-@pytest.mark.parametrize("method", ["dac", "ics", "derc"])
+@pytest.mark.parametrize("method", ["ccnn", "dac", "ics", "derc"])
 def test_the_first_step_in_float32(method):
     """The optimiser's averages stand for the gradients, which they are made of."""
     report = compared(method, "float32", 1)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from jaxclust import collectives
 from jaxclust.base import (
     Batch,
     Compute,
@@ -74,18 +75,22 @@ class ClusterState(NamedTuple):
     loss: Array  # float []: of the last fine-tuning step
 
 
-def network_body(config: Config, spec: DataSpec) -> tuple[Module, int | None]:
+def network_body(
+    config: Config, spec: DataSpec, axis_name: str | None = None
+) -> tuple[Module, int | None]:
     """The body for a data set, and the side its images are resized to (None: as is)."""
     name = config.network
     if name == "auto":
         name = "lenet" if min(spec.image_shape[:2]) < _SMALL else "alexnet"
     if name == "lenet":
-        return Body(LeNetBackbone(), FlatHead()), None
+        backbone, head = LeNetBackbone(axis_name=axis_name), FlatHead(axis_name=axis_name)
+        return Body(backbone, head), None
     if name == "alexnet":
-        head = SalientHead((6144, 2048, spec.n_clusters), config.dropout)
+        widths = (6144, 2048, spec.n_clusters)
+        head = SalientHead(widths, config.dropout, axis_name)
     else:
-        head = DenseHead(dropout=config.dropout)
-    return Body(AlexNetBackbone(), head), _ALEXNET_SIZE
+        head = DenseHead(dropout=config.dropout, axis_name=axis_name)
+    return Body(AlexNetBackbone(axis_name), head), _ALEXNET_SIZE
 
 
 def fine_tuning_optimiser(config: Config, n_images: int) -> optax.GradientTransformation:
@@ -111,10 +116,10 @@ def build(
     Args:
         config: settings; see :data:`PRESETS`.
         spec: size and shape of the data, number of clusters.
-        compute: precision of the network's passes.
+        compute: precision of the network's passes, and the devices' axis.
         body: a Flax module (images [b, h, w, c], train) -> [b, m] in place of the
             paper's; it sees the images as they are. The `backbone` features need
-            its method `pooled`.
+            its method `pooled`; its batch norm must know the devices' axis.
 
     Returns:
         A Method whose phases are `pretrain` (with init=autoencoder) and `cluster`.
@@ -124,14 +129,14 @@ def build(
     """
     check(config)
     config = fit_to_batch(config, spec.n_images)
-    resize = None
+    resize, axis_name = None, compute.axis_name
     if body is None:
-        body, resize = network_body(config, spec)
+        body, resize = network_body(config, spec, axis_name)
     k = spec.n_clusters
     network = CCNN(
         body, config.feature_width or k, k, config.rectify_features, config.normalise_features
     )
-    decoder = Decoder(spec.image_shape)
+    decoder = Decoder(spec.image_shape, axis_name=axis_name)
     pretrains = config.init == "autoencoder" and config.pretrain_epochs > 0
     pretrainer = optax.adam(config.pretrain_learning_rate)
     tuner = fine_tuning_optimiser(config, spec.n_images)
@@ -256,9 +261,13 @@ def build(
     def fine_tune(
         state: TrainState, samples: Samples, key: Array
     ) -> tuple[TrainState, PyTree, dict[str, Array]]:
-        """One optimiser step on trusted samples: (state, updates, what to watch)."""
+        """One optimiser step on trusted samples: (state, updates, what to watch).
+
+        The samples are this device's part of them.
+        """
         view_key, dropout_key = jax.random.split(key)
-        views = random_affine(view_key, samples.images, config.views)
+        places = collectives.positions(samples.images.shape[0], axis_name)
+        views = random_affine(view_key, samples.images, config.views, places)
 
         def loss_of(params: PyTree) -> tuple[Array, tuple[PyTree, None]]:
             outputs, stats = forward(
@@ -268,7 +277,7 @@ def build(
             loss = sum_of_squared_errors(outputs, samples.assignments)
             return loss, ({"network": stats}, None)
 
-        done = descend(tuner, loss_of, state)
+        done = descend(tuner, loss_of, state, axis_name)
         tuned = done.state.replace(cluster=state.cluster._replace(loss=done.loss))
         return tuned, done.updates, done.norms
 
@@ -288,6 +297,8 @@ def build(
         return extract(params, before.model_state["network"], samples.images)[0]
 
     def move_centroids(state: TrainState, features: Array, assignments: Array) -> TrainState:
+        """By this device's features and assignments, and the others'."""
+        features, assignments = collectives.gathered((features, assignments), axis_name)
         moved = kmeans.update(
             state.cluster.kmeans, features, assignments, max_count=config.max_count
         )
@@ -299,26 +310,33 @@ def build(
         assignments, distances = kmeans.assign(h, state.cluster.kmeans.centroids)
         return Samples(images, h, assignments, distances)
 
-    def finish(state: TrainState, samples: Samples, watch: dict[str, Array]) -> StepInfo:
+    def finish(state: TrainState, watch: dict[str, Array]) -> StepInfo:
         watch = {**watch, **health.cluster_health(state.cluster.usage)}
         return StepInfo(state.cluster.loss, watch)
 
     def count(state: TrainState, samples: Samples) -> TrainState:
-        usage = health.update_usage(state.cluster.usage, samples.assignments)
+        assignments = collectives.gathered(samples.assignments, axis_name)
+        usage = health.update_usage(state.cluster.usage, assignments)
         return state.replace(step=state.step + 1, cluster=state.cluster._replace(usage=usage))
 
     def joint_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
         key = jax.random.fold_in(state.key, state.step)
         clustered = cluster_batch(state, batch)
-        distances = clustered.distances
+        # The trusted samples are the nearest of the whole batch, and known to every device.
+        found = (clustered.assignments, clustered.distances)
+        assignments, distances = collectives.gathered(found, axis_name)
         if config.balanced:
-            chosen = nearest_balanced(clustered.assignments, distances, config.k_m)
+            chosen = nearest_balanced(assignments, distances, config.k_m)
         else:
             chosen = nearest(distances, config.k_m)
-        trusted = jax.tree.map(lambda leaf: leaf[chosen], clustered)
+        trusted = jax.tree.map(
+            lambda leaf: collectives.rows_of_all(leaf, chosen, axis_name), clustered
+        )
         minibatch = config.centroid_update == "minibatch"
 
         def learn(state: TrainState, ready: Samples) -> tuple[TrainState, dict[str, Array]]:
+            own = collectives.own_rows(ready.distances.shape[0], axis_name)
+            ready = jax.tree.map(lambda leaf: leaf[own], ready)
             after, updates, norms = fine_tune(state, ready, key)
             movers = clustered if minibatch else ready
             features = tracked_features(state, after, updates, movers)
@@ -340,15 +358,16 @@ def build(
             state, watch = jax.lax.cond(full, lambda s: learn(s, buffer.samples), wait, state)
             watch["fine_tuned"] = full
         watch["distance"] = jnp.mean(distances)
-        return state, finish(state, clustered, watch)
+        return state, finish(state, watch)
 
     def frozen_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
         """Mini-batch k-means on the initial features (Baseline-II)."""
         clustered = cluster_batch(state, batch)
-        loss = 0.5 * jnp.mean(clustered.distances)
+        mean = jnp.mean(clustered.distances)
+        loss = 0.5 * collectives.mean_over_devices(mean, axis_name)
         state = move_centroids(count(state, clustered), clustered.features, clustered.assignments)
         state = state.replace(cluster=state.cluster._replace(loss=loss))
-        return state, finish(state, clustered, {})
+        return state, finish(state, {})
 
     def predict(state: TrainState, images: Array) -> Prediction:
         h, logits = extract(state.params["network"], state.model_state["network"], prepare(images))
@@ -364,7 +383,8 @@ def build(
 
     epochs = 0 if config.learning == "kmeans" else config.epochs
     step = joint_step if config.learning == "joint" else frozen_step
-    phases = [Phase("cluster", epochs, config.batch_size, step, begin)]
+    shared = (max(config.n_m, config.k_m),) if config.learning == "joint" else ()
+    phases = [Phase("cluster", epochs, config.batch_size, step, begin, shared=shared)]
     if pretrains:
         phases.insert(
             0,
@@ -374,6 +394,7 @@ def build(
                 epochs=config.pretrain_epochs,
                 batch_size=config.batch_size,
                 ranges=config.views,
+                axis_name=axis_name,
             ),
         )
     return Method(init, predict, tuple(phases))

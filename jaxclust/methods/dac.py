@@ -156,8 +156,12 @@ def build(
         return state
 
     def begin_draw(state: TrainState, images: Array) -> TrainState:
-        """Fix the targets of a new draw."""
-        draw = targets_of(state, images)
+        """Fix the targets of a new draw, whose images devices share where they can."""
+        if axis_name is not None and m % jax.lax.axis_size(axis_name) == 0:
+            part = targets_of(state, images[collectives.own_rows(m, axis_name)])
+            draw = collectives.gathered(part, axis_name)
+        else:
+            draw = targets_of(state, images)
         assignments = jnp.argmax(draw, axis=1)
         usage = health.update_usage(state.cluster.usage, assignments)
         return state.replace(cluster=state.cluster._replace(draw=draw, usage=usage))
@@ -222,4 +226,6 @@ def build(
         assignments = jnp.argmax(features, axis=1).astype(jnp.int32)
         return Prediction(assignments, _softmax(features), features, {"argmax": assignments})
 
-    return Method(init, predict, (Phase("cluster", epochs, m, step, repeats=repeats),))
+    # Every device sees the whole draw and shares each update's batch of it.
+    phase = Phase("cluster", epochs, m, step, repeats=repeats, whole_batch=True, shared=(b,))
+    return Method(init, predict, (phase,))

@@ -22,6 +22,7 @@ class Decoder(nn.Module):
 
     image_shape: tuple[int, int, int]
     width: int = 64
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, code: Array, train: bool) -> Array:
@@ -30,7 +31,7 @@ class Decoder(nn.Module):
         rows, columns = (-(-side // 2**doublings) for side in (height, width))
 
         def norm(x: Array) -> Array:
-            return nn.relu(BatchNorm(use_running_average=not train)(x))
+            return nn.relu(BatchNorm(use_running_average=not train, axis_name=self.axis_name)(x))
 
         x = nn.Dense(rows * columns * self.width, use_bias=False)(code)
         x = norm(x).reshape(-1, rows, columns, self.width)

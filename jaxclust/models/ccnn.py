@@ -14,15 +14,20 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxclust.models.layers import BatchNorm, Conv, max_pool
+from jaxclust.models.layers import BatchNorm, Conv, Dropout, max_pool
 
 
 def _conv_block(
-    x: Array, width: int, window: tuple[int, int], train: bool, strides: tuple[int, int] = (1, 1)
+    x: Array,
+    width: int,
+    window: tuple[int, int],
+    train: bool,
+    axis_name: str | None,
+    strides: tuple[int, int] = (1, 1),
 ) -> Array:
     """Convolution without bias, batch norm, ReLU."""
     x = Conv(width, window, strides, use_bias=False)(x)
-    return nn.relu(BatchNorm(use_running_average=not train)(x))
+    return nn.relu(BatchNorm(use_running_average=not train, axis_name=axis_name)(x))
 
 
 class LeNetBackbone(nn.Module):
@@ -32,11 +37,12 @@ class LeNetBackbone(nn.Module):
     """
 
     widths: Sequence[int] = (64, 128)
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         for width in self.widths:
-            x = max_pool(_conv_block(x, width, (5, 5), train), padding="SAME")
+            x = max_pool(_conv_block(x, width, (5, 5), train, self.axis_name), padding="SAME")
         return x
 
 
@@ -46,14 +52,17 @@ class AlexNetBackbone(nn.Module):
     images [b, 224, 224, c] -> [b, 6, 6, 256].
     """
 
+    axis_name: str | None = None
+
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
+        block = partial(_conv_block, train=train, axis_name=self.axis_name)
         pool = partial(max_pool, window=(3, 3), strides=(2, 2))
-        x = pool(local_response(_conv_block(x, 96, (11, 11), train, (4, 4))))
-        x = pool(local_response(_conv_block(x, 256, (5, 5), train)))
-        x = _conv_block(x, 384, (3, 3), train)
-        x = _conv_block(x, 384, (3, 3), train)
-        return pool(_conv_block(x, 256, (3, 3), train))
+        x = pool(local_response(block(x, 96, (11, 11), strides=(4, 4))))
+        x = pool(local_response(block(x, 256, (5, 5))))
+        for width in (384, 384, 256):
+            x = block(x, width, (3, 3))
+        return pool(x)
 
 
 def local_response(x: Array, radius: int = 2) -> Array:
@@ -71,11 +80,12 @@ class FlatHead(nn.Module):
     """The small network's head: flatten, dense, batch norm, ReLU -> [b, width]."""
 
     width: int = 128
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         x = nn.Dense(self.width, use_bias=False)(x.reshape(x.shape[0], -1))
-        return nn.relu(BatchNorm(use_running_average=not train)(x))
+        return nn.relu(BatchNorm(use_running_average=not train, axis_name=self.axis_name)(x))
 
 
 class SalientHead(nn.Module):
@@ -86,13 +96,14 @@ class SalientHead(nn.Module):
 
     widths: Sequence[int]
     dropout: float = 0.5
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         for width in self.widths[:-1]:
-            x = _conv_block(x, width, (3, 3), train)
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        x = _conv_block(x, self.widths[-1], (3, 3), train)
+            x = _conv_block(x, width, (3, 3), train, self.axis_name)
+            x = Dropout(self.dropout, self.axis_name)(x, train)
+        x = _conv_block(x, self.widths[-1], (3, 3), train, self.axis_name)
         return jnp.max(x, axis=(1, 2))
 
 
@@ -101,13 +112,14 @@ class DenseHead(nn.Module):
 
     width: int = 4096
     dropout: float = 0.5
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         x = x.reshape(x.shape[0], -1)
         for _ in range(2):
             x = nn.relu(nn.Dense(self.width)(x))
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = Dropout(self.dropout, self.axis_name)(x, train)
         return x
 
 

@@ -7,9 +7,11 @@ on CPU too: see convolution.py, pooling.py and normalisation.py.
 from typing import TypeAlias
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxclust import collectives
 from jaxclust.models.convolution import Padding, conv2d, conv_transpose2d
 from jaxclust.models.normalisation import batch_norm, over_channels
 from jaxclust.models.pooling import max_pool
@@ -18,6 +20,7 @@ __all__ = [
     "BatchNorm",
     "Conv",
     "ConvTranspose",
+    "Dropout",
     "Module",
     "batch_norm",
     "conv2d",
@@ -110,3 +113,32 @@ class BatchNorm(nn.Module):
             for running, value in zip((mean, variance), now, strict=True):
                 running.value = self.momentum * running.value + (1 - self.momentum) * value
         return y
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask is keyed by an image's place in the batch.
+
+    So that splitting the batch over devices changes nothing; else as `nn.Dropout`, its
+    random numbers those of "dropout".
+
+    Attributes:
+        rate: probability of a value being set to zero; below 1.
+        axis_name: mapped axis whose devices share the batch.
+    """
+
+    rate: float
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """x[b, ...] -> [b, ...]; kept values grow by 1 / (1 - rate)."""
+        if not train or not self.rate:
+            return x
+        key = self.make_rng("dropout")
+
+        def kept(place: Array) -> Array:
+            return jax.random.bernoulli(jax.random.fold_in(key, place), 1 - self.rate, x.shape[1:])
+
+        axis_name = None if self.is_initializing() else self.axis_name
+        keep = jax.vmap(kept)(collectives.positions(x.shape[0], axis_name))
+        return jnp.where(keep, x / (1 - self.rate), 0)

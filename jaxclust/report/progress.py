@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
@@ -31,13 +32,13 @@ class Reporter:
     """Turns a fit's chunks into metrics.jsonl and progress on stderr.
 
     Args:
-        directory: the open run directory.
+        directory: the open run directory; None writes nothing.
         log_every: steps between two lines of metrics.jsonl; an epoch's last step is
             always logged.
         quiet: show nothing.
     """
 
-    def __init__(self, directory: RunDirectory, log_every: int, *, quiet: bool) -> None:
+    def __init__(self, directory: RunDirectory | None, log_every: int, *, quiet: bool) -> None:
         self.directory, self.log_every, self.quiet = directory, log_every, quiet
         self.bar: Progress | None = None
         self.tasks: dict[str, Any] = {}
@@ -71,7 +72,7 @@ class Reporter:
         common: dict[str, Any] = {"phase": progress.phase}
         if speed:  # unknown in a phase's first chunk, which compiles
             common["images_per_second"] = round(speed, 1)
-        self.directory.append_metrics(
+        self._log(
             {**step, **common}
             for step in progress.steps
             if step["step"] % self.log_every == 0 or step["epoch"].is_integer()
@@ -89,6 +90,10 @@ class Reporter:
             self.bar.update(self.tasks[progress.phase], completed=progress.epoch, text=text)
         else:
             self._line(progress, text)
+
+    def _log(self, rows: Iterable[dict[str, Any]]) -> None:
+        if self.directory is not None:
+            self.directory.append_metrics(rows)
 
     def _line(self, progress: train.Progress, text: str) -> None:
         """At most a line in five seconds, and one when a phase ends."""
@@ -117,7 +122,7 @@ class Reporter:
     def evaluated(self, row: dict[str, Any]) -> None:
         """Log a full pass; scores that do not exist are left out."""
         row = {name: value for name, value in row.items() if value is not None}
-        self.directory.append_metrics([row])
+        self._log([row])
         shown = ("nmi", "ari", "acc", "empty_clusters", "churn")
         text = "  ".join(f"{name} {row[name]:.4g}" for name in shown if name in row)
         self.say(f"{row['phase']} epoch {row['epoch']}  {text}")
