@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,10 +17,11 @@ from jaxclust import device
 from jaxclust.base import Batch, Compute, DataSpec, PyTree
 from jaxclust.data.augment import Affine, Augmentation
 from jaxclust.losses import restrain
-from jaxclust.methods import ccnn, dac
+from jaxclust.methods import ccnn, dac, derc, ics
+from jaxclust.methods.registry import METHODS
 from jaxclust.models import precision
 from jaxclust.models.allconvnet import cifar_network_2, mnist_network
-from jaxclust.models.autoencoder import PooledAutoencoder
+from jaxclust.models.autoencoder import NETWORKS, PooledAutoencoder
 
 K = 10
 
@@ -181,12 +183,82 @@ def _ccnn(options: argparse.Namespace) -> Subject:
     return Subject(state, step, passes, exchange | weights(state.params["network"]))
 
 
+def _latents(name: str, options: argparse.Namespace) -> Subject:
+    """A step of DEC, IDEC, ICS or DERC without random views, from centroids and targets of
+    chance."""
+    b, shape = options.batch, tuple(options.shape)
+    config = METHODS[name].config("best")
+    if name == "ics":
+        config = replace(config, views=Augmentation(), tries=1)
+    if name == "derc":
+        config = replace(config, reducer="pca")
+    spec = DataSpec(b, shape, K)
+    method = METHODS[name].build(config, spec, Compute(options.precision))
+    image_key, centroid_key, target_key = jax.random.split(jax.random.key(0), 3)
+    images = jax.random.normal(image_key, (b, *shape))
+    batch = Batch(images, jnp.arange(b))
+    state = device.jit(method.init)(jax.random.PRNGKey(0), images[:2])
+    width = K if name == "derc" else config.latent_width
+    network = NETWORKS[config.network](shape, width)
+    targets = jax.nn.softmax(2 * jax.random.normal(target_key, (b, K)))
+    exchange = {"images": images, "targets": targets}
+    _, term_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+    if name == "derc":
+        state = state.replace(cluster=state.cluster._replace(probabilities=targets))
+        triplets = derc.choose_triplets(term_key, jnp.argmax(targets, axis=1), jnp.ones(b, bool))
+        exchange |= dict(zip(("same", "other", "exists"), triplets, strict=True))
+        exchange |= weights(state.params)
+    else:
+        centroids = jax.random.normal(centroid_key, (K, width))
+        state = state.replace(
+            params={**state.params, "centroids": centroids},
+            cluster=state.cluster._replace(targets=targets),
+        )
+        negative_key = jax.random.split(term_key, 3)[1]
+        exchange["negatives"] = ics.choose_negatives(
+            negative_key, jnp.zeros((b, 1)), jnp.zeros((b, 1)), jnp.zeros(b), jnp.arange(b), 1
+        )
+        exchange |= {"centroids": centroids, **weights(state.params["network"])}
+
+    def step(state: Any) -> tuple[Any, Array]:
+        state, info = method.step(state, batch)
+        return state, info.loss
+
+    adam = optax.adam(config.learning_rate)
+    apply = partial(precision.apply, network, precision=options.precision)
+
+    def passes(state: Any) -> tuple[Any, Array]:
+        """The network's passes with gradients, ICS's without, Adam."""
+
+        def loss(params: PyTree) -> tuple[Array, PyTree]:
+            stats = state.model_state
+            variables = {"params": params if name == "derc" else params["network"], **stats}
+            coded, stats = apply(variables, images, train=True, mutable=list(stats))
+            total = jnp.mean(jnp.square(coded.latent))
+            if name != "dec":
+                total += jnp.mean(jnp.square(coded.decoded - images))
+            if name == "ics":
+                encode = partial(apply, variables, method="encode")
+                positive, stats = encode(images, train=True, mutable=list(stats))
+                seen: Any = encode(jnp.repeat(images, config.augments + 1, axis=0), train=False)
+                total += jnp.mean(jnp.square(positive)) + jnp.mean(jax.lax.stop_gradient(seen))
+            return total, stats
+
+        (value, stats), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        updates, opt_state = adam.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return state.replace(params=params, model_state=stats, opt_state=opt_state), value
+
+    return Subject(state, step, passes, exchange)
+
+
 SUBJECTS: dict[str, Callable[[argparse.Namespace], Subject]] = {
     "ccnn": _ccnn,
     "dac": _dac_step,
     "dac_mnist": lambda options: _dac(mnist_network(K), options),
     "dac_cifar2": lambda options: _dac(cifar_network_2(K), options),
     "ics_shallow": _ics,
+    **{name: partial(_latents, name) for name in ("dec", "idec", "ics", "derc")},
 }
 
 

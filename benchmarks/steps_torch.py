@@ -122,17 +122,189 @@ class PooledAutoencoder(nn.Module):
         _copy_linear(self.to_latent, given, "to_latent")
         _copy_linear(self.from_latent, given, "from_latent")
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, decode: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
         for conv, norm in zip(self.down, self.down_norms, strict=True):
             x = tf.relu(norm(tf.max_pool2d(conv(x), 2, ceil_mode=True)))
-        x = self.from_latent(self.to_latent(_last(x)))
+        latent = self.to_latent(_last(x))
+        if not decode:
+            return latent, latent
+        x = self.from_latent(latent)
         x = x.view(-1, *self.sizes[-1], self.width).permute(0, 3, 1, 2)
         for conv, norm, (height, width) in zip(
             self.up, self.up_norms, self.sizes[-2::-1], strict=True
         ):
             x = tf.interpolate(tf.relu(norm(x)), scale_factor=2)
             x = conv(x[:, :, :height, :width])
-        return x
+        return latent, x
+
+
+class StridedAutoencoder(nn.Module):
+    """DERC's autoencoder, for sides that three halvings divide."""
+
+    def __init__(self, shape: Sequence[int], given: Weights) -> None:
+        super().__init__()
+        widths, self.strides = (16, 16, 32, 128, 256, 32), (1, 2, 1, 2, 2, 1)
+        self.side, self.width = tuple(-(-n // 8) for n in shape[:2]), widths[-1]
+        down, up = [shape[2], *widths], [*widths[::-1], shape[2]]
+        self.halvings = [shape[:2]]
+        for stride in self.strides:
+            self.halvings.append([-(-n // stride) for n in self.halvings[-1]])
+        self.down = nn.ModuleList([nn.Conv2d(i, o, 3, s) for (i, o), s in self._sized(down)])
+        self.up = nn.ModuleList(
+            [nn.ConvTranspose2d(i, o, 3, s) for (i, o), s in self._sized(up, backwards=True)]
+        )
+        flat = self.side[0] * self.side[1] * widths[-1]
+        self.to_latent = nn.Linear(flat, K, bias=False)
+        self.latent_norm = nn.BatchNorm1d(K)
+        self.from_latent = nn.Linear(K, flat)
+        for i, conv in enumerate(self.down):
+            assert isinstance(conv, nn.Conv2d)
+            _copy_conv(conv, given, f"down_{i}")
+        for i, conv in enumerate(self.up):
+            assert isinstance(conv, nn.ConvTranspose2d)
+            with torch.no_grad():
+                # PyTorch's is the convolution's transpose, with the window turned round.
+                conv.weight.copy_(given[f"up_{i}/kernel"].flip(0, 1).permute(2, 3, 0, 1))
+                assert conv.bias is not None
+                conv.bias.copy_(given[f"up_{i}/bias"])
+        _copy_linear(self.to_latent, given, "to_latent")
+        _copy_linear(self.from_latent, given, "from_latent")
+
+    def _sized(
+        self, widths: Sequence[int], backwards: bool = False
+    ) -> list[tuple[tuple[int, int], int]]:
+        strides = self.strides[::-1] if backwards else self.strides
+        return list(zip(itertools.pairwise(widths), strides, strict=True))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        for conv, stride in zip(self.down, self.strides, strict=True):
+            missing = [(-(-n // stride) - 1) * stride + 3 - n for n in x.shape[:1:-1]]
+            pads = [part for n in missing for part in (n // 2, n - n // 2)]
+            x = tf.relu(conv(tf.pad(x, pads)))
+        latent = self.latent_norm(self.to_latent(_last(x)))
+        x = self.from_latent(latent).view(-1, *self.side, self.width).permute(0, 3, 1, 2)
+        for conv, stride, (height, width) in zip(
+            self.up, self.strides[::-1], self.halvings[-2::-1], strict=True
+        ):
+            start = 1 if stride == 1 else 0
+            x = conv(tf.relu(x))[:, :, start : start + height, start : start + width]
+        return latent, x
+
+
+class DenseAutoencoder(nn.Module):
+    """DEC's autoencoder."""
+
+    def __init__(self, shape: Sequence[int], given: Weights) -> None:
+        super().__init__()
+        pixels, widths = math.prod(shape), (500, 500, 2000)
+        self.down = nn.ModuleList(
+            [nn.Linear(i, o) for i, o in itertools.pairwise([pixels, *widths])]
+        )
+        self.to_latent = nn.Linear(widths[-1], K)
+        self.up = nn.ModuleList(
+            [nn.Linear(i, o) for i, o in itertools.pairwise([K, *widths[::-1]])]
+        )
+        self.to_pixels = nn.Linear(widths[0], pixels)
+        for kind, layers in (("down", self.down), ("up", self.up)):
+            for i, layer in enumerate(layers):
+                assert isinstance(layer, nn.Linear)
+                _copy_linear(layer, given, f"{kind}_{i}")
+        _copy_linear(self.to_latent, given, "to_latent")
+        _copy_linear(self.to_pixels, given, "to_pixels")
+
+    def forward(self, x: torch.Tensor, decode: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+        shape = x.shape
+        x = _last(x)
+        for layer in self.down:
+            x = tf.relu(layer(x))
+        latent = x = self.to_latent(x)
+        if not decode:
+            return latent, latent
+        for layer in self.up:
+            x = tf.relu(layer(x))
+        x = self.to_pixels(x).view(shape[0], *shape[2:], shape[1]).permute(0, 3, 1, 2)
+        return latent, x
+
+
+def _student_t(latent: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
+    kernel = 1 / (1 + (latent[:, None] - centroids[None]).square().sum(dim=2))
+    return kernel / kernel.sum(dim=1, keepdim=True)
+
+
+def _latents(
+    name: str, options: argparse.Namespace, given: Weights, images: torch.Tensor, compiled: bool
+) -> Callable[[], float]:
+    """DEC, IDEC and ICS."""
+    kind = PooledAutoencoder if name == "ics" else DenseAutoencoder
+    network = kind(options.shape, given)
+    run = _prepare(network, compiled)
+    centroids = nn.Parameter(given["centroids"].clone())
+    adam = torch.optim.Adam([*network.parameters(), centroids], lr=1e-3, fused=True)
+    targets, negatives = given["targets"], given["negatives"].long()
+
+    def step() -> float:
+        if name == "ics":
+            network.eval()
+            with torch.inference_mode():
+                plain, _ = run(images, False)
+                around, _ = run(images.repeat_interleave(10, dim=0), False)
+                # How far each image's views lie, which decides on negatives.
+                (around.view(len(plain), 10, -1) - plain[:, None]).norm(dim=2).amax(dim=1)
+        network.train()
+        adam.zero_grad(set_to_none=True)
+        latent, decoded = run(images, name != "dec")
+        q = _student_t(latent, centroids)
+        clustering = (targets * (targets.log() - q.log())).sum(dim=1).mean()
+        error = (decoded - images).square() if name != "dec" else None
+        if name == "dec":
+            loss = clustering
+        elif name == "idec":
+            assert error is not None
+            loss = 0.1 * clustering + error.mean()
+        else:
+            assert error is not None
+            entropy = -(q * q.log()).sum(dim=1).mean()
+            mean = q.mean(dim=0)
+            entropy = entropy + (mean * mean.log()).sum()
+            positive, _ = run(images, False)
+            near = (latent - positive).square().sum(dim=1)
+            far = (latent - latent[negatives]).square().sum(dim=1)
+            triplet = tf.relu(near - far + 0.24).mean()
+            loss = 0.8 * clustering + error.sum(dim=(1, 2, 3)).mean()
+            loss = loss + 0.01 * entropy + 0.1 * triplet
+        loss.backward()
+        adam.step()
+        return float(loss.detach())
+
+    return step
+
+
+def _derc(
+    options: argparse.Namespace, given: Weights, images: torch.Tensor, compiled: bool
+) -> Callable[[], float]:
+    network = StridedAutoencoder(options.shape, given)
+    run = _prepare(network, compiled)
+    adam = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+    p, same, other = given["targets"], given["same"].long(), given["other"].long()
+    exists = given["exists"].float()
+
+    def step() -> float:
+        network.train()
+        adam.zero_grad(set_to_none=True)
+        z, decoded = run(images)
+        classes = p.argmax(dim=1, keepdim=True)
+        difference = (p.gather(1, classes) - p[same].gather(1, classes)).abs()[:, 0]
+        near = (z - z[same]).square().sum(dim=1)
+        far = (z - z[other]).square().sum(dim=1)
+        triplets = tf.relu((1 - difference) * near - far + 1) * exists
+        triplet = triplets.sum() / exists.sum().clamp(min=1)
+        error = (decoded - images).square().sum(dim=(1, 2, 3)).mean()
+        loss = 0.7 * triplet + 0.3 * error
+        loss.backward()
+        adam.step()
+        return float(loss.detach())
+
+    return step
 
 
 def _prepare(network: nn.Module, compiled: bool) -> Any:
@@ -144,7 +316,7 @@ def _bare(
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
     images: torch.Tensor,
-    loss_of: Callable[[torch.Tensor], torch.Tensor],
+    loss_of: Callable[[Any], torch.Tensor],
     compiled: bool,
 ) -> Callable[[], float]:
     run = _prepare(network, compiled)
@@ -216,7 +388,11 @@ def build(options: argparse.Namespace, given: Weights, compiled: bool) -> Callab
     if options.subject == "ics_shallow":
         network = PooledAutoencoder(options.shape, given)
         adam = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
-        return _bare(network, adam, images, lambda y: tf.mse_loss(y, images), compiled)
+        return _bare(network, adam, images, lambda y: tf.mse_loss(y[1], images), compiled)
+    if options.subject == "derc":
+        return _derc(options, given, images, compiled)
+    if options.subject in {"dec", "idec", "ics"}:
+        return _latents(options.subject, options, given, images, compiled)
     network = _all_conv_net(options.shape[2], given, options.subject != "dac_cifar2")
     rmsprop = torch.optim.RMSprop(network.parameters(), lr=1e-3, alpha=0.9)
     if options.subject == "dac":

@@ -81,7 +81,7 @@ class Fitted(NamedTuple):
 
 def put(images: np.ndarray, normalisation: Normalisation, group: Group | None = None) -> Data:
     """Upload a data set once, as stored; whole to each device of a group."""
-    placed = jnp.asarray(images) if group is None else group.replicate(images)
+    placed: Any = jnp.asarray(images) if group is None else group.replicate(images)
     return Data(placed, normalisation, group)
 
 

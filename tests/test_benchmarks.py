@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
-SUBJECTS = ["ccnn", "dac", "dac_mnist", "dac_cifar2", "ics_shallow"]
+SUBJECTS = [
+    "ccnn", "dac", "dac_mnist", "dac_cifar2", "ics_shallow", "dec", "idec", "ics", "derc",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +24,7 @@ def benchmarks_on_path(monkeypatch):
 
 def options_of(subject, folder):
     shapes = {"dac": [28, 28, 1], "dac_mnist": [28, 28, 1], "dac_cifar2": [32, 32, 3]}
+    shapes["derc"] = [12, 12, 1]
     shape = shapes.get(subject, [9, 9, 1])
     return argparse.Namespace(
         subject=subject,
@@ -59,7 +62,7 @@ def test_both_sides_compute_the_same_loss(subject, tmp_path):
     given = {name: torch.from_numpy(np.array(value)) for name, value in built.exchange.items()}
     step = steps_torch.build(options, given, compiled=False)
     _, loss = jax.jit(built.step)(built.carry)
-    assert step() == pytest.approx(float(loss), abs=1e-4)
+    assert step() == pytest.approx(float(loss), abs=1e-4, rel=1e-5)
 
 
 def test_a_comparison_of_unequal_sides_is_refused(monkeypatch):
