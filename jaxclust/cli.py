@@ -104,6 +104,10 @@ def run(arguments: Sequence[str]) -> int:
     _check_options(arguments, (Options, type(config)))
     about = "\n\n".join(f"{name}: {entry.about}" for name, entry in registry.METHODS.items())
     options, config = _parse(arguments, replace(Options(), method=method or "ccnn"), config, about)
+    if options.seeds != 1:
+        from jaxclust import seeds
+
+        execute = seeds.execute
     summary = execute(options, config)
     if options.json:
         print(json.dumps(summary))
@@ -196,10 +200,12 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
     table = Table(show_header=False, title=f"{summary['method']} on {summary['dataset']}")
     for name, value in summary.items():
-        if name == "versions" or value is None or value == []:
+        if name in {"versions", "by_seed"} or name.endswith("_std") or value is None or value == []:
             continue
         if isinstance(value, list):
-            value = "; ".join(value)
+            value = "; ".join(map(str, value))
+        elif summary.get(f"{name}_std") is not None:
+            value = f"{value:.4f} ± {summary[f'{name}_std']:.4f}"
         if isinstance(value, dict):
             value = ", ".join(f"{key} {item}" for key, item in value.items())
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))

@@ -42,6 +42,8 @@ class Options:
     """Default: the data set's number of classes."""
     seed: int = 0
     """All randomness; the same seed repeats the run bit for bit on CPU."""
+    seeds: int = 1
+    """As many runs, from --seed on; the summary has their means and standard deviations."""
     data_dir: Path | None = None
     """Where prepared sets lie; default JAXCLUST_DATA_DIR or ~/tensorflow_datasets."""
     image_size: int | None = None
@@ -117,8 +119,8 @@ def _execute(options: Options, config: Any) -> dict[str, Any]:
     loading = time.perf_counter() - clock
 
     record = {
-        "options": _plain(asdict(options)),
-        "config": _plain(asdict(config)),
+        "options": as_recorded(options),
+        "config": plain(asdict(config)),
         "n_clusters": n_clusters,
         "data": {
             "n_images": len(image_set.ids),
@@ -132,8 +134,6 @@ def _execute(options: Options, config: Any) -> dict[str, Any]:
         "data_dir": str(options.data_dir or sources.default_data_dir()),
         "command": " ".join(sys.argv),
     }
-    for name in _FREE:
-        del record["options"][name]
     directory = RunDirectory(options.out or default_out(options))
     # Of several processes the first alone writes.
     writes = group is None or group.process == 0
@@ -208,11 +208,17 @@ _FREE = (
     "quiet",
     "json",
     "data_dir",
+    "seeds",
     "devices",
     "coordinator",
     "num_processes",
     "process_id",
 )
+
+
+def as_recorded(options: Options) -> dict[str, Any]:
+    """The options that make a run what it is, as config.json holds them."""
+    return {name: value for name, value in plain(asdict(options)).items() if name not in _FREE}
 
 
 def _say_devices(directory: RunDirectory, now: int) -> None:
@@ -278,6 +284,7 @@ def versions() -> dict[str, str | None]:
 # Lowest and highest value of options and of every method's settings by these names.
 _BOUNDS = {
     "seed": (0, 2**31 - 1),
+    "seeds": (1, 10_000),
     "image_size": (1, 2**14),
     "evaluate_every": (1, math.inf),
     "log_every": (1, math.inf),
@@ -362,8 +369,8 @@ def _interrupts() -> Iterator[Any]:
         signal.signal(signal.SIGINT, old)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Settings as JSON knows them."""
     if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: plain(item) for name, item in value.items()}
     return os.fspath(value) if isinstance(value, Path) else value

@@ -1,0 +1,57 @@
+"""Several seeds in one call."""
+
+import csv
+import json
+import statistics
+
+import pytest
+
+from jaxclust import metrics
+from jaxclust.cli import main
+
+KMEANS = ["run", "--method=kmeans", "--dataset=digits", "--limit=150", "--quiet", "--json"]
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_summary_has_mean_and_spread_of_single_runs(tmp_path, capsys):
+    assert main([*KMEANS, "--seeds=2", "--seed=4", "--out=both"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    scores = []
+    for seed in (4, 5):
+        assert main([*KMEANS, f"--seed={seed}", f"--out={seed}"]) == 0
+        alone = (tmp_path / str(seed) / "assignments.csv").read_text()
+        # The same run, bit for bit.
+        assert (tmp_path / "both" / f"assignments-{seed}.csv").read_text() == alone
+        rows = list(csv.DictReader(alone.splitlines()))
+        scores.append(metrics.nmi([r["label"] for r in rows], [r["cluster"] for r in rows]))
+    summary = json.loads((tmp_path / "both" / "summary.json").read_text())
+    assert summary == printed
+    assert summary["seeds"] == [4, 5]
+    assert summary["nmi"] == pytest.approx(statistics.mean(scores))
+    assert summary["nmi_std"] == pytest.approx(statistics.stdev(scores))
+    assert [one["nmi"] for one in summary["by_seed"]] == pytest.approx(scores)
+
+
+def test_seeds_are_added_and_folders_respected(tmp_path, capsys):
+    assert main([*KMEANS, "--seeds=2", "--out=some"]) == 0
+    first = (tmp_path / "some" / "assignments-0.csv").stat().st_mtime_ns
+    assert main([*KMEANS, "--seeds=2", "--out=some"]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert (tmp_path / "some" / "assignments-0.csv").stat().st_mtime_ns == first
+    assert main([*KMEANS, "--seeds=3", "--out=some", "--resume"]) == 0
+    summary = json.loads((tmp_path / "some" / "summary.json").read_text())
+    assert summary["seeds"] == [0, 1, 2]
+    assert (tmp_path / "some" / "assignments-2.csv").is_file()
+
+
+def test_what_one_run_refuses_leaves_nothing(tmp_path, capsys):
+    assert main([*KMEANS, "--seeds=2", "--n-clusters=1", "--out=bad"]) == 2
+    assert "--n-clusters" in capsys.readouterr().err
+    assert not (tmp_path / "bad").exists()
+    for wrong in ("--seeds=0", "--seeds=-1"):
+        assert main([*KMEANS, wrong]) == 2
+        assert "--seeds must be at least 1" in capsys.readouterr().err
