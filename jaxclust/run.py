@@ -115,7 +115,15 @@ def _execute(options: Options, config: Any) -> dict[str, Any]:
     group = parallel.choose(method, spec.n_images, options.devices)
     if group is not None:
         method = registered.build(config, spec, Compute(options.precision, parallel.AXIS))
-    data = train.put(image_set.images, measure(image_set.images), group)
+    normalisation = method.normalisation
+    if normalisation is None:
+        normalisation = measure(image_set.images)
+    elif image_set.images.dtype != np.uint8:
+        raise InputError(
+            "pre-trained weights expect pictures of bytes, and these are "
+            f"{image_set.images.dtype}; give uint8 images, or another --init"
+        )
+    data = train.put(image_set.images, normalisation, group)
     loading = time.perf_counter() - clock
 
     record = {

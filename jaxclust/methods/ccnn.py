@@ -41,28 +41,24 @@ from jaxclust.clustering.selection import (
 from jaxclust.data.augment import random_affine
 from jaxclust.losses.dec import student_t_assignment
 from jaxclust.losses.pseudo_label import sum_of_squared_errors
-from jaxclust.methods.ccnn_config import PRESETS, Config, check, fit_to_batch
+from jaxclust.methods.ccnn_config import PRESETS, Config, check, fit_to_batch, weights_file
+from jaxclust.methods.ccnn_network import fine_tuning_optimiser, network_body, with_backbone
 from jaxclust.methods.descent import descend
 from jaxclust.methods.pretrain import reconstruction_phase
-from jaxclust.models import precision
+from jaxclust.models import precision, pretrained
 from jaxclust.models.autoencoder import Coded, Decoder
-from jaxclust.models.ccnn import (
-    CCNN,
-    AlexNetBackbone,
-    Body,
-    DenseHead,
-    FlatHead,
-    LeNetBackbone,
-    Outputs,
-    SalientHead,
-)
+from jaxclust.models.ccnn import CCNN, Outputs
 from jaxclust.models.layers import Module
 
-__all__ = ["PRESETS", "ClusterState", "Config", "build", "network_body"]
+__all__ = [
+    "PRESETS",
+    "ClusterState",
+    "Config",
+    "build",
+    "fine_tuning_optimiser",
+    "network_body",
+]
 
-# Below this height or width AlexNet's first convolution leaves too little.
-_SMALL = 64
-_ALEXNET_SIZE = 224
 _OUTPUT_FIT_STEPS, _OUTPUT_FIT_BATCH = 500, 512
 
 
@@ -73,36 +69,6 @@ class ClusterState(NamedTuple):
     buffer: Buffer | None  # trusted samples, room for n_m; None if one batch fills it
     usage: Array  # float [k]: running share of each cluster
     loss: Array  # float []: of the last fine-tuning step
-
-
-def network_body(
-    config: Config, spec: DataSpec, axis_name: str | None = None
-) -> tuple[Module, int | None]:
-    """The body for a data set, and the side its images are resized to (None: as is)."""
-    name = config.network
-    if name == "auto":
-        name = "lenet" if min(spec.image_shape[:2]) < _SMALL else "alexnet"
-    if name == "lenet":
-        backbone, head = LeNetBackbone(axis_name=axis_name), FlatHead(axis_name=axis_name)
-        return Body(backbone, head), None
-    if name == "alexnet":
-        widths = (6144, 2048, spec.n_clusters)
-        head = SalientHead(widths, config.dropout, axis_name)
-    else:
-        head = DenseHead(dropout=config.dropout, axis_name=axis_name)
-    return Body(AlexNetBackbone(axis_name), head), _ALEXNET_SIZE
-
-
-def fine_tuning_optimiser(config: Config, n_images: int) -> optax.GradientTransformation:
-    """The optimiser of the joint phase, its schedule over the fine-tuning steps."""
-    rate: optax.ScalarOrSchedule = config.learning_rate
-    if config.schedule == "cosine":
-        batches = -(-n_images // config.batch_size) * config.epochs
-        steps = batches // (config.n_m // config.k_m)
-        rate = optax.cosine_decay_schedule(config.learning_rate, max(steps, 1))
-    if config.optimiser == "adam":
-        return optax.adam(rate)
-    return optax.sgd(rate, momentum=0.9)
 
 
 def build(
@@ -130,12 +96,13 @@ def build(
     check(config)
     config = fit_to_batch(config, spec.n_images)
     resize, axis_name = None, compute.axis_name
+    file = weights_file(config)
+    weights = None if file is None else pretrained.load(file)
     if body is None:
-        body, resize = network_body(config, spec, axis_name)
+        body, resize = network_body(config, spec, axis_name, weights)
     k = spec.n_clusters
-    network = CCNN(
-        body, config.feature_width or k, k, config.rectify_features, config.normalise_features
-    )
+    width = config.feature_width or (k if weights is None else None)
+    network = CCNN(body, width, k, config.rectify_features, config.normalise_features)
     decoder = Decoder(spec.image_shape, axis_name=axis_name)
     pretrains = config.init == "autoencoder" and config.pretrain_epochs > 0
     pretrainer = optax.adam(config.pretrain_learning_rate)
@@ -191,18 +158,20 @@ def build(
         network_key, decoder_key, run_key = jax.random.split(key, 3)
         images = prepare(images)
         variables = network.init(network_key, images, train=False)
+        if weights is not None:
+            variables = with_backbone(variables, weights)
         stats = {"network": {c: v for c, v in variables.items() if c != "params"}}
         params = {"network": variables["params"]}
         if pretrains:
-            code = jnp.zeros((1, network.feature_width))
+            code = jnp.zeros((1, width or k))
             decoding = decoder.init(decoder_key, code, train=False)
             params["decoder"] = decoding["params"]
             stats["decoder"] = {c: v for c, v in decoding.items() if c != "params"}
-        width = jax.eval_shape(extract, params["network"], stats["network"], images)[0].shape[1]
+        wide = jax.eval_shape(extract, params["network"], stats["network"], images)[0].shape[1]
         capacity = config.n_m if config.n_m > config.k_m and config.learning == "joint" else 0
         cluster = ClusterState(
-            kmeans=kmeans.KMeansState(jnp.zeros((k, width)), jnp.zeros(k)),
-            buffer=empty_buffer(capacity, images.shape[1:], width) if capacity else None,
+            kmeans=kmeans.KMeansState(jnp.zeros((k, wide)), jnp.zeros(k)),
+            buffer=empty_buffer(capacity, images.shape[1:], wide) if capacity else None,
             usage=health.even_usage(k),
             loss=jnp.zeros(()),
         )
@@ -397,4 +366,5 @@ def build(
                 axis_name=axis_name,
             ),
         )
-    return Method(init, predict, tuple(phases))
+    expected = None if weights is None else weights.normalisation(spec.image_shape[2])
+    return Method(init, predict, tuple(phases), expected)

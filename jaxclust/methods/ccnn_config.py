@@ -1,6 +1,7 @@
 """CCNN's settings (Hsu & Lin 2017), the presets, and what they must satisfy."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from jaxclust.clustering.kmeans import Seeding
@@ -22,14 +23,18 @@ class Config:
     alexnet_dense: AlexNet's own fully connected head (Table V). auto: lenet under
     64 pixels, alexnet from there."""
     feature_width: int | None = None
-    """Width of the feature that is clustered; default the number of clusters."""
+    """Width of the feature that is clustered; default the number of clusters, or what a
+    weights file's network has, whose features a layer of chance would blur."""
     rectify_features: bool = False
     """ReLU on the feature, as in the paper."""
     output: Literal["relu", "softmax"] = "softmax"
     """Non-linearity of the output: relu (Eqs. 4-6) or softmax (Figs. 1 and 3)."""
 
-    init: Literal["autoencoder", "random"] = "autoencoder"
-    """The network clustering starts from."""
+    init: str = "autoencoder"
+    """The network clustering starts from: autoencoder (reconstruction training first),
+    random, or a weights file (.safetensors, .npz, .pth) of AlexNet, VGG-16 or a ResNet by
+    torchvision's names or MobileNet-v1 by Keras's: then that network, on images resized
+    to 224, its last map averaged as the feature."""
     pretrain_epochs: int = 20
     """Passes of the autoencoder's reconstruction training."""
     pretrain_learning_rate: float = 1e-3
@@ -111,8 +116,15 @@ PRESETS: dict[str, Config] = {
 }
 
 
+def weights_file(config: Config) -> Path | None:
+    """The file that `init` names, if it names one."""
+    return None if config.init in {"autoencoder", "random"} else Path(config.init)
+
+
 def check(config: Config) -> None:
     """Raise InputError for settings that contradict each other."""
+    if weights_file(config) and config.network != "auto":
+        raise InputError("a weights file brings its own network; leave out --network")
     if config.features == "backbone" and config.learning == "joint":
         raise InputError(
             "features=backbone is for the frozen baselines; set learning=kmeans or "

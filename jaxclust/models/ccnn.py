@@ -123,6 +123,15 @@ class DenseHead(nn.Module):
         return x
 
 
+class PooledHead(nn.Module):
+    """The map's mean over its positions -> [b, channels]."""
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        del train
+        return jnp.mean(x, axis=(1, 2))
+
+
 class Body(nn.Module):
     """A backbone [b, h, w, c] -> map and a head map -> vector; both replaceable."""
 
@@ -150,20 +159,22 @@ class CCNN(nn.Module):
 
     Attributes:
         body: any module (images, train) -> [b, m].
-        feature_width: width of the feature h.
+        feature_width: width of the feature h; None: the body's output is the feature.
         n_clusters: width of the output.
         rectify: apply ReLU to the feature, as the paper does.
         unit: scale the feature to unit length, for clusters and output layer.
     """
 
     body: nn.Module
-    feature_width: int
+    feature_width: int | None
     n_clusters: int
     rectify: bool = True
     unit: bool = False
 
     def setup(self) -> None:
-        self.feature = nn.Dense(self.feature_width)
+        self.feature = lambda x: x
+        if self.feature_width is not None:
+            self.feature = nn.Dense(self.feature_width)
         self.output = nn.Dense(self.n_clusters)
 
     def __call__(self, x: Array, train: bool) -> Outputs:

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from jaxclust import train
-from jaxclust.base import DataSpec
+from jaxclust.base import Batch, DataSpec
 from jaxclust.clustering import kmeans
 from jaxclust.errors import InputError
 from jaxclust.methods import ccnn, ccnn_config, registry
+from jaxclust.models import pretrained
 from tests.methods import small
+from tests.mobilenet import mobilenet_arrays
 
 
 def run(steps=4, seed=0, **changes):
@@ -168,3 +170,52 @@ def test_large_images_are_resized_to_alexnets_input():
     assert side == 224
     assert body.head.widths == (6144, 2048, 5)
     assert ccnn.network_body(ccnn.Config(), DataSpec(10, (63, 80, 3), 5))[1] is None
+
+
+@pytest.fixture
+def mobilenet(tmp_path):
+    """A weights file of a narrow MobileNet."""
+    path = tmp_path / "weights.npz"
+    np.savez(path, **mobilenet_arrays(0.25, np.random.default_rng(0)))
+    return path
+
+
+def test_a_weights_file_gives_the_network_and_its_features(mobilenet):
+    config = dataclasses.replace(
+        ccnn.PRESETS["best"], init=str(mobilenet), batch_size=6, k_m=4, n_m=4, epochs=1
+    )
+    method = ccnn.build(config, DataSpec(12, (16, 16, 3), 3))
+    assert [phase.name for phase in method.phases] == ["cluster"]
+    assert method.normalisation.mean.tolist() == [127.5] * 3
+    images = jax.random.normal(jax.random.PRNGKey(0), (12, 16, 16, 3))
+    state = jax.jit(method.init)(jax.random.PRNGKey(1), images[:2])
+    backbone = state.params["network"]["body"]["backbone"]
+    kernel = np.load(mobilenet)["conv_pw_13.kernel"]
+    np.testing.assert_array_equal(backbone["conv_pw_13"]["kernel"], kernel)
+    assert "feature" not in state.params["network"]
+
+    found = pretrained.load(mobilenet)
+    variables = {
+        "params": backbone,
+        "batch_stats": state.model_state["network"]["batch_stats"]["body"]["backbone"],
+    }
+    large = jax.image.resize(images, (12, 224, 224, 3), "bilinear")
+    pooled = found.network().apply(variables, large, train=False).mean(axis=(1, 2))
+    pooled /= jnp.linalg.norm(pooled, axis=1, keepdims=True)
+    features = jax.jit(method.predict)(state, images).features
+    np.testing.assert_allclose(features, pooled, atol=1e-4)
+
+    begun = method.phases[0].begin(state, features)
+    after, info = jax.jit(method.step)(begun, Batch(images[:6], jnp.arange(6)))
+    assert np.isfinite(float(info.loss))
+    moved = after.params["network"]["body"]["backbone"]["conv_pw_13"]["kernel"] - kernel
+    assert float(jnp.abs(moved).max()) > 0
+
+
+def test_weights_and_a_network_exclude_each_other(mobilenet):
+    config = dataclasses.replace(ccnn.PRESETS["best"], init=str(mobilenet), network="lenet")
+    with pytest.raises(InputError, match="brings its own network"):
+        ccnn.build(config, DataSpec(12, (16, 16, 3), 3))
+    config = dataclasses.replace(config, init="autoencodr", network="auto")
+    with pytest.raises(InputError, match="no weights file autoencodr; --init takes"):
+        ccnn.build(config, DataSpec(12, (16, 16, 3), 3))

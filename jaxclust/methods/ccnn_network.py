@@ -1,0 +1,70 @@
+"""CCNN's network and optimiser by its settings."""
+
+import optax
+
+from jaxclust.base import DataSpec, PyTree
+from jaxclust.methods.ccnn_config import Config
+from jaxclust.models import pretrained
+from jaxclust.models.ccnn import (
+    AlexNetBackbone,
+    Body,
+    DenseHead,
+    FlatHead,
+    LeNetBackbone,
+    PooledHead,
+    SalientHead,
+)
+from jaxclust.models.layers import Module
+
+# Below this height or width AlexNet's first convolution leaves too little.
+_SMALL = 64
+_ALEXNET_SIZE = 224
+
+
+def network_body(
+    config: Config,
+    spec: DataSpec,
+    axis_name: str | None = None,
+    weights: pretrained.Pretrained | None = None,
+) -> tuple[Module, int | None]:
+    """The body for a data set, and the side its images are resized to (None: as is)."""
+    if weights is not None:
+        return Body(weights.network(axis_name), PooledHead()), pretrained.SIDE
+    name = config.network
+    if name == "auto":
+        name = "lenet" if min(spec.image_shape[:2]) < _SMALL else "alexnet"
+    if name == "lenet":
+        backbone, head = LeNetBackbone(axis_name=axis_name), FlatHead(axis_name=axis_name)
+        return Body(backbone, head), None
+    if name == "alexnet":
+        widths = (6144, 2048, spec.n_clusters)
+        head = SalientHead(widths, config.dropout, axis_name)
+    else:
+        head = DenseHead(dropout=config.dropout, axis_name=axis_name)
+    return Body(AlexNetBackbone(axis_name), head), _ALEXNET_SIZE
+
+
+def with_backbone(variables: PyTree, weights: pretrained.Pretrained) -> PyTree:
+    """A network's variables with its backbone's taken from a weights file."""
+    backbones = {
+        name: part["body"]["backbone"] for name, part in variables.items() if "body" in part
+    }
+    filled = weights.fill(backbones)
+    return {
+        name: {**part, "body": {**part["body"], "backbone": filled[name]}}
+        if name in filled
+        else part
+        for name, part in variables.items()
+    }
+
+
+def fine_tuning_optimiser(config: Config, n_images: int) -> optax.GradientTransformation:
+    """The optimiser of the joint phase, its schedule over the fine-tuning steps."""
+    rate: optax.ScalarOrSchedule = config.learning_rate
+    if config.schedule == "cosine":
+        batches = -(-n_images // config.batch_size) * config.epochs
+        steps = batches // (config.n_m // config.k_m)
+        rate = optax.cosine_decay_schedule(config.learning_rate, max(steps, 1))
+    if config.optimiser == "adam":
+        return optax.adam(rate)
+    return optax.sgd(rate, momentum=0.9)
