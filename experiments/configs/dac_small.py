@@ -7,8 +7,9 @@ CIFAR-10, 60,000 images, DAC 52.18 / 39.59 and DAC* 49.82 / 37.93. The published
 log for MNIST has ACC 95.6 after outer epoch 1, 96.8 after 2, 98.4 after 3, 98.8 at best.
 USPS and digits are not in the paper.
 
-Time on two CPU cores: on digits two minutes a run, on USPS and MNIST-test half an hour
-to an hour, on MNIST a quarter of an hour an outer epoch, on CIFAR-10 more than an hour.
+Time on two CPU cores: on digits two minutes a run, on USPS and MNIST-test a quarter of an
+hour to an hour, on MNIST a quarter of an hour an outer epoch of the reference, on CIFAR-10 more
+than an hour.
 A run that is not finished is listed with the last scores it logged. Results:
 dac_small.md and .json in experiments/results/; how a table is run: grid.py.
 """
@@ -18,10 +19,10 @@ import sys
 from grid import Cell, Table, main
 
 # The reference schedule has one falling threshold, so DAC and DAC* are compared by the
-# paper's own. The preset best is the reference's, which "running" differs from in how targets
-# are computed.
+# paper's own. "running" differs from the reference in how targets are computed.
 KINDS = {
-    "dac-reference": ("DAC, best = reference", ["--method=dac", "--preset=reference"]),
+    "dac-best": ("DAC, best", ["--method=dac"]),
+    "dac-reference": ("DAC, reference", ["--method=dac", "--preset=reference"]),
     "dac-running": (
         "DAC, reference, targets by running statistics",
         ["--method=dac", "--preset=reference", "--target-statistics=running"],
