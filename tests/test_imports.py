@@ -12,13 +12,14 @@ import jaxclust
 ROOT = Path(jaxclust.__file__).parent
 # Each may import itself and what stands before it.
 LAYERS = [
-    {"errors", "base", "collectives", "device", "metrics"},
+    {"errors", "base", "collectives", "device", "metrics", "parallel"},
     {"losses", "clustering", "data"},
     {"models"},
     {"methods"},
     {"train"},
     {"checkpoint", "report"},
     {"run", "predict"},
+    {"seeds"},
     {"cli"},
     {"__main__"},
 ]
