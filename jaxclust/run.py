@@ -50,6 +50,9 @@ class Options:
     """Resize the shorter side to this and cut out the central square."""
     limit: int | None = None
     """Use this many images, spread evenly over the set's order."""
+    in_memory: float = 4.0
+    """Gigabytes of a folder's pictures, decoded and of --image-size, that are held in memory;
+    of larger folders they are read anew whenever they are needed."""
     labels_from_folders: bool = False
     """Take the sub-folders of folder:PATH as labels to score against."""
     imbalance: float | None = None
@@ -216,6 +219,7 @@ _FREE = (
     "quiet",
     "json",
     "data_dir",
+    "in_memory",
     "seeds",
     "devices",
     "coordinator",
@@ -294,6 +298,7 @@ _BOUNDS = {
     "seed": (0, 2**31 - 1),
     "seeds": (1, 10_000),
     "image_size": (1, 2**14),
+    "in_memory": (0, math.inf),
     "evaluate_every": (1, math.inf),
     "log_every": (1, math.inf),
     "checkpoint_every": (0, math.inf),
@@ -335,6 +340,7 @@ def _load(options: Options) -> sources.ImageSet:
         limit=options.limit,
         imbalance=options.imbalance,
         seed=options.seed,
+        in_memory=int(options.in_memory * 1e9),
     )
 
 

@@ -1,7 +1,7 @@
 """The training loop every method runs through.
 
 Steps run in compiled chunks of about a second: a loop over rows of an index
-table, the data already on the device. Only between chunks does the host look: at
+table, the data already on the device (feed.py). Only between chunks does the host look: at
 non-finite losses, the clock, Ctrl-C and checkpoints. A chunk's length is chosen
 by the clock and changes no number, because a step depends on the state and on its
 row of the table alone.
@@ -17,23 +17,34 @@ import numpy as np
 from jax import Array
 
 from jaxclust import collectives, device
-from jaxclust.base import Batch, DataSpec, Method, Phase, Prediction, StepInfo, TrainState
+from jaxclust.base import Batch, Method, Phase, Prediction, StepInfo, TrainState
 from jaxclust.data.transforms import Normalisation, normalise
 from jaxclust.errors import RunError
+from jaxclust.feed import Data, Feed, epoch_rows, put, spec_of
 from jaxclust.parallel import AXIS, Group
+
+__all__ = [
+    "Data",
+    "Fitted",
+    "Hooks",
+    "Position",
+    "Progress",
+    "Stopped",
+    "chunk_program",
+    "epoch_rows",
+    "fit",
+    "init",
+    "predictor",
+    "put",
+    "restored",
+    "spec_of",
+    "template",
+]
 
 _CHUNK_SECONDS = 1.0
 _PREDICT_BLOCK = 500
 # Room for this many steps' reports in a chunk.
 _CAPACITY = 512
-
-
-class Data(NamedTuple):
-    """A data set on the device."""
-
-    images: Array  # [n, h, w, c] as stored, uint8 or float32
-    normalisation: Normalisation
-    group: Group | None = None  # devices that share the batches; None: one device does all
 
 
 class Position(NamedTuple):
@@ -77,18 +88,6 @@ class Fitted(NamedTuple):
     state: TrainState
     seconds: dict[str, float]  # by phase
     images_per_second: float  # over all steps of the last phase that has any
-
-
-def put(images: np.ndarray, normalisation: Normalisation, group: Group | None = None) -> Data:
-    """Upload a data set once, as stored; whole to each device of a group."""
-    placed: Any = jnp.asarray(images) if group is None else group.replicate(images)
-    return Data(placed, normalisation, group)
-
-
-def spec_of(data: Data, n_clusters: int) -> DataSpec:
-    """The data's size and shape with the number of clusters asked for."""
-    n, height, width, channels = data.images.shape
-    return DataSpec(n, (height, width, channels), n_clusters)
 
 
 def init(method: Method, data: Data, seed: int) -> TrainState:
@@ -150,7 +149,7 @@ def restored(method: Method, data: Data, restore: Restore) -> tuple[TrainState, 
 
 
 def _example(data: Data) -> Array:
-    return normalise(data.images[:2], data.normalisation)
+    return normalise(jnp.asarray(data.images[:2]), data.normalisation)
 
 
 def predictor(method: Method, data: Data) -> Callable[[TrainState], Prediction]:
@@ -175,22 +174,14 @@ def predictor(method: Method, data: Data) -> Callable[[TrainState], Prediction]:
         for start in range(0, n, block):
             # The last block is filled up with rows that are cut off again.
             rows = np.minimum(np.arange(start, start + block), n - 1).astype(np.int32)
+            images = data.images
+            if data.streamed:
+                images, rows = data.upload(images[rows]), np.arange(block, dtype=np.int32)
             mine = rows if group is None else group.shares(rows)
-            parts.append(jax.device_get(compiled(state, data.images, mine)))
+            parts.append(jax.device_get(compiled(state, images, mine)))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *parts)
 
     return predict
-
-
-def epoch_rows(seed: int, phase: int, epoch: int, n: int, batch: int) -> np.ndarray:
-    """Row numbers int32 [steps, batch] of an epoch: a permutation, cut into batches.
-
-    What is missing in the last batch is taken from the permutation's start, so
-    that every image is seen and every batch is full.
-    """
-    order = np.random.default_rng([seed, phase, epoch]).permutation(n)
-    steps = -(-n // batch)
-    return np.resize(order, steps * batch).astype(np.int32).reshape(steps, batch)
 
 
 def chunk_program(
@@ -198,10 +189,11 @@ def chunk_program(
 ) -> Callable[..., Any]:
     """The compiled loop over rows[start:stop]; traced once for all chunks of a phase.
 
-    (state, images, rows [batches, b], start, stop) -> (state, StepInfo with a leading
-    axis of which the first stop - start entries are filled, whether every number of
-    the state is finite). With a group, rows are `group.shares` of them, unless the phase
-    wants whole batches.
+    (state, images, rows [batches, b], places [batches, b], start, stop) -> (state, StepInfo
+    with a leading axis of which the first stop - start entries are filled, whether every
+    number of the state is finite). Rows are the data set's, places where those stand in
+    `images`. With a group, both are `group.shares` of them, unless the phase wants whole
+    batches.
     """
     if phase.step is None:
         raise ValueError(f"phase '{phase.name}' has no step")
@@ -209,13 +201,13 @@ def chunk_program(
     step = jax.jit(phase.step)
 
     def run(
-        state: TrainState, images: Array, rows: Array, start: Array, stop: Array
+        state: TrainState, images: Array, rows: Array, places: Array, start: Array, stop: Array
     ) -> tuple[TrainState, StepInfo, Array]:
         capacity = min(rows.shape[0] * phase.repeats, _CAPACITY)
 
         def batch(i: Array) -> Batch:
-            row = rows[i // phase.repeats]
-            return Batch(normalise(images[row], normalisation), row)
+            at = i // phase.repeats
+            return Batch(normalise(images[places[at]], normalisation), rows[at])
 
         def body(i: Array, carry: tuple[TrainState, StepInfo]) -> tuple[TrainState, StepInfo]:
             state, reports = carry
@@ -236,7 +228,7 @@ def chunk_program(
     if group is None:
         return device.jit(run, donate_argnums=0)
     rows_axis = None if phase.whole_batch else 0
-    return group.pmap(run, (None, None, rows_axis, None, None), donate=(0,))
+    return group.pmap(run, (None, None, rows_axis, rows_axis, None, None), donate=(0,))
 
 
 def fit(
@@ -353,45 +345,43 @@ class _PhaseRun:
         program = chunk_program(self.phase, self.data.normalisation, group)
         refresh = None if self.phase.refresh is None else self.between(self.phase.refresh)
         compiled = False
-        while done < self.total:
-            epoch, start = divmod(done, self.per_epoch)
-            if done and not start and self.phase.finished and self.phase.finished(state):
-                break
-            rows = epoch_rows(self.seed, self.index, epoch, self.n, self.batch)
-            if group is not None and not self.phase.whole_batch:
-                rows = group.shares(rows)
-            length = 1
-            if self.step_seconds:
-                length = max(1, min(_CAPACITY, int(_CHUNK_SECONDS / self.step_seconds)))
-            if group is not None:
-                # Every process must run the same chunk, whatever its clock says.
-                length = group.agree(length)
-            stop = min(start + length, self.per_epoch)
-            clock = time.perf_counter()
-            state, reports, finite = program(
-                state, self.data.images, rows, np.int32(start), np.int32(stop)
-            )
-            reports, finite = jax.device_get((reports, finite))
-            elapsed = time.perf_counter() - clock
-            if compiled:
-                self.step_seconds = elapsed / (stop - start)
-                self.busy_seconds += elapsed
-                self.busy_steps += stop - start
-            compiled = True
-            self._check_finite(reports.loss[: stop - start], bool(finite), done)
-            done = epoch * self.per_epoch + stop
-            if stop == self.per_epoch and refresh is not None:
-                state = refresh(state)
-            self._report(state, reports, stop - start, done)
-            if stop == self.per_epoch and self.hooks.on_epoch and self.phase.scored:
-                self.hooks.on_epoch(state, self.phase.name, epoch + 1)
-            stopping = bool(self.hooks.stop and self.hooks.stop())
-            if group is not None:
-                stopping = group.any(stopping)
-            if self.hooks.save:
-                self.hooks.save(state, self.position(done), stopping)
-            if stopping:
-                raise Stopped
+        with Feed(self.data, self.phase, self.batch) as feed:
+            while done < self.total:
+                epoch, start = divmod(done, self.per_epoch)
+                if done and not start and self.phase.finished and self.phase.finished(state):
+                    break
+                rows = epoch_rows(self.seed, self.index, epoch, self.n, self.batch)
+                length = 1
+                if self.step_seconds:
+                    length = max(1, min(_CAPACITY, int(_CHUNK_SECONDS / self.step_seconds)))
+                if group is not None:
+                    # Every process must run the same chunk, whatever its clock says.
+                    length = group.agree(length)
+                clock = time.perf_counter()
+                chunk = feed.chunk(rows, epoch, start, min(start + length, self.per_epoch))
+                stop = chunk.stop
+                state, reports, finite = program(state, *chunk.arguments)
+                reports, finite = jax.device_get((reports, finite))
+                elapsed = time.perf_counter() - clock
+                if compiled:
+                    self.step_seconds = elapsed / (stop - start)
+                    self.busy_seconds += elapsed
+                    self.busy_steps += stop - start
+                compiled = True
+                self._check_finite(reports.loss[: stop - start], bool(finite), done)
+                done = epoch * self.per_epoch + stop
+                if stop == self.per_epoch and refresh is not None:
+                    state = refresh(state)
+                self._report(state, reports, stop - start, done)
+                if stop == self.per_epoch and self.hooks.on_epoch and self.phase.scored:
+                    self.hooks.on_epoch(state, self.phase.name, epoch + 1)
+                stopping = bool(self.hooks.stop and self.hooks.stop())
+                if group is not None:
+                    stopping = group.any(stopping)
+                if self.hooks.save:
+                    self.hooks.save(state, self.position(done), stopping)
+                if stopping:
+                    raise Stopped
         return state
 
     def _check_finite(self, losses: np.ndarray, finite: bool, done: int) -> None:

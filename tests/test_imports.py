@@ -16,6 +16,7 @@ LAYERS = [
     {"losses", "clustering", "data"},
     {"models"},
     {"methods"},
+    {"feed"},
     {"train"},
     {"checkpoint", "report"},
     {"run", "predict"},

@@ -46,7 +46,7 @@ def test_chunk_equals_single_steps():
         images = train.normalise(data.images[row], data.normalisation)
         expected, info = single(expected, train.Batch(images, row))
         losses.append(float(info.loss))
-    state, infos, finite = program(jax.tree.map(jnp.copy, state), data.images, rows, 1, 4)
+    state, infos, finite = program(jax.tree.map(jnp.copy, state), data.images, rows, rows, 1, 4)
     assert bool(finite)
     np.testing.assert_allclose(infos.loss[:3], losses, rtol=1e-4)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):

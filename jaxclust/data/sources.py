@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxclust.data.imagefolder import read_folder
+from jaxclust.data.imagefolder import Streamed, read_folder
 from jaxclust.data.npz import read_npz
 from jaxclust.errors import InputError, first_line, nearest_name
 
@@ -24,10 +24,10 @@ class Skipped(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images in memory, in a fixed order."""
+    """Images in a fixed order."""
 
     name: str
-    images: np.ndarray  # uint8 or float32 [n, h, w, c]
+    images: Any  # np.ndarray uint8 or float32 [n, h, w, c], or Streamed in its place
     labels: np.ndarray | None  # int64 [n]; for evaluation only
     ids: tuple[str, ...]  # file names or row numbers
     n_classes: int | None  # what the set declares, or its labels show
@@ -35,9 +35,10 @@ class ImageSet:
 
     def take(self, rows: np.ndarray) -> "ImageSet":
         """The images of the given rows, in their order."""
+        streamed = isinstance(self.images, Streamed)
         return ImageSet(
             self.name,
-            self.images[rows],
+            self.images.subset(rows) if streamed else self.images[rows],
             None if self.labels is None else self.labels[rows],
             tuple(self.ids[i] for i in rows),
             self.n_classes,
@@ -45,7 +46,9 @@ class ImageSet:
         )
 
     def fingerprint(self) -> str:
-        """SHA-256 of shape, dtype and pixels; labels do not enter."""
+        """SHA-256 of shape, dtype and pixels, or of files; labels do not enter."""
+        if isinstance(self.images, Streamed):
+            return self.images.fingerprint()
         digest = hashlib.sha256(f"{self.images.shape} {self.images.dtype}".encode())
         digest.update(np.ascontiguousarray(self.images).data)
         return digest.hexdigest()
@@ -200,6 +203,7 @@ def load(
     limit: int | None = None,
     imbalance: float | None = None,
     seed: int = 0,
+    in_memory: int | None = None,
 ) -> ImageSet:
     """Load a data set by name, `npz:PATH` or `folder:PATH`.
 
@@ -212,6 +216,7 @@ def load(
         imbalance: keep a growing share of each class, this much of class 0, all of
             the last; linear between (the subset is drawn by `seed`).
         seed: of that draw.
+        in_memory: bytes of a folder's decoded pictures that may be held; None: all.
 
     Raises:
         InputError: unknown name, missing or unusable files; says what goes where.
@@ -223,7 +228,8 @@ def load(
         images_set = ImageSet(name, images, images_set.labels, images_set.ids, classes)
     elif name.startswith("folder:"):
         root = Path(name[7:]).expanduser()
-        images, labels, ids, skipped = read_folder(root, image_size, labels_from_folders)
+        found = read_folder(root, image_size, labels_from_folders, in_memory)
+        images, labels, ids, skipped = found
         bad = tuple(Skipped(*pair) for pair in skipped)
         images_set = ImageSet(name, images, labels, ids, None, bad)
     else:

@@ -1,5 +1,6 @@
 """From stored pictures to what a network sees."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -22,25 +23,35 @@ class Normalisation(NamedTuple):
         return {"mean": self.mean.tolist(), "std": self.std.tolist()}
 
 
-def measure(images: np.ndarray) -> Normalisation:
+def measure(images: Any) -> Normalisation:
     """Mean and standard deviation of each channel of images [n, h, w, c].
 
-    One deviation for a constant channel is set to 1.
+    One deviation for a constant channel is set to 1. Bytes are summed as integers, so
+    that the order in which blocks come changes nothing.
+
+    Args:
+        images: an array, or what is read block by block (:class:`imagefolder.Streamed`).
     """
-    count = images[..., 0].size
+    exact = images.dtype == np.uint8
+    count = math.prod(images.shape[:3])
     blocks = range(0, images.shape[0], _BLOCK)
-    total = np.zeros(images.shape[-1])
+    wide = np.int64 if exact else np.float64
+    total, squares = (np.zeros(images.shape[-1], wide) for _ in range(2))
     for i in blocks:
-        total += images[i : i + _BLOCK].sum(axis=(0, 1, 2), dtype=np.float64)
+        block = images[i : i + _BLOCK]
+        total += block.sum(axis=(0, 1, 2), dtype=wide)
+        if exact:
+            squares += np.einsum("nhwc,nhwc->c", block, block, dtype=np.int64, casting="safe")
     mean = total / count
-    squares = np.zeros_like(mean)
-    for i in blocks:
-        centred = images[i : i + _BLOCK].astype(np.float64) - mean
-        squares += np.square(centred).sum(axis=(0, 1, 2))
-    std = np.sqrt(squares / count)
-    return Normalisation(
-        mean.astype(np.float32), np.where(std > 1e-12, std, 1.0).astype(np.float32)
-    )
+    if exact:
+        variance = squares / count - np.square(mean)
+    else:
+        for i in blocks:
+            centred = images[i : i + _BLOCK].astype(np.float64) - mean
+            squares += np.square(centred).sum(axis=(0, 1, 2))
+        variance = squares / count
+    std = np.sqrt(np.maximum(variance, 0))
+    return Normalisation(mean.astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32))
 
 
 def normalise(images: Array, normalisation: Any) -> Array:

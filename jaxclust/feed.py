@@ -1,0 +1,137 @@
+"""What the training loop is fed: a data set on the device, or block by block from the host."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxclust.base import DataSpec, Phase
+from jaxclust.data.transforms import Normalisation
+from jaxclust.parallel import Group
+
+# Images of a streamed set that are uploaded together.
+_BLOCK_BYTES = 2**27
+
+
+class Data(NamedTuple):
+    """A data set on the device, or on the host where it is read from when needed."""
+
+    # [n, h, w, c] as stored, uint8 or float32; on the host an `imagefolder.Streamed`, of
+    # which rows are asked for
+    images: Any
+    normalisation: Normalisation
+    group: Group | None = None  # devices that share the batches; None: one device does all
+
+    @property
+    def streamed(self) -> bool:
+        """Whether blocks of it are uploaded again and again."""
+        return not isinstance(self.images, jax.Array)
+
+    def upload(self, images: np.ndarray) -> Any:
+        """Images on the device, or whole on each of a group."""
+        return jnp.asarray(images) if self.group is None else self.group.replicate(images)
+
+
+def put(images: Any, normalisation: Normalisation, group: Group | None = None) -> Data:
+    """Upload a data set once, as stored; what is read when needed stays where it is."""
+    data = Data(images, normalisation, group)
+    return data._replace(images=data.upload(images)) if isinstance(images, np.ndarray) else data
+
+
+def spec_of(data: Data, n_clusters: int) -> DataSpec:
+    """The data's size and shape with the number of clusters asked for."""
+    n, height, width, channels = data.images.shape
+    return DataSpec(n, (height, width, channels), n_clusters)
+
+
+def epoch_rows(seed: int, phase: int, epoch: int, n: int, batch: int) -> np.ndarray:
+    """Row numbers int32 [steps, batch] of an epoch: a permutation, cut into batches.
+
+    What is missing in the last batch is taken from the permutation's start, so
+    that every image is seen and every batch is full.
+    """
+    order = np.random.default_rng([seed, phase, epoch]).permutation(n)
+    steps = -(-n // batch)
+    return np.resize(order, steps * batch).astype(np.int32).reshape(steps, batch)
+
+
+class Chunk(NamedTuple):
+    """What the compiled loop is given, and the step of the epoch it ends before."""
+
+    arguments: tuple[Any, ...]  # images, rows, places, start, stop
+    stop: int
+
+
+class Feed:
+    """Gives the compiled loop its images: all of them, or the block it needs next.
+
+    A block is read while the device works on the one before.
+    """
+
+    def __init__(self, data: Data, phase: Phase, batch: int) -> None:
+        self.data, self.phase, self.size = data, phase, batch
+        bytes_a_batch = batch * int(np.prod(data.images.shape[1:])) * data.images.dtype.itemsize
+        self.batches = max(1, _BLOCK_BYTES // max(bytes_a_batch, 1))
+        self.reader = ThreadPoolExecutor(1) if data.streamed else None
+        self.ahead: tuple[tuple[int, int], Future] | None = None
+
+    def __enter__(self) -> "Feed":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.reader is not None:
+            self.reader.shutdown(cancel_futures=True)
+
+    def chunk(self, rows: np.ndarray, epoch: int, start: int, stop: int) -> Chunk:
+        """Steps start to stop of an epoch, or as many of them as a block holds.
+
+        Args:
+            rows: of the epoch, [batches, b].
+            epoch: of the phase.
+            start: first step, of `phase.repeats` for each row of `rows`.
+            stop: the step to end before.
+        """
+        if self.reader is None:
+            mine = self._shared(rows)
+            arguments = (self.data.images, mine, mine, np.int32(start), np.int32(stop))
+            return Chunk(arguments, stop)
+        repeats, batches = self.phase.repeats, min(self.batches, len(rows))
+        first = start // repeats
+        stop = min(stop, (first + batches) * repeats)
+        images = self._block(rows, epoch, first, batches)
+        # The next chunk begins in this batch or the one behind it.
+        if stop // repeats < len(rows):
+            block = _filled(rows, stop // repeats, batches)
+            future = self.reader.submit(self.data.images.__getitem__, block.ravel())
+            self.ahead = ((epoch, stop // repeats), future)
+        places = np.arange(batches * self.size, dtype=np.int32).reshape(batches, self.size)
+        offset = first * repeats
+        arguments = (
+            self.data.upload(images),
+            self._shared(_filled(rows, first, batches)),
+            self._shared(places),
+            np.int32(start - offset),
+            np.int32(stop - offset),
+        )
+        return Chunk(arguments, stop)
+
+    def _block(self, rows: np.ndarray, epoch: int, first: int, batches: int) -> np.ndarray:
+        """Images of some batches, from what was read ahead if that is them."""
+        if self.ahead is not None:
+            where, future = self.ahead
+            self.ahead = None
+            read = future.result()
+            if where == (epoch, first):
+                return read
+        return self.data.images[_filled(rows, first, batches).ravel()]
+
+    def _shared(self, table: np.ndarray) -> np.ndarray:
+        group = self.data.group
+        return table if group is None or self.phase.whole_batch else group.shares(table)
+
+
+def _filled(rows: np.ndarray, first: int, batches: int) -> np.ndarray:
+    """Rows of so many batches; behind the last one it is repeated."""
+    return rows[np.minimum(np.arange(first, first + batches), len(rows) - 1)]

@@ -1,0 +1,127 @@
+"""Sets that are read when needed train to the same bits as those held in memory."""
+
+import csv
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxclust import feed, train
+from jaxclust.cli import main
+from jaxclust.data.imagefolder import Streamed, read_folder
+from jaxclust.data.transforms import measure
+from tests.methods import small
+from tests.methods.test_dac import build as dac
+
+
+class Asked:
+    """An array that is read by rows, and remembers how many at most."""
+
+    def __init__(self, images):
+        self.images, self.most = images, 0
+        self.shape, self.dtype = images.shape, images.dtype
+
+    def __getitem__(self, rows):
+        found = self.images[rows]
+        self.most = max(self.most, len(found))
+        return found
+
+
+def methods():
+    # DAC sees the same draw for many steps in a row, and in several epochs.
+    return {"ccnn": small.method(), "dac": dac(epochs=3)}
+
+
+@pytest.mark.parametrize("name", ["ccnn", "dac"])
+@pytest.mark.parametrize("block", [1, 2500, 2**27])
+def test_streaming_changes_no_bit(name, block, monkeypatch):
+    method, n = methods()[name], 120 if name == "ccnn" else 50
+    pictures, _ = small.images(n)
+    held = small.data(n)
+    monkeypatch.setattr(feed, "_BLOCK_BYTES", block)
+    source = Asked(pictures)
+    streamed = train.put(source, measure(pictures))
+    assert streamed.streamed and not held.streamed
+    expected = train.fit(method, held, seed=3).state
+    state = train.fit(method, streamed, seed=3).state
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
+    one, other = (train.predictor(method, data)(state) for data in (held, streamed))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    assert source.most <= max(block // 64, 20, n)
+
+
+def test_blocks_hold_what_they_may(monkeypatch):
+    """Nothing but predictions, in their own blocks, asks for more rows than a block's."""
+    pictures, _ = small.images(400)
+    monkeypatch.setattr(feed, "_BLOCK_BYTES", 64 * 45)
+    source = Asked(pictures)
+    data = train.put(source, measure(pictures))
+    method = small.method(init="random", n=400)
+    rows = train.epoch_rows(0, 0, 0, 400, 20)
+    with feed.Feed(data, method.phases[0], 20) as given:
+        stop = 0
+        while stop < 20:
+            chunk = given.chunk(rows, 0, stop, 20)
+            images, table, places, start, end = chunk.arguments
+            assert (int(end) - int(start), chunk.stop) == (2, stop + 2)
+            for i in range(int(start), int(end)):
+                np.testing.assert_array_equal(table[i], rows[stop + i])
+                np.testing.assert_array_equal(images[places[i]], pictures[rows[stop + i]])
+            stop = chunk.stop
+    assert source.most == 40
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Forty pictures of other sizes, one of them broken, one grey."""
+    pictures, _ = small.images(40)
+    (tmp_path / "in").mkdir()
+    for i, picture in enumerate(pictures):
+        image = Image.fromarray(picture[..., 0]).resize((20 + i % 3, 24))
+        image = image if i == 7 else image.convert("RGB")
+        image.save(tmp_path / "in" / f"{i:02d}.png")
+    (tmp_path / "in" / "30.png").write_bytes(b"no picture")
+    return tmp_path / "in"
+
+
+def test_a_folder_read_when_needed_is_the_folder_in_memory(folder):
+    held = read_folder(folder, 9, labels_from_folders=False)
+    streamed = read_folder(folder, 9, labels_from_folders=False, in_memory=0)
+    assert isinstance(streamed.images, Streamed)
+    assert streamed.ids == held.ids and streamed.skipped == held.skipped
+    assert streamed.images.shape == held.images.shape == (39, 9, 9, 3)
+    rows = np.array([5, 0, 38, 5])
+    np.testing.assert_array_equal(streamed.images[rows], held.images[rows])
+    np.testing.assert_array_equal(streamed.images[3:20], held.images[3:20])
+    np.testing.assert_array_equal(streamed.images.subset(rows)[:], held.images[rows])
+    for one, other in zip(measure(streamed.images), measure(held.images), strict=True):
+        np.testing.assert_array_equal(one, other)
+    enough = read_folder(folder, 9, labels_from_folders=False, in_memory=3 * 81 * 40)
+    assert isinstance(enough.images, np.ndarray)
+
+
+def test_runs_are_the_same_either_way(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call = [
+        "run", "--method=kmeans", f"--dataset=folder:{folder}", "--image-size=9", "--limit=30",
+        "--n-clusters=3", "--quiet",
+    ]  # fmt: skip
+    assert main([*call, "--out=held"]) == 0
+    assert main([*call, "--out=streamed", "--in-memory=0"]) == 0
+    held, streamed = (tmp_path / name / "assignments.csv" for name in ("held", "streamed"))
+    assert held.read_text() == streamed.read_text()
+    with held.open() as file:
+        assert len(list(csv.DictReader(file))) == 30
+
+
+def test_files_changed_since_are_not_resumed_on(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    call = [
+        "run", "--method=kmeans", f"--dataset=folder:{folder}", "--image-size=9", "--in-memory=0",
+        "--n-clusters=3", "--quiet", "--out=run",
+    ]  # fmt: skip
+    assert main(call) == 0
+    Image.new("RGB", (30, 30), "red").save(folder / "05.png")
+    assert main([*call, "--resume"]) == 2
+    assert "data.sha256" in capsys.readouterr().err
