@@ -18,7 +18,7 @@ _BLOCK_BYTES = 2**27
 class Data(NamedTuple):
     """A data set on the device, or on the host where it is read from when needed."""
 
-    # [n, h, w, c] as stored, uint8 or float32; on the host an `imagefolder.Streamed`, of
+    # [n, h, w, c] as stored, uint8 or float32; on the host an `pictures.Streamed`, of
     # which rows are asked for
     images: Any
     normalisation: Normalisation

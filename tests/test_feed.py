@@ -9,7 +9,8 @@ from PIL import Image
 
 from jaxclust import feed, train
 from jaxclust.cli import main
-from jaxclust.data.imagefolder import Streamed, read_folder
+from jaxclust.data.imagefolder import read_folder
+from jaxclust.data.pictures import Streamed
 from jaxclust.data.transforms import measure
 from tests.methods import small
 from tests.methods.test_dac import build as dac

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxclust.data.imagefolder import Streamed, read_folder
+from jaxclust.data.imagefolder import read_folder
 from jaxclust.data.npz import read_npz
+from jaxclust.data.pictures import Streamed
 from jaxclust.errors import InputError, first_line, nearest_name
 
 

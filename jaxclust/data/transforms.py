@@ -30,7 +30,7 @@ def measure(images: Any) -> Normalisation:
     that the order in which blocks come changes nothing.
 
     Args:
-        images: an array, or what is read block by block (:class:`imagefolder.Streamed`).
+        images: an array, or what is read block by block (:class:`pictures.Streamed`).
     """
     exact = images.dtype == np.uint8
     count = math.prod(images.shape[:3])
@@ -60,10 +60,13 @@ def normalise(images: Array, normalisation: Any) -> Array:
     return (images.astype(jnp.float32) - mean) / std
 
 
-def resize_and_crop(picture: Image.Image, size: int) -> Image.Image:
-    """The picture's shorter side resized to `size`, then the central square cut out."""
+def resize_and_crop(picture: Image.Image, size: int, margin: float = 1.0) -> Image.Image:
+    """The picture's shorter side resized to `margin * size`, then the central square cut out.
+
+    A margin of 8/7 is ImageNet's usual 256 for 224.
+    """
     width, height = picture.size
-    scale = size / min(width, height)
+    scale = round(size * margin) / min(width, height)
     resized = picture.resize(
         (max(size, round(width * scale)), max(size, round(height * scale))),
         Image.Resampling.BILINEAR,

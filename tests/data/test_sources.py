@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jaxclust.data import imagefolder, sources, transforms
+from jaxclust.data import pictures, sources, transforms
 from jaxclust.errors import InputError
 
 
@@ -146,7 +146,7 @@ def test_folders_that_cannot_be_used(tmp_path, monkeypatch):
         load(f"folder:{tmp_path}", tmp_path)
     with pytest.raises(InputError, match="sub-folder"):
         load(f"folder:{tmp_path}", tmp_path, image_size=8, labels_from_folders=True)
-    monkeypatch.setattr(imagefolder.Image, "MAX_IMAGE_PIXELS", 50)
+    monkeypatch.setattr(pictures.Image, "MAX_IMAGE_PIXELS", 50)
     with pytest.raises(InputError, match="more pixels than is safe"):
         load(f"folder:{tmp_path}", tmp_path, image_size=8)
 

@@ -1,0 +1,236 @@
+"""Pictures from files, or from places in archives: decoded at once or when needed."""
+
+import hashlib
+import io
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from jaxclust.data.transforms import resize_and_crop
+from jaxclust.errors import InputError
+
+# Pictures decoded ahead of whoever reads them.
+_AT_ONCE = 256
+_GREY = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"}
+
+
+class Place(NamedTuple):
+    """Where a picture's bytes lie: a file, or a stretch of one."""
+
+    path: Path
+    offset: int = 0
+    size: int | None = None  # bytes; None: the whole file
+
+    def file(self) -> Path | io.BytesIO:
+        """What Pillow can open."""
+        if self.size is None:
+            return self.path
+        with self.path.open("rb") as archive:
+            archive.seek(self.offset)
+            return io.BytesIO(archive.read(self.size))
+
+    def mark(self) -> str:
+        """Tells this place's content from others, without reading it."""
+        size = self.path.stat().st_size if self.size is None else self.size
+        return f"{self.offset} {size}"
+
+
+class Streamed:
+    """Pictures that are decoded when asked for; as an array uint8 [n, h, w, c] to read from.
+
+    Args:
+        places: where they lie.
+        ids: their names.
+        size: side of the pictures, resized and cropped.
+        channels: 1 or 3.
+        margin: see :func:`transforms.resize_and_crop`.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(
+        self,
+        places: Sequence[Place],
+        ids: Sequence[str],
+        size: int,
+        channels: int,
+        margin: float = 1.0,
+    ) -> None:
+        self.places, self.ids = tuple(places), tuple(ids)
+        self.size, self.channels, self.margin = size, channels, margin
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """As an array's."""
+        return (len(self.ids), self.size, self.size, self.channels)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Decode the pictures of a slice or of rows int [b], several at a time."""
+        chosen = range(len(self))[rows] if isinstance(rows, slice) else rows
+        out = np.empty((len(chosen), *self.shape[1:]), np.uint8)
+
+        def decode(i: int) -> None:
+            # A grey picture among coloured ones has three equal channels.
+            out[i] = _read(self.places[chosen[i]], self.size, self.margin)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(decode, range(len(chosen))):
+                pass
+        return out
+
+    def subset(self, rows: np.ndarray) -> "Streamed":
+        """The pictures of the given rows, still undecoded."""
+        places, ids = [self.places[i] for i in rows], [self.ids[i] for i in rows]
+        return Streamed(places, ids, self.size, self.channels, self.margin)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the pictures' names, sizes of their bytes and size here."""
+        digest = hashlib.sha256(f"{self.shape} {self.margin}".encode())
+        for name, place in zip(self.ids, self.places, strict=True):
+            digest.update(f"{name}\0{place.mark()}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+
+class Read(NamedTuple):
+    """Pictures of one size."""
+
+    images: np.ndarray | Streamed  # uint8 [n, h, w, c]
+    kept: np.ndarray  # int [n]: which of the places they are
+    ids: tuple[str, ...]
+    skipped: list[tuple[str, str]]  # name and reason of each that cannot be read
+
+
+def read_pictures(
+    places: Sequence[Place],
+    names: Sequence[str],
+    size: int | None,
+    in_memory: int | None,
+    where: str,
+    margin: float = 1.0,
+) -> Read:
+    """Decode pictures; those that cannot be are skipped and named.
+
+    Grey pictures only have one channel, any others three.
+
+    Args:
+        places: where they lie.
+        names: one each.
+        size: see :func:`transforms.resize_and_crop`; None needs pictures of one size.
+        in_memory: bytes of decoded pictures that may be held; more of them are read once
+            to find those that cannot be, and again whenever they are needed. None: all.
+        where: what they are in, for messages.
+        margin: see :func:`transforms.resize_and_crop`.
+
+    Raises:
+        InputError: no readable picture, mixed sizes, more than half unreadable, or a
+            picture so large that decoding it may exhaust memory.
+    """
+    held = None if in_memory is None or size is None else in_memory // (3 * size**2)
+    streamed = held is not None and len(places) > held
+    pictures: list[np.ndarray] = []
+    kept: list[int] = []
+    skipped: list[tuple[str, str]] = []
+    channels = 1
+    for i, found in enumerate(_decoded(places, names, size, margin)):
+        if isinstance(found, str):
+            skipped.append((names[i], found.replace(str(places[i].path), names[i])))
+            continue
+        kept.append(i)
+        channels = max(channels, found.shape[2])
+        if not streamed:
+            pictures.append(found)
+    if not kept:
+        raise InputError(
+            f"none of the {len(places)} pictures in {where} can be read "
+            f"({skipped[0][0]}: {skipped[0][1]})"
+        )
+    if len(skipped) > len(kept):
+        raise InputError(
+            f"{len(skipped)} of the {len(places)} pictures in {where} cannot be read "
+            f"({skipped[0][0]}: {skipped[0][1]}, …); more than half is taken for a wrong folder"
+        )
+    ids = tuple(names[i] for i in kept)
+    if streamed:
+        assert size is not None
+        images = Streamed([places[i] for i in kept], ids, size, channels, margin)
+        return Read(images, np.asarray(kept), ids, skipped)
+    return Read(_stack(pictures, list(ids), where), np.asarray(kept), ids, skipped)
+
+
+def _decoded(
+    places: Sequence[Place], names: Sequence[str], size: int | None, margin: float
+) -> Iterable[np.ndarray | str]:
+    """Each picture, or why it cannot be read; a few of them at a time."""
+
+    def one(i: int) -> np.ndarray | str:
+        try:
+            return _read(places[i], size, margin)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise InputError(
+                f"{names[i]} claims more pixels than is safe to decode; remove it or shrink it"
+            ) from error
+        except Exception as error:  # Pillow raises many kinds for damaged files
+            return " ".join(str(error).split()) or type(error).__name__
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(places), _AT_ONCE):
+            # Filters are the whole process's, so that they are set around all workers.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                # Pillow only warns up to twice its limit, where it starts to refuse.
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                found = list(pool.map(one, range(start, min(start + _AT_ONCE, len(places)))))
+            yield from found
+
+
+def _read(place: Place, size: int | None, margin: float) -> np.ndarray:
+    """A picture uint8 [h, w, 1 or 3], turned upright as its EXIF data says."""
+    with Image.open(place.file()) as opened:
+        opened.load()
+        picture = ImageOps.exif_transpose(opened)
+    grey = picture.mode in _GREY
+    if picture.mode in {"I", "F"} or picture.mode.startswith("I;16"):
+        picture = _to_eight_bits(picture)
+    elif "transparency" in picture.info or picture.mode in {"RGBA", "LA", "PA"}:
+        # Transparent places look white, as they do in a viewer.
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    picture = picture.convert("L" if grey else "RGB")
+    if size is not None:
+        picture = resize_and_crop(picture, size, margin)
+    array = np.asarray(picture)
+    return array[..., None] if array.ndim == 2 else array
+
+
+def _to_eight_bits(picture: Image.Image) -> Image.Image:
+    """Wide grey values scaled to 0-255; Pillow's own conversion would clip them."""
+    values = np.asarray(picture, np.float64)
+    top = 65535.0 if picture.mode != "F" and values.max() > 255 else 255.0
+    if picture.mode == "F" and values.max() <= 1:
+        top = 1.0
+    return Image.fromarray(np.clip(np.round(values * (255 / top)), 0, 255).astype(np.uint8))
+
+
+def _stack(pictures: list[np.ndarray], ids: list[str], where: str) -> np.ndarray:
+    for picture, name in zip(pictures, ids, strict=True):
+        if picture.shape[:2] != pictures[0].shape[:2]:
+            (h0, w0), (h, w) = pictures[0].shape[:2], picture.shape[:2]
+            raise InputError(
+                f"the pictures in {where} differ in size ({ids[0]}: {w0}x{h0}, {name}: {w}x{h}); "
+                "give --image-size to resize and crop them to one"
+            )
+    channels = max(picture.shape[2] for picture in pictures)
+    images = np.empty((len(pictures), *pictures[0].shape[:2], channels), np.uint8)
+    for i, picture in enumerate(pictures):
+        images[i] = picture
+    return images
