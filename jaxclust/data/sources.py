@@ -5,11 +5,13 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxclust.data import archives
 from jaxclust.data.imagefolder import read_folder
 from jaxclust.data.npz import read_npz
 from jaxclust.data.pictures import Streamed
@@ -64,10 +66,13 @@ class Entry:
     shape: tuple[int, int, int]
     file: str  # where it lies, below the data directory; empty if built in
     how: str  # how to get it
-    load: Callable[[Path], ImageSet]
+    # (its data directory, side of the pictures or None for the set's own, bytes that may be
+    # held) -> the set
+    load: Callable[[Path, int | None, int | None], ImageSet]
 
 
-def _digits(_: Path) -> ImageSet:
+def _digits(_: Path, size: int | None, in_memory: int | None) -> ImageSet:
+    del size, in_memory
     from sklearn.datasets import load_digits
 
     digits: Any = load_digits()
@@ -81,10 +86,18 @@ def _rows(name: str, images: np.ndarray, labels: np.ndarray | None, classes: int
     return ImageSet(name, images, labels, ids, classes)
 
 
-def _prepared(name: str, builder: str, version: str, splits: tuple[str, ...], entry: dict) -> Entry:
+def _prepared(
+    name: str,
+    builder: str,
+    version: str,
+    splits: tuple[str, ...],
+    entry: dict,
+    label: str = "label",
+) -> Entry:
     """A set prepared by tensorflow-datasets as array_record, read without TensorFlow."""
 
-    def load(data_dir: Path) -> ImageSet:
+    def load(data_dir: Path, size: int | None, in_memory: int | None) -> ImageSet:
+        del size, in_memory
         cached = _cache_file(data_dir, name, builder)
         if cached.is_file():
             try:
@@ -92,7 +105,7 @@ def _prepared(name: str, builder: str, version: str, splits: tuple[str, ...], en
                     return _rows(name, arrays["images"], arrays["labels"], entry["n_classes"])
             except Exception:  # zip, zlib and header errors of a damaged file
                 cached.unlink(missing_ok=True)
-        images, labels = _decode(data_dir, builder, splits)
+        images, labels = _decode(data_dir, builder, splits, label)
         _write_cache(cached, images=images, labels=labels)
         return _rows(name, images, labels, entry["n_classes"])
 
@@ -103,7 +116,9 @@ def _prepared(name: str, builder: str, version: str, splits: tuple[str, ...], en
     return Entry(file=f"{builder}/{version}/", how=how, load=load, **entry)
 
 
-def _decode(data_dir: Path, builder: str, splits: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _decode(
+    data_dir: Path, builder: str, splits: tuple[str, ...], label: str
+) -> tuple[np.ndarray, np.ndarray]:
     import tensorflow_datasets as tfds
 
     images, labels = [], []
@@ -112,7 +127,7 @@ def _decode(data_dir: Path, builder: str, splits: tuple[str, ...]) -> tuple[np.n
             source: Any = tfds.data_source(builder, data_dir=data_dir, split=split, download=False)
             for example in source:
                 images.append(example["image"])
-                labels.append(example["label"])
+                labels.append(example[label])
     except Exception as error:  # whatever a damaged file makes tfds raise
         raise InputError(
             f"the prepared data set {builder} under {data_dir} cannot be read "
@@ -146,7 +161,8 @@ def _write_cache(path: Path, **arrays: np.ndarray) -> None:
 def _local(name: str, entry: dict) -> Entry:
     """A set in one npz file with `images` and `labels`."""
 
-    def load(data_dir: Path) -> ImageSet:
+    def load(data_dir: Path, size: int | None, in_memory: int | None) -> ImageSet:
+        del size, in_memory
         images, labels = read_npz(data_dir / f"{name}.npz")
         return _rows(name, images, labels, entry["n_classes"])
 
@@ -154,10 +170,31 @@ def _local(name: str, entry: dict) -> Entry:
     return Entry(file=f"{name}.npz", how=how, load=load, **entry)
 
 
+def _archive(
+    name: str,
+    file: str,
+    read: Callable[[Path, int, int | None], archives.Labelled],
+    n: int,
+    classes: int,
+    beside: str = "",
+) -> Entry:
+    """Pictures in an official archive, of 224 pixels where nothing else is asked for."""
+
+    def load(data_dir: Path, size: int | None, in_memory: int | None) -> ImageSet:
+        found, labels = read(data_dir / file, 224 if size is None else size, in_memory)
+        skipped = tuple(Skipped(*pair) for pair in found.skipped)
+        return ImageSet(name, found.images, labels, found.ids, classes, skipped)
+
+    how = f"put the official archive{beside}, not unpacked,"
+    return Entry(n, classes, (224, 224, 3), file, how, load)
+
+
 def _sizes(n: int, classes: int, *shape: int) -> dict:
     return {"n_images": n, "n_classes": classes, "shape": shape}
 
 
+# Where tensorflow-datasets looks for what it cannot download.
+_MANUAL = "downloads/manual"
 _BOTH, _TRAIN, _TEST = ("train", "test"), ("train",), ("test",)
 CATALOGUE: dict[str, Entry] = {
     "digits": Entry(1797, 10, (8, 8, 1), "", "comes with scikit-learn", _digits),
@@ -173,8 +210,54 @@ CATALOGUE: dict[str, Entry] = {
     "cifar10_train": _prepared(
         "cifar10_train", "cifar10", "3.0.2", _TRAIN, _sizes(50_000, 10, 32, 32, 3)
     ),
+    "stl10": _prepared("stl10", "stl10", "1.0.0", _BOTH, _sizes(13_000, 10, 96, 96, 3)),
+    "cifar100": _prepared("cifar100", "cifar100", "3.0.2", _BOTH, _sizes(60_000, 100, 32, 32, 3)),
+    "cifar100_coarse": _prepared(
+        "cifar100_coarse",
+        "cifar100",
+        "3.0.2",
+        _BOTH,
+        _sizes(60_000, 20, 32, 32, 3),
+        label="coarse_label",
+    ),
     "usps": _local("usps", _sizes(9298, 10, 16, 16, 1)),
     "cmu_pie": _local("cmu_pie", _sizes(2856, 68, 32, 32, 1)),
+    "ilsvrc_val": _archive(
+        "ilsvrc_val",
+        f"{_MANUAL}/ILSVRC2012_img_val.tar",
+        archives.imagenet_validation,
+        50_000,
+        1000,
+    ),
+    "imagenet10": _archive(
+        "imagenet10",
+        f"{_MANUAL}/ILSVRC2012_img_train.tar",
+        partial(archives.imagenet_classes, archives.IMAGENET10),
+        13_000,
+        10,
+    ),
+    "imagenet_dog": _archive(
+        "imagenet_dog",
+        f"{_MANUAL}/ILSVRC2012_img_train.tar",
+        partial(archives.imagenet_classes, archives.IMAGENET_DOG),
+        19_500,
+        15,
+    ),
+    "places_val": _archive(
+        "places_val",
+        f"{_MANUAL}/val_256.tar",
+        archives.places_validation,
+        36_500,
+        365,
+        beside=" and places365_val.txt of its file lists",
+    ),
+    "places_train": _archive(
+        "places_train",
+        f"{_MANUAL}/train_256_places365standard.tar",
+        archives.places_training,
+        1_803_460,
+        365,
+    ),
 }
 
 
@@ -217,7 +300,8 @@ def load(
         imbalance: keep a growing share of each class, this much of class 0, all of
             the last; linear between (the subset is drawn by `seed`).
         seed: of that draw.
-        in_memory: bytes of a folder's decoded pictures that may be held; None: all.
+        in_memory: bytes of a folder's or archive's decoded pictures that may be held; None:
+            all.
 
     Raises:
         InputError: unknown name, missing or unusable files; says what goes where.
@@ -234,8 +318,8 @@ def load(
         bad = tuple(Skipped(*pair) for pair in skipped)
         images_set = ImageSet(name, images, labels, ids, None, bad)
     else:
-        images_set = _load_named(name, data_dir)
-    if image_size is not None and not name.startswith("folder:"):
+        images_set = _load_named(name, data_dir, image_size, in_memory)
+    if image_size is not None and images_set.images.shape[1:3] != (image_size, image_size):
         images_set = _resized(images_set, image_size)
     if imbalance is not None:
         images_set = images_set.take(_imbalanced(images_set, imbalance, seed))
@@ -248,7 +332,9 @@ def load(
     return images_set
 
 
-def _load_named(name: str, data_dir: Path) -> ImageSet:
+def _load_named(
+    name: str, data_dir: Path, image_size: int | None, in_memory: int | None
+) -> ImageSet:
     if name not in CATALOGUE:
         hint = nearest_name(name, CATALOGUE)
         raise InputError(f"unknown data set '{name}': {hint} (or npz:PATH, folder:PATH)")
@@ -258,7 +344,7 @@ def _load_named(name: str, data_dir: Path) -> ImageSet:
             f"data set {name} is not there: {data_dir / entry.file} is wanted; {entry.how} there, "
             "or name another place by --data-dir or JAXCLUST_DATA_DIR"
         )
-    return entry.load(data_dir)
+    return entry.load(data_dir, image_size, in_memory)
 
 
 def _resized(images_set: ImageSet, size: int) -> ImageSet:

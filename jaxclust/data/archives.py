@@ -1,0 +1,181 @@
+"""ImageNet and Places out of their official tar files, read in place, never unpacked."""
+
+import re
+import tarfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxclust.data.pictures import Place, Read, read_pictures
+from jaxclust.errors import InputError, first_line
+
+# Pictures are resized to this much more than the square that is cut out: 256 for 224.
+MARGIN = 8 / 7
+
+IMAGENET10 = (
+    "n02056570", "n02085936", "n02128757", "n02690373", "n02692877",
+    "n03095699", "n04254680", "n04285008", "n04467665", "n07747607",
+)  # fmt: skip
+IMAGENET_DOG = (
+    "n02085936", "n02086646", "n02088238", "n02091467", "n02097130",
+    "n02099601", "n02101388", "n02101556", "n02102177", "n02105056",
+    "n02105412", "n02105855", "n02107142", "n02110958", "n02112137",
+)  # fmt: skip
+
+
+class Named(NamedTuple):
+    """A picture in an archive."""
+
+    name: str
+    place: Place
+
+
+class Labelled(NamedTuple):
+    """Pictures and the classes of those that can be read."""
+
+    read: Read
+    labels: np.ndarray  # int64 [n]
+
+
+def members(archive: tarfile.TarFile, path: Path, start: int = 0) -> Iterable[Named]:
+    """The files in an open tar, whose content begins `start` bytes into `path`.
+
+    Raises:
+        InputError: a member that unpacking would put elsewhere.
+    """
+    for member in archive:
+        name = PurePosixPath(member.name)
+        if name.is_absolute() or ".." in name.parts or member.islnk() or member.issym():
+            raise InputError(
+                f"{path} holds '{member.name}', which points out of its folder; it is not the "
+                "official archive: get it again"
+            )
+        if member.isfile():
+            yield Named(str(name), Place(path, start + member.offset_data, member.size))
+
+
+def _opened(path: Path, index: Callable[[tarfile.TarFile], list[Named]]) -> list[Named]:
+    """What `index` finds in a tar that need not be whole."""
+    try:
+        with tarfile.open(path, "r:") as archive:
+            return index(archive)
+    except (tarfile.TarError, OSError) as error:
+        raise InputError(
+            f"{path} cannot be read as an uncompressed tar ({first_line(error)}); get it again"
+        ) from error
+
+
+def _labelled(
+    found: Sequence[Named],
+    label: Callable[[str], int],
+    path: Path,
+    size: int,
+    in_memory: int | None,
+) -> Labelled:
+    """Read pictures in the order of their names and look up their classes."""
+    ordered = sorted(found)
+    if not ordered:
+        raise InputError(f"{path} holds none of the pictures wanted; it is not the official one")
+    names = [one.name for one in ordered]
+    labels = np.asarray([label(name) for name in names], np.int64)
+    places = [one.place for one in ordered]
+    read = read_pictures(places, names, size, in_memory, str(path), MARGIN)
+    return Labelled(read, labels[read.kept])
+
+
+def imagenet_validation(path: Path, size: int, in_memory: int | None) -> Labelled:
+    """ILSVRC2012_img_val.tar; classes as tensorflow-datasets lists them."""
+    import tensorflow_datasets as tfds
+
+    lists = Path(tfds.__file__).parent / "datasets" / "imagenet2012"
+    try:
+        order = (lists / "labels.txt").read_text().split()
+        synsets = (lists / "validation_labels.txt").read_text().split()
+    except OSError as error:
+        raise InputError(
+            f"this version of tensorflow-datasets has no list of ImageNet's classes ({error}); "
+            "install another"
+        ) from error
+    number = {synset: i for i, synset in enumerate(order)}
+    pattern = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG$")
+
+    def index(archive: tarfile.TarFile) -> list[Named]:
+        return [one for one in members(archive, path) if pattern.search(one.name)]
+
+    def label(name: str) -> int:
+        found: Any = pattern.search(name)
+        return number[synsets[int(found[1]) - 1]]
+
+    return _labelled(_opened(path, index), label, path, size, in_memory)
+
+
+def imagenet_classes(
+    synsets: Sequence[str], path: Path, size: int, in_memory: int | None
+) -> Labelled:
+    """Some classes of ILSVRC2012_img_train.tar, a tar of a tar for each class."""
+
+    def index(archive: tarfile.TarFile) -> list[Named]:
+        found = []
+        for outer in archive:
+            if outer.name.removesuffix(".tar") in synsets:
+                content: Any = archive.extractfile(outer)
+                with tarfile.open(fileobj=content, mode="r:") as inner:
+                    found += members(inner, path, outer.offset_data)
+        return found
+
+    found = _opened(path, index)
+    there = {one.name.split("_")[0] for one in found}
+    if missing := [synset for synset in synsets if synset not in there]:
+        raise InputError(
+            f"{path} lacks {len(missing)} of {len(synsets)} classes ({missing[0]}, …); get the "
+            "whole archive"
+        )
+    number = {synset: i for i, synset in enumerate(synsets)}
+    return _labelled(found, lambda name: number[name.split("_")[0]], path, size, in_memory)
+
+
+def _list(path: Path) -> Mapping[str, int]:
+    """A file of lines 'picture class'."""
+    classes = {}
+    try:
+        for line in path.read_text().splitlines():
+            name, label = line.split()
+            classes[PurePosixPath(name).name] = int(label)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read as lines of picture and class ({first_line(error)}); it comes "
+            "with Places365's filelist_places365-standard.tar"
+        ) from error
+    return classes
+
+
+def places_validation(path: Path, size: int, in_memory: int | None) -> Labelled:
+    """val_256.tar of Places365, with places365_val.txt beside it."""
+    classes = _list(path.parent / "places365_val.txt")
+
+    def index(archive: tarfile.TarFile) -> list[Named]:
+        return [one for one in members(archive, path) if PurePosixPath(one.name).name in classes]
+
+    return _labelled(
+        _opened(path, index),
+        lambda name: classes[PurePosixPath(name).name],
+        path,
+        size,
+        in_memory,
+    )
+
+
+def places_training(path: Path, size: int, in_memory: int | None) -> Labelled:
+    """train_256_places365standard.tar; a picture's folder is its class."""
+
+    def index(archive: tarfile.TarFile) -> list[Named]:
+        return [one for one in members(archive, path) if one.name.endswith(".jpg")]
+
+    found = _opened(path, index)
+    folders = sorted({str(PurePosixPath(one.name).parent) for one in found})
+    number = {folder: i for i, folder in enumerate(folders)}
+    return _labelled(
+        found, lambda name: number[str(PurePosixPath(name).parent)], path, size, in_memory
+    )

@@ -1,0 +1,165 @@
+"""ImageNet's and Places' archives, small ones in exactly the real layout."""
+
+import csv
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from jaxclust.cli import main
+from jaxclust.data import archives, sources
+from jaxclust.data.pictures import Streamed
+from jaxclust.errors import InputError
+
+
+def jpeg(value, size=(300, 260)):
+    """The bytes of a picture of one colour."""
+    content = io.BytesIO()
+    Image.new("RGB", size, (value, 2 * value % 256, 255 - value)).save(content, "JPEG")
+    return content.getvalue()
+
+
+def add(archive, name, content):
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+@pytest.fixture
+def manual(tmp_path):
+    folder = tmp_path / "downloads" / "manual"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def imagenet_val(manual):
+    """Twelve pictures by their real names, not in order, one damaged."""
+    with tarfile.open(manual / "ILSVRC2012_img_val.tar", "w") as archive:
+        for i in reversed(range(1, 13)):
+            content = b"damaged" if i == 5 else jpeg(20 * i)
+            add(archive, f"ILSVRC2012_val_{i:08d}.JPEG", content)
+
+
+def test_imagenets_validation_pictures_and_classes(imagenet_val, tmp_path):
+    found = sources.load("ilsvrc_val", tmp_path)
+    assert found.ids[:2] == ("ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000002.JPEG")
+    assert len(found.ids) == 11
+    assert [skipped.file for skipped in found.skipped] == ["ILSVRC2012_val_00000005.JPEG"]
+    assert found.images.shape == (11, 224, 224, 3)
+    assert found.n_classes == 1000
+    lists = Path(tfds.__file__).parent / "datasets" / "imagenet2012"
+    order = (lists / "labels.txt").read_text().split()
+    truth = (lists / "validation_labels.txt").read_text().split()
+    expected = [order.index(truth[i]) for i in range(12) if i != 4]
+    assert found.labels.tolist() == expected
+    for i, image in zip([1, 2, 3, 4, 6, 7], found.images, strict=False):
+        assert abs(int(image[100, 100, 0]) - 20 * i) <= 2
+
+
+def test_streamed_out_of_the_archive(imagenet_val, tmp_path):
+    held = sources.load("ilsvrc_val", tmp_path, image_size=32)
+    streamed = sources.load("ilsvrc_val", tmp_path, image_size=32, in_memory=0)
+    assert isinstance(streamed.images, Streamed)
+    np.testing.assert_array_equal(streamed.images[:], held.images)
+    some = sources.load("ilsvrc_val", tmp_path, image_size=32, in_memory=0, limit=3)
+    np.testing.assert_array_equal(some.images[:], held.images[[0, 3, 7]])
+    np.testing.assert_array_equal(some.labels, held.labels[[0, 3, 7]])
+
+
+def test_margin_is_cut_off(manual, tmp_path):
+    """256 pixels of a 300x256 picture's height, of which the central 224 are kept."""
+    picture = np.zeros((256, 300, 3), np.uint8)
+    picture[16:240, 38:262] = 255
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, "PNG")
+    with tarfile.open(manual / "ILSVRC2012_img_val.tar", "w") as archive:
+        add(archive, "ILSVRC2012_val_00000001.JPEG", content.getvalue())
+    found = sources.load("ilsvrc_val", tmp_path)
+    assert found.images.min() == 255
+
+
+def test_classes_of_a_tar_of_tars(manual, tmp_path):
+    with tarfile.open(manual / "ILSVRC2012_img_train.tar", "w") as outer:
+        for i, synset in enumerate((*archives.IMAGENET10, "n01440764")):
+            content = io.BytesIO()
+            with tarfile.open(fileobj=content, mode="w") as inner:
+                for j in (2, 1):
+                    add(inner, f"{synset}_{j}.JPEG", jpeg(10 * i + j))
+            add(outer, f"{synset}.tar", content.getvalue())
+    found = sources.load("imagenet10", tmp_path, image_size=16)
+    assert len(found.ids) == 20
+    assert found.ids[0] == "n02056570_1.JPEG"
+    assert found.labels.tolist() == sorted([*range(10)] * 2)
+    assert abs(int(found.images[3, 8, 8, 0]) - 12) <= 2
+    with pytest.raises(InputError, match="lacks 14 of 15 classes"):
+        sources.load("imagenet_dog", tmp_path)
+
+
+def test_places(manual, tmp_path):
+    with tarfile.open(manual / "val_256.tar", "w") as archive:
+        for i in range(1, 5):
+            add(archive, f"val_256/Places365_val_{i:08d}.jpg", jpeg(30 * i, (256, 256)))
+    with pytest.raises(InputError, match=r"places365_val\.txt.*filelist"):
+        sources.load("places_val", tmp_path)
+    lines = [f"Places365_val_{i:08d}.jpg {7 * i}" for i in range(1, 5)]
+    (manual / "places365_val.txt").write_text("\n".join(lines) + "\n")
+    found = sources.load("places_val", tmp_path, image_size=24)
+    assert found.labels.tolist() == [7, 14, 21, 28]
+    with tarfile.open(manual / "train_256_places365standard.tar", "w") as archive:
+        for name in ("z/zen_garden/00000001", "a/airfield/00000002", "a/airfield/00000001"):
+            add(archive, f"data_256/{name}.jpg", jpeg(9, (256, 256)))
+    found = sources.load("places_train", tmp_path, image_size=24)
+    assert found.ids[0] == "data_256/a/airfield/00000001.jpg"
+    assert found.labels.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "name", ["../ILSVRC2012_val_00000001.JPEG", "/tmp/ILSVRC2012_val_00000001.JPEG"]
+)
+def test_members_that_leave_their_folder_are_refused(name, manual, tmp_path):
+    with tarfile.open(manual / "ILSVRC2012_img_val.tar", "w") as archive:
+        add(archive, name, jpeg(1))
+    with pytest.raises(InputError, match="points out of its folder"):
+        sources.load("ilsvrc_val", tmp_path)
+
+
+def test_links_are_refused(manual, tmp_path):
+    with tarfile.open(manual / "ILSVRC2012_img_val.tar", "w") as archive:
+        link = tarfile.TarInfo("ILSVRC2012_val_00000001.JPEG")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    with pytest.raises(InputError, match="points out of its folder"):
+        sources.load("ilsvrc_val", tmp_path)
+
+
+def test_other_files_are_refused(manual, tmp_path):
+    path = manual / "ILSVRC2012_img_val.tar"
+    path.write_bytes(b"no tar" * 200)
+    with pytest.raises(InputError, match="cannot be read as an uncompressed tar"):
+        sources.load("ilsvrc_val", tmp_path)
+    with tarfile.open(path, "w") as archive:
+        add(archive, "readme.txt", b"")
+    with pytest.raises(InputError, match="none of the pictures wanted"):
+        sources.load("ilsvrc_val", tmp_path)
+    path.unlink()
+    with pytest.raises(InputError, match=r"ILSVRC2012_img_val\.tar is wanted; put the official"):
+        sources.load("ilsvrc_val", tmp_path)
+
+
+def test_the_whole_way_to_assignments(imagenet_val, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call = [
+        "run", "--method=kmeans", "--dataset=ilsvrc_val", "--image-size=16", "--n-clusters=3",
+        f"--data-dir={tmp_path}", "--in-memory=0", "--quiet", "--out=run",
+    ]  # fmt: skip
+    assert main(call) == 0
+    with (tmp_path / "run" / "assignments.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows][:1] == ["ILSVRC2012_val_00000001.JPEG"]
+    assert len(rows) == 11
+    assert "ILSVRC2012_val_00000005.JPEG" in (tmp_path / "run" / "skipped.csv").read_text()
