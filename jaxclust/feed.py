@@ -129,7 +129,9 @@ class Feed:
 
     def _shared(self, table: np.ndarray) -> np.ndarray:
         group = self.data.group
-        return table if group is None or self.phase.whole_batch else group.shares(table)
+        if group is None:
+            return table
+        return group.copies(table) if self.phase.whole_batch else group.shares(table)
 
 
 def _filled(rows: np.ndarray, first: int, batches: int) -> np.ndarray:

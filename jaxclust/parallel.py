@@ -81,6 +81,10 @@ class Group(NamedTuple):
         first = self.process * len(self.local)
         return parts[first : first + len(self.local)]
 
+    def copies(self, rows: np.ndarray) -> np.ndarray:
+        """The whole table for each local device: [..., b] -> [local, ..., b]."""
+        return np.broadcast_to(rows, (len(self.local), *rows.shape))
+
     def agree(self, number: int) -> int:
         """The first process's number, on all."""
         return number if self.processes == 1 else int(self.told(lambda: number, np.int32(0)))

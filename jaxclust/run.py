@@ -387,4 +387,6 @@ def plain(value: Any) -> Any:
     """Settings as JSON knows them."""
     if isinstance(value, dict):
         return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
     return os.fspath(value) if isinstance(value, Path) else value

@@ -192,8 +192,8 @@ def chunk_program(
     (state, images, rows [batches, b], places [batches, b], start, stop) -> (state, StepInfo
     with a leading axis of which the first stop - start entries are filled, whether every
     number of the state is finite). Rows are the data set's, places where those stand in
-    `images`. With a group, both are `group.shares` of them, unless the phase wants whole
-    batches.
+    `images`. With a group, both are `group.shares` of them, or `group.copies` where the
+    phase wants whole batches.
     """
     if phase.step is None:
         raise ValueError(f"phase '{phase.name}' has no step")
@@ -227,8 +227,7 @@ def chunk_program(
 
     if group is None:
         return device.jit(run, donate_argnums=0)
-    rows_axis = None if phase.whole_batch else 0
-    return group.pmap(run, (None, None, rows_axis, rows_axis, None, None), donate=(0,))
+    return group.pmap(run, (None, None, 0, 0, None, None), donate=(0,))
 
 
 def fit(

@@ -22,6 +22,13 @@ RUN = [
 ]  # fmt: skip
 
 
+# DAC's devices are each given the whole draw.
+DAC = [
+    "run", "--method=dac", "--dataset=digits", "--limit=80", "--epochs=2", "--draw-size=40",
+    "--batch-size=20", "--log-every=1",
+]  # fmt: skip
+
+
 def start(arguments, cache, devices=1):
     flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "NPROC": "8"}
     return subprocess.Popen(
@@ -49,10 +56,15 @@ def assignments(folder):
         return [row["cluster"] for row in csv.DictReader(file)]
 
 
-def test_a_run_on_devices_is_the_run_on_one_and_goes_on_elsewhere(tmp_path, compilation_cache):
+@pytest.mark.parametrize("call", [RUN, DAC], ids=["ccnn", "dac"])
+def test_a_run_on_devices_is_the_run_on_one_and_goes_on_elsewhere(
+    call, tmp_path, compilation_cache
+):
     processes = {
-        count: start([*RUN, f"--out={tmp_path / str(count)}", f"--devices={count}"], cache, 4)
-        for count, cache in ((1, compilation_cache), (4, compilation_cache))
+        count: start(
+            [*call, f"--out={tmp_path / str(count)}", f"--devices={count}"], compilation_cache, 4
+        )
+        for count in (1, 4)
     }
     for count, process in processes.items():
         finish(process)
@@ -64,10 +76,10 @@ def test_a_run_on_devices_is_the_run_on_one_and_goes_on_elsewhere(tmp_path, comp
     assert np.isclose(one[0]["loss"], four[0]["loss"], rtol=1e-5)
     assert np.isclose(one[0]["gradient_norm"], four[0]["gradient_norm"], rtol=1e-3)
     said = finish(
-        start([*RUN, f"--out={tmp_path / '4'}", "--resume", "--devices=1"], compilation_cache)
+        start([*call, f"--out={tmp_path / '4'}", "--resume", "--devices=1"], compilation_cache)
     )
     assert "begun on 4 devices and goes on with 1" in said
-    assert len(assignments(tmp_path / "4")) == 200
+    assert len(assignments(tmp_path / "4")) == len(assignments(tmp_path / "1"))
 
 
 def pair(arguments, cache):
