@@ -198,6 +198,7 @@ def _latents(name: str, options: argparse.Namespace) -> Subject:
     images = jax.random.normal(image_key, (b, *shape))
     batch = Batch(images, jnp.arange(b))
     state = device.jit(method.init)(jax.random.PRNGKey(0), images[:2])
+    first = state.params.get("network", state.params)
     width = K if name == "derc" else config.latent_width
     network = NETWORKS[config.network](shape, width)
     targets = jax.nn.softmax(2 * jax.random.normal(target_key, (b, K)))
@@ -207,9 +208,12 @@ def _latents(name: str, options: argparse.Namespace) -> Subject:
         state = state.replace(cluster=state.cluster._replace(probabilities=targets))
         triplets = derc.choose_triplets(term_key, jnp.argmax(targets, axis=1), jnp.ones(b, bool))
         exchange |= dict(zip(("same", "other", "exists"), triplets, strict=True))
-        exchange |= weights(state.params)
+        exchange |= weights(first)
     else:
         centroids = jax.random.normal(centroid_key, (K, width))
+        begin = method.phases[-1].begin
+        assert begin is not None  # DEC leaves the decoder behind there
+        state = device.jit(begin)(state, jax.random.normal(centroid_key, (b, width)))
         state = state.replace(
             params={**state.params, "centroids": centroids},
             cluster=state.cluster._replace(targets=targets),
@@ -218,7 +222,7 @@ def _latents(name: str, options: argparse.Namespace) -> Subject:
         exchange["negatives"] = ics.choose_negatives(
             negative_key, jnp.zeros((b, 1)), jnp.zeros((b, 1)), jnp.zeros(b), jnp.arange(b), 1
         )
-        exchange |= {"centroids": centroids, **weights(state.params["network"])}
+        exchange |= {"centroids": centroids, **weights(first)}
 
     def step(state: Any) -> tuple[Any, Array]:
         state, info = method.step(state, batch)
@@ -233,10 +237,12 @@ def _latents(name: str, options: argparse.Namespace) -> Subject:
         def loss(params: PyTree) -> tuple[Array, PyTree]:
             stats = state.model_state
             variables = {"params": params if name == "derc" else params["network"], **stats}
+            if name == "dec":
+                latent: Any = apply(variables, images, train=True, method="encode")
+                return jnp.mean(jnp.square(latent)), stats
             coded, stats = apply(variables, images, train=True, mutable=list(stats))
             total = jnp.mean(jnp.square(coded.latent))
-            if name != "dec":
-                total += jnp.mean(jnp.square(coded.decoded - images))
+            total += jnp.mean(jnp.square(coded.decoded - images))
             if name == "ics":
                 encode = partial(apply, variables, method="encode")
                 positive, stats = encode(images, train=True, mutable=list(stats))

@@ -108,6 +108,8 @@ class Phase(NamedTuple):
     finished: Callable[[TrainState], Array] | None = None
     # Steps in a row that see the same batch (DAC's passes over one draw).
     repeats: int = 1
+    # Epochs from one `refresh` to the next.
+    refresh_every: int = 1
     # Every device is given the whole batch (DAC's draw), not its share of it.
     whole_batch: bool = False
     # Numbers of rows other than the batch's that a step shares out to the devices.

@@ -369,7 +369,8 @@ class _PhaseRun:
                 compiled = True
                 self._check_finite(reports.loss[: stop - start], bool(finite), done)
                 done = epoch * self.per_epoch + stop
-                if stop == self.per_epoch and refresh is not None:
+                due = stop == self.per_epoch and (epoch + 1) % self.phase.refresh_every == 0
+                if due and refresh is not None:
                     state = refresh(state)
                 self._report(state, reports, stop - start, done)
                 if stop == self.per_epoch and self.hooks.on_epoch and self.phase.scored:

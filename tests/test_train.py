@@ -154,18 +154,19 @@ def test_a_phase_without_steps_begins_only_once():
     assert_same(train.fit(method, data, seed=0, resume=(state, position)).state, whole)
 
 
-def test_refresh_runs_after_every_epoch():
-    method, data = small.method(init="random"), small.data()
+@pytest.mark.parametrize(("every", "calls"), [(1, 4), (2, 2), (3, 1)])
+def test_refresh_runs_after_the_epochs_it_is_due(every, calls):
+    method, data = small.method(init="random", epochs=4), small.data()
     seen = []
 
     def refresh(state, features):
         jax.debug.callback(lambda: seen.append(features.shape))
         return state
 
-    phase = method.phases[-1]._replace(refresh=refresh)
+    phase = method.phases[-1]._replace(refresh=refresh, refresh_every=every)
     train.fit(method._replace(phases=(phase,)), data, seed=0)
     jax.effects_barrier()
-    assert seen == [(120, 3)] * 2
+    assert seen == [(120, 3)] * calls
 
 
 def test_prediction_in_blocks_equals_one_pass(monkeypatch):

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
 from jax import Array
 
 from jaxclust.base import Compute, DataSpec, PyTree
@@ -28,6 +30,8 @@ class Autoencoder(NamedTuple):
     encode: Callable[[PyTree, PyTree, Array], tuple[Array, PyTree]]
     # (params, model_state, images) -> latent, inference mode
     latent: Callable[[PyTree, PyTree, Array], Array]
+    # (params, model_state) -> those of the encoder alone
+    encoder: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
 
 
 def build(
@@ -82,4 +86,15 @@ def build(
     def latent(params: PyTree, stats: PyTree, images: Array) -> Array:
         return apply({"params": params, **stats}, images, train=False, method="encode")
 
-    return Autoencoder(init, run, encode, latent)
+    def encoder(params: PyTree, stats: PyTree) -> tuple[PyTree, PyTree]:
+        images = jax.ShapeDtypeStruct((1, *spec.image_shape), jnp.float32)
+        used: Any = jax.eval_shape(
+            lambda x: network.init(jax.random.PRNGKey(0), x, train=False, method="encode"), images
+        )
+        own = {name: params[name] for name in used["params"]}
+        return own, {
+            kind: {name: layers[name] for name in used.get(kind, {})}
+            for kind, layers in stats.items()
+        }
+
+    return Autoencoder(init, run, encode, latent, encoder)

@@ -8,7 +8,6 @@ on the latents of a plain, denoising or variational autoencoder. ICS (ics.py) ad
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -112,7 +111,6 @@ class ClusterState(NamedTuple):
     targets: Array  # float [n, k]: p of every image
     assignments: Array  # int32 [n]: when p was last computed
     changed: Array  # float []: share of them that changed then
-    epoch: Array  # int32 []: epochs of clustering done
     usage: Array  # float [k]: running share of each cluster
 
 
@@ -168,6 +166,7 @@ def build(
     auto = autoencoding.build(config.network, config.latent_width, spec, compute, network)
     adam = optax.adam(config.learning_rate)
     further = terms(auto) if terms else None
+    decodes = config.reconstruction_weight > 0
 
     def assign(params: PyTree, latent: Array) -> Array:
         """Student-t assignments q [b, k]."""
@@ -189,7 +188,6 @@ def build(
                 targets=jnp.full((spec.n_images, k), 1 / k, jnp.float32),
                 assignments=jnp.zeros(spec.n_images, jnp.int32),
                 changed=jnp.ones(()),
-                epoch=jnp.zeros((), jnp.int32),
                 usage=health.even_usage(k),
             ),
         )
@@ -205,36 +203,44 @@ def build(
         return state.replace(cluster=cluster)
 
     def begin(state: TrainState, latents: Array) -> TrainState:
-        """Centroids by k-means, the first targets, an optimiser without a past."""
+        """Centroids by k-means, the first targets, an optimiser without a past.
+
+        The decoder goes, where nothing is decoded any more.
+        """
         fit = kmeans.fit(jax.random.fold_in(state.key, state.step), latents, k)
-        params = {**state.params, "centroids": fit.centroids}
-        state = retarget(state.replace(params=params, opt_state=adam.init(params)), latents)
+        weights, stats = state.params["network"], state.model_state
+        if not decodes:
+            # Left alone it would still cost the optimiser as much as the encoder does.
+            weights, stats = auto.encoder(weights, stats)
+        params = {"network": weights, "centroids": fit.centroids}
+        state = state.replace(params=params, model_state=stats, opt_state=adam.init(params))
+        state = retarget(state, latents)
         # Nothing has changed yet, and that is no reason to stop.
         return state.replace(cluster=state.cluster._replace(changed=jnp.ones(())))
-
-    def refresh(state: TrainState, latents: Array) -> TrainState:
-        epoch = state.cluster.epoch + 1
-        state = state.replace(cluster=state.cluster._replace(epoch=epoch))
-        due = epoch % config.refresh_every == 0
-        return jax.lax.cond(due, partial(retarget, latents=latents), lambda s: s, state)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
         run_key, term_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         targets = state.cluster.targets[batch.rows]
 
         def loss_of(params: PyTree) -> tuple[Array, tuple[PyTree, tuple[dict[str, Array], Array]]]:
-            coded, stats = auto.run(params["network"], state.model_state, batch.images, run_key)
-            q = assign(params, coded.latent)
+            weights, stats = params["network"], state.model_state
+            coded = None
+            if decodes:
+                coded, stats = auto.run(weights, stats, batch.images, run_key)
+                latent = coded.latent
+            else:
+                latent, stats = auto.encode(weights, stats, batch.images)
+            q = assign(params, latent)
             weighed: Weighed = {
                 "clustering_loss": (config.clustering_weight, kl_divergence(targets, q))
             }
-            if config.reconstruction_weight:
+            if coded is not None:
                 error = reconstruction_error(
                     coded.decoded, batch.images, per_pixel=config.per_pixel
                 )
                 weighed["reconstruction"] = (config.reconstruction_weight, error)
             if further:
-                seen = Pass(state, params, batch, coded.latent, q, stats, term_key)
+                seen = Pass(state, params, batch, latent, q, stats, term_key)
                 more, stats = further(seen)
                 weighed |= more
             total = jnp.sum(jnp.stack([weight * value for weight, value in weighed.values()]))
@@ -271,6 +277,13 @@ def build(
         axis_name=axis_name,
     )
     cluster = Phase(
-        "cluster", config.epochs, config.batch_size, step, begin, refresh, finished=settled
+        "cluster",
+        config.epochs,
+        config.batch_size,
+        step,
+        begin,
+        refresh=retarget,
+        finished=settled,
+        refresh_every=config.refresh_every,
     )
     return Method(init, predict, (pretrain, cluster))
