@@ -2,7 +2,7 @@
 
 import sys
 
-from jaxclust.cli import main
+from jaxclust.cli import script
 
 if __name__ == "__main__":
-    sys.exit(main(["run", *sys.argv[1:]]))
+    script(["run", *sys.argv[1:]])

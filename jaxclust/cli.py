@@ -61,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise
 
 
-def script() -> None:
-    """The installed script's entry."""
-    status = main()
+def script(arguments: Sequence[str] | None = None) -> None:
+    """The installed script's entry: :func:`main`, then the end of the process."""
+    status = main(arguments)
     if status and "jaxclust.parallel" in sys.modules:
         from jaxclust import parallel
 

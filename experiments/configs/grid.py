@@ -123,6 +123,8 @@ def collect(table: Table, runs: Path) -> list[Row]:
     order: list[str] = []
     for cell in table.cells:
         order.append(cell.name)
+        if cell.name in rows:
+            rows[cell.name]["title"] = cell.title
         if gathered := gather(cell, table.seeds, runs):
             row, folders = gathered
             derived = table.derive(row, folders) if table.derive else []
