@@ -75,6 +75,8 @@ class Feed:
         bytes_a_batch = batch * int(np.prod(data.images.shape[1:])) * data.images.dtype.itemsize
         self.batches = max(1, _BLOCK_BYTES // max(bytes_a_batch, 1))
         self.reader = ThreadPoolExecutor(1) if data.streamed else None
+        # Blocks by epoch and first batch: the one in use, and the one being read.
+        self.held: tuple[tuple[int, int], Any] | None = None
         self.ahead: tuple[tuple[int, int], Future] | None = None
 
     def __enter__(self) -> "Feed":
@@ -100,16 +102,17 @@ class Feed:
         repeats, batches = self.phase.repeats, min(self.batches, len(rows))
         first = start // repeats
         stop = min(stop, (first + batches) * repeats)
-        images = self._block(rows, epoch, first, batches)
+        here, following = (epoch, first), (epoch, stop // repeats)
+        if self.held is None or self.held[0] != here:
+            self.held = here, self.data.upload(self._block(rows, here, batches))
         # The next chunk begins in this batch or the one behind it.
-        if stop // repeats < len(rows):
-            block = _filled(rows, stop // repeats, batches)
-            future = self.reader.submit(self.data.images.__getitem__, block.ravel())
-            self.ahead = ((epoch, stop // repeats), future)
+        if self.ahead is None and following != here and following[1] < len(rows):
+            wanted = _filled(rows, following[1], batches).ravel()
+            self.ahead = following, self.reader.submit(self.data.images.__getitem__, wanted)
         places = np.arange(batches * self.size, dtype=np.int32).reshape(batches, self.size)
         offset = first * repeats
         arguments = (
-            self.data.upload(images),
+            self.held[1],
             self._shared(_filled(rows, first, batches)),
             self._shared(places),
             np.int32(start - offset),
@@ -117,15 +120,15 @@ class Feed:
         )
         return Chunk(arguments, stop)
 
-    def _block(self, rows: np.ndarray, epoch: int, first: int, batches: int) -> np.ndarray:
+    def _block(self, rows: np.ndarray, where: tuple[int, int], batches: int) -> np.ndarray:
         """Images of some batches, from what was read ahead if that is them."""
         if self.ahead is not None:
-            where, future = self.ahead
+            there, future = self.ahead
             self.ahead = None
             read = future.result()
-            if where == (epoch, first):
+            if there == where:
                 return read
-        return self.data.images[_filled(rows, first, batches).ravel()]
+        return self.data.images[_filled(rows, where[1], batches).ravel()]
 
     def _shared(self, table: np.ndarray) -> np.ndarray:
         group = self.data.group

@@ -20,12 +20,12 @@ class Asked:
     """An array that is read by rows, and remembers how many at most."""
 
     def __init__(self, images):
-        self.images, self.most = images, 0
+        self.images, self.most, self.times = images, 0, 0
         self.shape, self.dtype = images.shape, images.dtype
 
     def __getitem__(self, rows):
         found = self.images[rows]
-        self.most = max(self.most, len(found))
+        self.most, self.times = max(self.most, len(found)), self.times + 1
         return found
 
 
@@ -71,6 +71,18 @@ def test_blocks_hold_what_they_may(monkeypatch):
                 np.testing.assert_array_equal(images[places[i]], pictures[rows[stop + i]])
             stop = chunk.stop
     assert source.most == 40
+
+
+def test_a_draw_is_read_once_however_many_steps_see_it(monkeypatch):
+    monkeypatch.setattr(train, "_CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(feed, "_BLOCK_BYTES", 1)
+    pictures, _ = small.images(50)
+    source = Asked(pictures)
+    method = dac(epochs=2)
+    assert method.phases[0].repeats > 4
+    train.fit(method, train.put(source, measure(pictures)), seed=0)
+    # Three draws of 20 an epoch, and two pictures to find the network's shapes.
+    assert source.times <= 2 * 3 + 2
 
 
 @pytest.fixture
