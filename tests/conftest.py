@@ -18,6 +18,11 @@ jax.config.update("jax_compilation_cache_dir", _compiled.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+def pytest_collection_modifyitems(items):
+    """Tests that wait for processes first, so that nothing waits for them in the end."""
+    items.sort(key=lambda item: item.path.name != "test_parallel.py")
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The prepared data sets, where the environment tells."""

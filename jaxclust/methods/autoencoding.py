@@ -87,7 +87,7 @@ def build(
         return apply({"params": params, **stats}, images, train=False, method="encode")
 
     def encoder(params: PyTree, stats: PyTree) -> tuple[PyTree, PyTree]:
-        images = jax.ShapeDtypeStruct((1, *spec.image_shape), jnp.float32)
+        images = jax.ShapeDtypeStruct((1, *spec.image_shape), jnp.result_type(float))
         used: Any = jax.eval_shape(
             lambda x: network.init(jax.random.PRNGKey(0), x, train=False, method="encode"), images
         )
