@@ -46,6 +46,9 @@ def predict(run: Path, images: str, data_dir: Path | None = None) -> Labelled:
     record = directory.read_config()
     if not (run / "summary.json").is_file():
         raise InputError(f"the run in {run} is not finished; go on with it by --resume first")
+    if "data" not in record:
+        first = min(path.name for path in run.glob("seed-*"))
+        raise InputError(f"{run} holds runs of several seeds; give one of them, as {run / first}")
     options, described = record["options"], record["data"]
     registered = registry.find(options["method"])
     config = _filled(registered.config(options["preset"]), record["config"])

@@ -18,7 +18,7 @@ SUBJECTS = [
 def benchmarks_on_path(monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
     yield
-    for name in ("measuring", "steps_jax", "steps_torch"):
+    for name in ("measuring", "steps_jax", "steps_torch", "networks_torch"):
         sys.modules.pop(name, None)
 
 

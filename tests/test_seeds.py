@@ -4,6 +4,7 @@ import csv
 import json
 import statistics
 
+import numpy as np
 import pytest
 
 from jaxclust import metrics
@@ -46,6 +47,16 @@ def test_seeds_are_added_and_folders_respected(tmp_path, capsys):
     summary = json.loads((tmp_path / "some" / "summary.json").read_text())
     assert summary["seeds"] == [0, 1, 2]
     assert (tmp_path / "some" / "assignments-2.csv").is_file()
+
+
+def test_new_pictures_are_labelled_by_one_of_the_runs(tmp_path, capsys):
+    assert main([*KMEANS, "--seeds=2", "--out=two"]) == 0
+    images = np.zeros((3, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "new.npz", images=images)
+    assert main(["predict", "two", "new.npz"]) == 2
+    assert "give one of them, as two/seed-0" in capsys.readouterr().err
+    assert main(["predict", "two/seed-0", "npz:new.npz", "--out=labels.csv"]) == 0
+    assert len((tmp_path / "labels.csv").read_text().splitlines()) == 4
 
 
 def test_what_one_run_refuses_leaves_nothing(tmp_path, capsys):
