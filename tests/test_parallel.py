@@ -56,13 +56,10 @@ def assignments(folder):
         return [row["cluster"] for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("call", [RUN, DAC], ids=["ccnn", "dac"])
-def test_a_run_on_devices_is_the_run_on_one_and_goes_on_elsewhere(
-    call, tmp_path, compilation_cache
-):
+def test_a_run_on_devices_is_the_run_on_one_and_goes_on_elsewhere(tmp_path, compilation_cache):
     processes = {
         count: start(
-            [*call, f"--out={tmp_path / str(count)}", f"--devices={count}"], compilation_cache, 4
+            [*DAC, f"--out={tmp_path / str(count)}", f"--devices={count}"], compilation_cache, 4
         )
         for count in (1, 4)
     }
@@ -76,7 +73,7 @@ def test_a_run_on_devices_is_the_run_on_one_and_goes_on_elsewhere(
     assert np.isclose(one[0]["loss"], four[0]["loss"], rtol=1e-5)
     assert np.isclose(one[0]["gradient_norm"], four[0]["gradient_norm"], rtol=1e-3)
     said = finish(
-        start([*call, f"--out={tmp_path / '4'}", "--resume", "--devices=1"], compilation_cache)
+        start([*DAC, f"--out={tmp_path / '4'}", "--resume", "--devices=1"], compilation_cache)
     )
     assert "begun on 4 devices and goes on with 1" in said
     assert len(assignments(tmp_path / "4")) == len(assignments(tmp_path / "1"))
