@@ -73,19 +73,13 @@ def _latents(
     return step
 
 
-def _derc(
-    options: argparse.Namespace, given: Weights, images: torch.Tensor, compiled: bool
-) -> Callable[[], float]:
-    network = StridedAutoencoder(options.shape, given)
-    run = _prepare(network, compiled)
-    adam = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+def _derc_loss(given: Weights, images: torch.Tensor) -> Callable[[Any], torch.Tensor]:
+    """DERC's loss of what its autoencoder makes of the images."""
     p, same, other = given["targets"], given["same"].long(), given["other"].long()
     exists = given["exists"].float()
 
-    def step() -> float:
-        network.train()
-        adam.zero_grad(set_to_none=True)
-        z, decoded = run(images)
+    def loss_of(output: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        z, decoded = output
         classes = p.argmax(dim=1, keepdim=True)
         difference = (p.gather(1, classes) - p[same].gather(1, classes)).abs()[:, 0]
         near = (z - z[same]).square().sum(dim=1)
@@ -93,12 +87,9 @@ def _derc(
         triplets = tf.relu((1 - difference) * near - far + 1) * exists
         triplet = triplets.sum() / exists.sum().clamp(min=1)
         error = (decoded - images).square().sum(dim=(1, 2, 3)).mean()
-        loss = 0.7 * triplet + 0.3 * error
-        loss.backward()
-        adam.step()
-        return float(loss.detach())
+        return 0.7 * triplet + 0.3 * error
 
-    return step
+    return loss_of
 
 
 def _prepare(network: nn.Module, compiled: bool) -> Any:
@@ -184,7 +175,9 @@ def build(options: argparse.Namespace, given: Weights, compiled: bool) -> Callab
         adam = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
         return _bare(network, adam, images, lambda y: tf.mse_loss(y[1], images), compiled)
     if options.subject == "derc":
-        return _derc(options, given, images, compiled)
+        network = StridedAutoencoder(options.shape, given)
+        adam = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+        return _bare(network, adam, images, _derc_loss(given, images), compiled)
     if options.subject in {"dec", "idec", "ics"}:
         return _latents(options.subject, options, given, images, compiled)
     network = all_conv_net(options.shape[2], given, options.subject != "dac_cifar2")
