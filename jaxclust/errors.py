@@ -1,4 +1,4 @@
-"""The two kinds of failure a person at the keyboard meets."""
+"""The ways a run ends early, as a person at the keyboard meets them."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -13,6 +13,10 @@ class InputError(ValueError):
 
 class RunError(RuntimeError):
     """Stopped while running; the last good checkpoint is kept (exit 1)."""
+
+
+class Stopped(Exception):
+    """Interrupted between steps; the state has been saved (exit 130)."""
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:

@@ -19,7 +19,7 @@ from jax import Array
 from jaxclust import collectives, device
 from jaxclust.base import Batch, Method, Phase, Prediction, StepInfo, TrainState
 from jaxclust.data.transforms import Normalisation, normalise
-from jaxclust.errors import RunError
+from jaxclust.errors import RunError, Stopped
 from jaxclust.feed import Data, Feed, epoch_rows, put, spec_of
 from jaxclust.parallel import AXIS, Group
 
@@ -76,10 +76,6 @@ class Hooks(NamedTuple):
     on_epoch: Callable[[TrainState, str, int], None] | None = None
     save: Callable[[TrainState, Position, bool], None] | None = None  # (…, due now?)
     stop: Callable[[], bool] | None = None  # asked between chunks
-
-
-class Stopped(Exception):
-    """`Hooks.stop` said so; the state has been saved."""
 
 
 class Fitted(NamedTuple):

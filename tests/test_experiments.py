@@ -97,7 +97,8 @@ def test_every_cell_of_every_table_is_a_run_that_can_start(name):
     """Options, presets and data sets exist; nothing is run."""
     from dataclasses import replace
 
-    from jaxclust.cli import _parse, _value
+    from jaxclust.commands.arguments import last_value
+    from jaxclust.commands.run import parse
     from jaxclust.data.sources import CATALOGUE
     from jaxclust.methods import registry
     from jaxclust.run import Options
@@ -108,9 +109,9 @@ def test_every_cell_of_every_table_is_a_run_that_can_start(name):
     for cell in cells:
         assert cell.dataset in CATALOGUE
         arguments = cell.arguments()
-        registered = registry.find(_value(arguments, "method") or "")
-        config = registered.config(_value(arguments, "preset") or "best")
-        parsed, _ = _parse(arguments, replace(Options()), config, "")
+        registered = registry.find(last_value(arguments, "method") or "")
+        config = registered.config(last_value(arguments, "preset") or "best")
+        parsed, _ = parse(arguments, replace(Options()), config, "")
         assert parsed.dataset == cell.dataset
 
 

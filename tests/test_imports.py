@@ -21,6 +21,7 @@ LAYERS = [
     {"checkpoint", "report"},
     {"run", "predict"},
     {"seeds"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]

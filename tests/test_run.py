@@ -251,7 +251,7 @@ def test_bad_usage_is_one_line_and_exit_2(capsys, tmp_path):
         (["run", "--method=ccnn", "--dataset=usps", "--data-dir=."], "usps.npz is wanted"),
         (["run", "--method=ccnn", "--dataset=folder:."], "no picture"),
         (["run", "--method=ccnn", "--dataset=npz:no.npz"], "no such file"),
-        (["datasets", "--out=x"], "--data-dir"),
+        (["datasets", "--out=x"], "unknown option --out=x"),
     ]
     for arguments, expected in cases:
         assert expected in refused(capsys, arguments), arguments
