@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 PyTree = Any
+Precision = Literal["float32", "bfloat16"]
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -43,6 +44,12 @@ def first_state(
     )
 
 
+def centroids_of(state: TrainState) -> Any:
+    """A method's centroids [k, d], whether it trains them or not; None without any."""
+    trained = state.params.get("centroids")
+    return getattr(getattr(state.cluster, "kmeans", None), "centroids", trained)
+
+
 class DataSpec(NamedTuple):
     """What a method must know of the data before it sees any."""
 
@@ -56,7 +63,7 @@ class Compute(NamedTuple):
 
     # Of the networks' passes; parameters, batch-norm statistics, losses and cluster
     # state are float32 either way.
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     # Of the mapped axis whose devices share a batch; None: one device.
     axis_name: str | None = None
 

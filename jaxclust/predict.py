@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxclust import train
+from jaxclust.assemble import stand_in
 from jaxclust.base import Compute, DataSpec, Prediction
 from jaxclust.checkpoint import Checkpoints
 from jaxclust.data import sources
@@ -54,15 +55,12 @@ def predict(run: Path, images: str, data_dir: Path | None = None) -> Labelled:
     config = _filled(registered.config(options["preset"]), record["config"])
     height, width, channels = described["shape"]
     shape = (height, width, channels)
-    n, k = described["n_images"], record["n_clusters"]
-    compute = Compute(options["precision"])
-    method = registered.build(config, DataSpec(n, shape, k), compute)
+    spec = DataSpec(described["n_images"], shape, record["n_clusters"])
+    method = registered.build(config, spec, Compute(options["precision"]))
     values = described["normalisation"]
     normalisation = Normalisation(*(np.array(values[name], np.float32) for name in ("mean", "std")))
-    # Only its shape is asked for: the state's own does not depend on the values.
     dtype = np.dtype(described["dtype"])
-    shaped: Any = np.broadcast_to(np.zeros((), dtype), (n, *shape))
-    seen = train.Data(shaped, normalisation)
+    seen = stand_in(spec, dtype, normalisation)
     checkpoints = Checkpoints(directory.checkpoints, every=0)
     try:
         found = checkpoints.restore(lambda phase: train.template(method, seen, phase))

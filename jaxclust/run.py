@@ -11,16 +11,16 @@ from dataclasses import asdict, dataclass, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from jaxclust import device, parallel, train
-from jaxclust.base import Compute, DataSpec, Prediction, TrainState
+from jaxclust.assemble import assemble, check_n_clusters
+from jaxclust.base import Precision, Prediction, TrainState, centroids_of
 from jaxclust.checkpoint import Checkpoints
 from jaxclust.clustering import health
 from jaxclust.data import sources
-from jaxclust.data.transforms import measure
 from jaxclust.errors import InputError
 from jaxclust.methods import registry
 from jaxclust.report.progress import Reporter
@@ -69,7 +69,7 @@ class Options:
     """Epochs between full passes that log cluster health and, with labels, scores."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """Of the networks' passes; parameters, statistics and losses stay float32."""
     devices: int | None = None
     """Local devices that share every batch; default: as many as can do so evenly."""
@@ -113,20 +113,15 @@ def _execute(options: Options, config: Any) -> dict[str, Any]:
     clock = time.perf_counter()
     image_set = _load(options)
     n_clusters = _n_clusters(options, image_set)
-    spec = DataSpec(len(image_set.images), image_set.images.shape[1:], n_clusters)
-    method = registered.build(config, spec, Compute(options.precision))
-    group = parallel.choose(method, spec.n_images, options.devices)
-    if group is not None:
-        method = registered.build(config, spec, Compute(options.precision, parallel.AXIS))
-    normalisation = method.normalisation
-    if normalisation is None:
-        normalisation = measure(image_set.images)
-    elif image_set.images.dtype != np.uint8:
-        raise InputError(
-            "pre-trained weights expect pictures of bytes, and these are "
-            f"{image_set.images.dtype}; give uint8 images, or another --init"
-        )
-    data = train.put(image_set.images, normalisation, group)
+    method, data = assemble(
+        registered,
+        config,
+        image_set.images,
+        n_clusters,
+        precision=options.precision,
+        devices=options.devices,
+    )
+    group = data.group
     loading = time.perf_counter() - clock
 
     record = {
@@ -259,18 +254,12 @@ def _write_clustering(
         "features": prediction.features,
         "probabilities": prediction.probabilities,
     }
-    centroids = _centroids(state)
+    centroids = centroids_of(state)
     if centroids is not None:
         arrays["centroids"] = np.asarray(centroids)
     if hasattr(found, "embedding"):
         arrays["map"] = np.asarray(found.embedding)
     directory.write_arrays("embeddings.npz", **arrays)
-
-
-def _centroids(state: TrainState) -> Any:
-    """A method's centroids [k, d], whether it trains them or not; None without any."""
-    trained = state.params.get("centroids")
-    return getattr(getattr(state.cluster, "kmeans", None), "centroids", trained)
 
 
 def default_out(options: Options) -> Path:
@@ -352,12 +341,7 @@ def _n_clusters(options: Options, image_set: sources.ImageSet) -> int:
         raise InputError(
             f"{options.dataset} does not tell how many clusters to look for; give --n-clusters"
         )
-    n = len(image_set.ids)
-    if not 2 <= k <= n:
-        raise InputError(
-            f"the number of clusters must lie between 2 and the number of images ({n}), not {k}; "
-            "set --n-clusters"
-        )
+    check_n_clusters(k, len(image_set.ids))
     return k
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "epoch_rows",
     "fit",
     "init",
+    "prediction_program",
     "predictor",
     "put",
     "restored",
@@ -148,22 +149,37 @@ def _example(data: Data) -> Array:
     return normalise(jnp.asarray(data.images[:2]), data.normalisation)
 
 
-def predictor(method: Method, data: Data) -> Callable[[TrainState], Prediction]:
+def prediction_program(
+    method: Method, normalisation: Normalisation, group: Group | None = None
+) -> Callable[[TrainState, Any, np.ndarray], Prediction]:
+    """The compiled prediction of rows int32 [b] of stored images [n, h, w, c].
+
+    With a group, the rows are `group.shares` of them.
+    """
+
+    def one(state: TrainState, images: Array, rows: Array) -> Prediction:
+        prediction = method.predict(state, normalise(images[rows], normalisation))
+        return prediction if group is None else collectives.gathered(prediction, AXIS)
+
+    return device.jit(one) if group is None else group.pmap(one, (None, None, 0))
+
+
+def predictor(
+    method: Method, data: Data, program: Callable[..., Prediction] | None = None
+) -> Callable[[TrainState], Prediction]:
     """A function of the state that predicts all of `data`, in blocks of fixed size.
 
-    Its result holds NumPy arrays in the data's order. Compiled once.
+    Its result holds NumPy arrays in the data's order.
+
+    Args:
+        method: see :class:`jaxclust.base.Method`.
+        data: see :func:`put`.
+        program: :func:`prediction_program` of both, where one is compiled already.
     """
     n, group = data.images.shape[0], data.group
     devices = 1 if group is None else group.size
     block = -(-min(_PREDICT_BLOCK, n) // devices) * devices
-
-    def one(state: TrainState, images: Array, rows: Array) -> Prediction:
-        prediction = method.predict(state, normalise(images[rows], data.normalisation))
-        if group is None:
-            return prediction
-        return collectives.gathered(prediction, AXIS)
-
-    compiled = device.jit(one) if group is None else group.pmap(one, (None, None, 0))
+    compiled = program or prediction_program(method, data.normalisation, group)
 
     def predict(state: TrainState) -> Prediction:
         parts = []

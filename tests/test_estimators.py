@@ -1,0 +1,130 @@
+"""The scikit-learn face: its own checks, and the same results as the command line's."""
+
+import csv
+import dataclasses
+import os
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import jaxclust
+from jaxclust.cli import main
+from jaxclust.estimators import picture_shape
+from jaxclust.methods import registry
+from tests.methods import small
+
+NAMES = ("CCNN", "DAC", "DEC", "DERC", "ICS", "IDEC")
+# A few small steps; scikit-learn's checks fit a hundred times.
+QUICK = {
+    "epochs": 1, "pretrain_epochs": 1, "batch_size": 20, "k_m": 16, "n_m": 16, "draw_size": 20,
+    "inner_passes": 1, "augments": 2, "reducer": "pca", "restarts": 1,
+}  # fmt: skip
+_ONE_CLUSTER = "sets n_clusters to 1, which no method here accepts"
+EXCLUDED = {
+    "check_dont_overwrite_parameters": _ONE_CLUSTER,
+    "check_methods_subset_invariance": _ONE_CLUSTER,
+    "check_fit2d_predict1d": _ONE_CLUSTER,
+    "check_fit2d_1feature": _ONE_CLUSTER,
+}
+
+
+def quick(name):
+    config = registry.find(name.lower()).config("best")
+    known = {key: value for key, value in QUICK.items() if hasattr(config, key)}
+    return getattr(jaxclust, name)(3, config=dataclasses.replace(config, **known))
+
+
+# All estimators share what the checks are about; by default one of them is fitted.
+CHECKED = NAMES if os.environ.get("JAXCLUST_ALL_CHECKS") else ("DEC",)
+
+
+@pytest.mark.filterwarnings("ignore:rows of:UserWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@parametrize_with_checks(
+    [quick(name) for name in CHECKED], expected_failed_checks=lambda _: EXCLUDED
+)
+def test_scikit_learn_s_own_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_estimator_is_the_command_line_s_run(name, tmp_path):
+    images, _ = small.images(60)
+    np.savez(tmp_path / "x.npz", images=images)
+    estimator = quick(name).set_params(seed=3)
+    config = dataclasses.asdict(estimator.config)
+    given = [f"--{key.replace('_', '-')}={config[key]}" for key in QUICK if key in config]
+    command = ["run", f"--method={name.lower()}", f"--dataset=npz:{tmp_path}/x.npz", *given]
+    command += ["--n-clusters=3", "--seed=3", "--quiet", f"--out={tmp_path}/run"]
+    assert main(command) == 0
+    with (tmp_path / "run" / "assignments.csv").open() as file:
+        expected = [int(row["cluster"]) for row in csv.DictReader(file)]
+    assert estimator.fit_predict(images).tolist() == expected
+    with np.load(tmp_path / "run" / "embeddings.npz") as arrays:
+        np.testing.assert_array_equal(estimator.transform(images), arrays["features"])
+        np.testing.assert_array_equal(estimator.predict_proba(images), arrays["probabilities"])
+        if "centroids" in arrays:
+            np.testing.assert_array_equal(estimator.cluster_centers_, arrays["centroids"])
+    np.testing.assert_array_equal(estimator.predict(images), estimator.labels_)
+    restored = pickle.loads(pickle.dumps(estimator))  # noqa: S301
+    np.testing.assert_array_equal(restored.predict(images[:7]), estimator.labels_[:7])
+
+
+def test_a_pickle_holds_no_code_of_the_training_state():
+    estimator = quick("DEC").fit(small.images(40)[0])
+    assert b"TrainState" not in pickle.dumps(estimator)
+    assert all(isinstance(leaf, np.ndarray) for leaf in estimator._leaves)
+
+
+def test_parameters_are_kept_and_cloned():
+    estimator = jaxclust.DAC(n_clusters=5, seed=2, epochs=3)
+    again = clone(estimator.set_params(batch_size=64))
+    assert again.get_params() == estimator.get_params()
+    assert (again.n_clusters, again.seed, again.epochs, again.batch_size) == (5, 2, 3, 64)
+    assert again._settings(registry.find("dac")).batch_size == 64
+
+
+def test_images_and_their_rows_are_alike():
+    images, _ = small.images(40)
+    rows = images.reshape(40, -1)
+    as_images, as_rows = quick("DEC").fit(images), quick("DEC").fit(rows)
+    assert as_images.image_shape_ == as_rows.image_shape_ == images.shape[1:]
+    assert as_images.n_features_in_ == rows.shape[1]
+    np.testing.assert_array_equal(as_images.labels_, as_rows.labels_)
+    np.testing.assert_array_equal(as_images.predict(rows), as_images.labels_)
+    flat = make_pipeline(quick("DEC")).fit(images[..., 0])[-1]
+    np.testing.assert_array_equal(flat.labels_, as_images.labels_)
+    width = as_images.transform(images).shape[1]
+    names = as_images.get_feature_names_out()
+    assert len(names) == width
+    assert names[0] == "dec0"
+
+
+def test_the_shape_of_rows():
+    assert picture_shape(784) == (28, 28, 1)
+    assert picture_shape(3072) == (32, 32, 3)
+    with pytest.warns(UserWarning, match="give image_shape"):
+        assert picture_shape(10) == (1, 10, 1)
+
+
+def test_what_cannot_be_used_is_refused_in_words():
+    images, _ = small.images(40)
+    fitted = quick("DEC").fit(images)
+    cases = [
+        (lambda: quick("DEC").set_params(n_clusters=1).fit(images), "set n_clusters"),
+        (lambda: quick("DEC").set_params(n_clusters=41).fit(images), "set n_clusters"),
+        (lambda: jaxclust.DEC(preset="bset").fit(images), "did you mean best?"),
+        (lambda: jaxclust.DEC(config={"epochs": 3}).fit(images), "config must be a"),
+        (lambda: jaxclust.DEC(image_shape=(3, 3, 1)).fit(images.reshape(40, -1)), "does not make"),
+        (lambda: jaxclust.DEC(epochs=-1).fit(images), "epochs must be at least 0"),
+        (lambda: fitted.predict(images[:, 1:]), "fitted on images of shape"),
+        (lambda: fitted.predict(images.astype(np.float32)), "fitted on uint8 images"),
+        (lambda: quick("DEC").fit(np.full((9, 4, 4), np.nan)), "NaN"),
+    ]
+    for refused, expected in cases:
+        with pytest.raises(ValueError, match=expected):
+            refused()
