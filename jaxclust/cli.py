@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from jaxclust.errors import InputError, RunError, Stopped, nearest_name
 
 # Each is a file of jaxclust/commands/ with a function `main`.
-_COMMANDS = ("run", "predict", "datasets")
+_COMMANDS = ("run", "predict", "report", "export", "table", "datasets")
 _USAGE = """\
 usage: jaxclust run --method METHOD --dataset DATASET [options]
        jaxclust predict RUN_DIR IMAGES [--out FILE] [--data-dir DIR]
+       jaxclust report RUN_DIR [--map MAP] [--data-dir DIR]
+       jaxclust export RUN_DIR --to FOLDER [--copy] [--data-dir DIR]
+       jaxclust table RUN_DIR... [--format FORMAT] [--out FILE]
        jaxclust datasets [--data-dir DIR]
 
 `jaxclust run --method METHOD --help` lists all options of a run with that method.

@@ -14,6 +14,7 @@ from jaxclust.data import sources
 from jaxclust.data.transforms import Normalisation
 from jaxclust.errors import InputError
 from jaxclust.methods import registry
+from jaxclust.report.finished import check_finished
 from jaxclust.report.run_dir import RunDirectory
 
 # Parts of red, green and blue in a grey value (ITU-R 601), as Pillow has them.
@@ -42,14 +43,7 @@ def predict(run: Path, images: str, data_dir: Path | None = None) -> Labelled:
         InputError: no finished run, no usable images, or such of another kind.
     """
     directory = RunDirectory(run)
-    if not (run / "config.json").is_file():
-        raise InputError(f"{run} is no run directory: it has no config.json")
-    record = directory.read_config()
-    if not (run / "summary.json").is_file():
-        raise InputError(f"the run in {run} is not finished; go on with it by --resume first")
-    if "data" not in record:
-        first = min(path.name for path in run.glob("seed-*"))
-        raise InputError(f"{run} holds runs of several seeds; give one of them, as {run / first}")
+    record = check_finished(run)
     options, described = record["options"], record["data"]
     registered = registry.find(options["method"])
     config = _filled(registered.config(options["preset"]), record["config"])

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 import signal
 import sys
 import time
@@ -21,8 +22,9 @@ from jaxclust.base import Precision, Prediction, TrainState, centroids_of
 from jaxclust.checkpoint import Checkpoints
 from jaxclust.clustering import health
 from jaxclust.data import sources
-from jaxclust.errors import InputError
+from jaxclust.errors import InputError, first_line
 from jaxclust.methods import registry
+from jaxclust.report import tensorboard
 from jaxclust.report.progress import Reporter
 from jaxclust.report.run_dir import RunDirectory
 from jaxclust.report.scoring import Evaluator, write_assignments
@@ -81,18 +83,23 @@ class Options:
     """This one's place among them; the first writes the run directory."""
     deterministic: bool = False
     """On GPU, only kernels that repeat bit for bit; slower. CPU always repeats."""
+    report: bool = True
+    """Write report.html, a page with the clusters' pictures, a map and curves."""
+    tensorboard: bool = False
+    """Write TensorBoard's event files beside metrics.jsonl."""
     quiet: bool = False
     """Print nothing but the summary."""
     json: bool = False
     """Print the summary as one JSON line."""
 
 
-def execute(options: Options, config: Any) -> dict[str, Any]:
+def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
     """Run a method on a data set and write its run directory.
 
     Args:
         options: what to run on and where to write.
         config: the method's own settings.
+        command: how to repeat it, for the record; default: this process's.
 
     Returns:
         The summary, as written to summary.json.
@@ -104,12 +111,14 @@ def execute(options: Options, config: Any) -> dict[str, Any]:
     """
     parallel.join(options.coordinator, options.num_processes, options.process_id)
     with device.deterministic(options.deterministic), parallel.telling_lost_processes():
-        return _execute(options, config)
+        return _execute(options, config, command or shlex.join(sys.argv))
 
 
-def _execute(options: Options, config: Any) -> dict[str, Any]:
+def _execute(options: Options, config: Any, command: str) -> dict[str, Any]:
     registered = registry.find(options.method)
     _check_numbers(options, config)
+    if options.tensorboard:
+        tensorboard.check_available()
     clock = time.perf_counter()
     image_set = _load(options)
     n_clusters = _n_clusters(options, image_set)
@@ -135,10 +144,11 @@ def _execute(options: Options, config: Any) -> dict[str, Any]:
             "sha256": image_set.fingerprint(),
             "normalisation": data.normalisation.as_json(),
         },
+        "streamed": data.streamed,
         "versions": versions(),
         "device": {**device.describe(), "device_count": 1 if group is None else group.size},
         "data_dir": str(options.data_dir or sources.default_data_dir()),
-        "command": " ".join(sys.argv),
+        "command": command,
     }
     directory = RunDirectory(options.out or default_out(options))
     # Of several processes the first alone writes.
@@ -149,7 +159,12 @@ def _execute(options: Options, config: Any) -> dict[str, Any]:
             _say_devices(directory, record["device"]["device_count"])
     predict = train.predictor(method, data)
     quiet = options.quiet or not writes
-    reporter = Reporter(directory if writes else None, options.log_every, quiet=quiet)
+    reporter = Reporter(
+        directory if writes else None,
+        options.log_every,
+        quiet=quiet,
+        events=options.tensorboard,
+    )
     labels, every = image_set.labels, options.evaluate_every
     evaluator = Evaluator(predict, labels, n_clusters, reporter, every)
     with closing(Checkpoints(directory.checkpoints, options.checkpoint_every)) as checkpoints:
@@ -202,7 +217,24 @@ def _execute(options: Options, config: Any) -> dict[str, Any]:
     }
     if writes:
         directory.write_json("summary.json", summary)
+    if writes and options.report:
+        _report(directory, image_set)
     return summary
+
+
+def _report(directory: RunDirectory, image_set: sources.ImageSet) -> None:
+    """Write report.html; the run is finished whether that works or not."""
+    from jaxclust.report import page
+    from jaxclust.report.finished import read_finished
+
+    try:
+        page.write(read_finished(directory.path), image_set)
+    except Exception as error:
+        print(
+            f"warning: report.html could not be written ({first_line(error)}); try jaxclust report "
+            f"{directory.path}",
+            file=sys.stderr,
+        )
 
 
 # Options that a run and its continuation need not share.
@@ -211,6 +243,8 @@ _FREE = (
     "resume",
     "overwrite",
     "checkpoint_every",
+    "report",
+    "tensorboard",
     "quiet",
     "json",
     "data_dir",

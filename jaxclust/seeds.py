@@ -17,7 +17,7 @@ _SAME = (
 )  # fmt: skip
 
 
-def execute(options: Options, config: Any) -> dict[str, Any]:
+def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
     """`options.seeds` runs, from seed `options.seed` on.
 
     The run directory gets a whole run's folder `seed-S` for each, `assignments-S.csv`, and a
@@ -27,6 +27,7 @@ def execute(options: Options, config: Any) -> dict[str, Any]:
     Args:
         options: what to run on and where to write; at least two seeds.
         config: the method's own settings.
+        command: see :func:`run.execute`.
 
     Raises:
         InputError, RunError, train.Stopped: as of one run.
@@ -54,7 +55,7 @@ def execute(options: Options, config: Any) -> dict[str, Any]:
             resume=options.resume and here,
             overwrite=options.overwrite and here,
         )
-        summaries.append(run.execute(one, config))
+        summaries.append(run.execute(one, config, command))
         # Only now: what a single run refuses must leave nothing behind.
         directory.open(record, overwrite=False)
         content = (folder / "assignments.csv").read_bytes()

@@ -30,6 +30,9 @@ EXCLUDED = {
     "check_fit2d_predict1d": _ONE_CLUSTER,
     "check_fit2d_1feature": _ONE_CLUSTER,
 }
+# Blobs of two values are no pictures, and one epoch of random views does not tell them apart.
+_BLOBS = {"check_clustering": "wants blobs of two values told apart, after one epoch"}
+EXCLUDED_FOR = {"DAC": _BLOBS, "ICS": _BLOBS}
 
 
 def quick(name):
@@ -45,7 +48,8 @@ CHECKED = NAMES if os.environ.get("JAXCLUST_ALL_CHECKS") else ("DEC",)
 @pytest.mark.filterwarnings("ignore:rows of:UserWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @parametrize_with_checks(
-    [quick(name) for name in CHECKED], expected_failed_checks=lambda _: EXCLUDED
+    [quick(name) for name in CHECKED],
+    expected_failed_checks=lambda one: EXCLUDED | EXCLUDED_FOR.get(type(one).__name__, {}),
 )
 def test_scikit_learn_s_own_checks(estimator, check):
     check(estimator)
@@ -59,7 +63,7 @@ def test_every_estimator_is_the_command_line_s_run(name, tmp_path):
     config = dataclasses.asdict(estimator.config)
     given = [f"--{key.replace('_', '-')}={config[key]}" for key in QUICK if key in config]
     command = ["run", f"--method={name.lower()}", f"--dataset=npz:{tmp_path}/x.npz", *given]
-    command += ["--n-clusters=3", "--seed=3", "--quiet", f"--out={tmp_path}/run"]
+    command += ["--n-clusters=3", "--seed=3", "--quiet", "--no-report", f"--out={tmp_path}/run"]
     assert main(command) == 0
     with (tmp_path / "run" / "assignments.csv").open() as file:
         expected = [int(row["cluster"]) for row in csv.DictReader(file)]

@@ -99,8 +99,8 @@ def folder(tmp_path):
 
 
 def test_a_folder_read_when_needed_is_the_folder_in_memory(folder):
-    held = read_folder(folder, 9, labels_from_folders=False)
-    streamed = read_folder(folder, 9, labels_from_folders=False, in_memory=0)
+    held = read_folder(folder, 9, labels_from_folders=False).read
+    streamed = read_folder(folder, 9, labels_from_folders=False, in_memory=0).read
     assert isinstance(streamed.images, Streamed)
     assert streamed.ids == held.ids and streamed.skipped == held.skipped
     assert streamed.images.shape == held.images.shape == (39, 9, 9, 3)
@@ -110,7 +110,7 @@ def test_a_folder_read_when_needed_is_the_folder_in_memory(folder):
     np.testing.assert_array_equal(streamed.images.subset(rows)[:], held.images[rows])
     for one, other in zip(measure(streamed.images), measure(held.images), strict=True):
         np.testing.assert_array_equal(one, other)
-    enough = read_folder(folder, 9, labels_from_folders=False, in_memory=3 * 81 * 40)
+    enough = read_folder(folder, 9, labels_from_folders=False, in_memory=3 * 81 * 40).read
     assert isinstance(enough.images, np.ndarray)
 
 
@@ -118,7 +118,7 @@ def test_runs_are_the_same_either_way(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     call = [
         "run", "--method=kmeans", f"--dataset=folder:{folder}", "--image-size=9", "--limit=30",
-        "--n-clusters=3", "--quiet",
+        "--n-clusters=3", "--quiet", "--no-report",
     ]  # fmt: skip
     assert main([*call, "--out=held"]) == 0
     assert main([*call, "--out=streamed", "--in-memory=0"]) == 0
@@ -132,7 +132,7 @@ def test_files_changed_since_are_not_resumed_on(folder, tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     call = [
         "run", "--method=kmeans", f"--dataset=folder:{folder}", "--image-size=9", "--in-memory=0",
-        "--n-clusters=3", "--quiet", "--out=run",
+        "--n-clusters=3", "--quiet", "--no-report", "--out=run",
     ]  # fmt: skip
     assert main(call) == 0
     Image.new("RGB", (30, 30), "red").save(folder / "05.png")

@@ -27,7 +27,13 @@ def run(request, tmp_path_factory):
     images, _ = small.images(60)
     np.savez(folder / "images.npz", images=images)
     arguments = ["run", f"--method={request.param}", f"--dataset=npz:{folder}/images.npz"]
-    arguments += ["--n-clusters=3", f"--out={folder}/run", "--quiet", *RUNS[request.param]]
+    arguments += [
+        "--n-clusters=3",
+        f"--out={folder}/run",
+        "--quiet",
+        "--no-report",
+        *RUNS[request.param],
+    ]
     assert main(arguments) == 0
     return folder / "run", folder / "images.npz"
 

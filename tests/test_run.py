@@ -22,6 +22,7 @@ from tests.methods import small
 
 FAST = [
     "--epochs=2", "--pretrain-epochs=1", "--batch-size=50", "--k-m=40", "--n-m=40", "--quiet",
+    "--no-report",
 ]  # fmt: skip
 DIGITS = ["run", "--method=ccnn", "--dataset=digits", "--limit=200", *FAST]
 
@@ -203,7 +204,14 @@ def test_a_finished_run_resumes_to_the_same_files(finished, tmp_path):
 
 @pytest.mark.parametrize("method", ["kmeans", "nmf"])
 def test_a_finished_run_without_steps_resumes_to_the_same_files(method, tmp_path):
-    arguments = ["run", f"--method={method}", "--dataset=digits", "--limit=60", "--quiet"]
+    arguments = [
+        "run",
+        f"--method={method}",
+        "--dataset=digits",
+        "--limit=60",
+        "--quiet",
+        "--no-report",
+    ]
     assert main([*arguments, "--out=again"]) == 0
     before, rows = results(tmp_path / "again"), logged(tmp_path / "again")
     assert rows[0]["epoch"] == 0
@@ -263,7 +271,7 @@ def test_unlabelled_data_needs_a_number_of_clusters(capsys):
     np.savez("x.npz", images=small.images(60)[0])
     run = ["run", "--method=kmeans", "--dataset=npz:x.npz"]
     assert "give --n-clusters" in refused(capsys, run)
-    assert main([*run, "--n-clusters=3", "--quiet", "--json"]) == 0
+    assert main([*run, "--n-clusters=3", "--quiet", "--no-report", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert summary["nmi"] is None
     assert summary["n_clusters"] == 3
@@ -273,7 +281,7 @@ def test_unlabelled_data_needs_a_number_of_clusters(capsys):
 
 
 def test_an_occupied_folder_is_left_alone(capsys, tmp_path):
-    run = ["run", "--method=kmeans", "--dataset=digits", "--limit=50", "--quiet"]
+    run = ["run", "--method=kmeans", "--dataset=digits", "--limit=50", "--quiet", "--no-report"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     assert "is not empty" in refused(capsys, [*run, "--out=mine"])
@@ -307,7 +315,15 @@ def test_what_a_kill_left_half_written_is_no_obstacle(tmp_path):
     """Killed before config.json had its name: the folder counts as empty."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".config.json.123.jaxclust-tmp").write_text("{")
-    run = ["run", "--method=kmeans", "--dataset=digits", "--limit=50", "--quiet", "--out=run"]
+    run = [
+        "run",
+        "--method=kmeans",
+        "--dataset=digits",
+        "--limit=50",
+        "--quiet",
+        "--no-report",
+        "--out=run",
+    ]
     assert main([*run, "--resume"]) == 0
     assert not list((tmp_path / "run").glob(".*"))
 
@@ -345,7 +361,14 @@ def test_a_diverging_run_exits_1_and_keeps_its_checkpoint(capsys, tmp_path):
 
 
 def test_other_images_are_not_resumed_on(capsys):
-    run = ["run", "--method=kmeans", "--dataset=npz:x.npz", "--n-clusters=3", "--quiet"]
+    run = [
+        "run",
+        "--method=kmeans",
+        "--dataset=npz:x.npz",
+        "--n-clusters=3",
+        "--quiet",
+        "--no-report",
+    ]
     np.savez("x.npz", images=small.images(60)[0])
     assert main([*run, "--out=run"]) == 0
     np.savez("x.npz", images=small.images(60, seed=9)[0])
@@ -359,7 +382,7 @@ def test_other_images_are_not_resumed_on(capsys):
 def test_damaged_and_foreign_checkpoints_are_refused(capsys, tmp_path, damage):
     import shutil
 
-    run = ["run", "--method=kmeans", "--dataset=digits", "--limit=50", "--quiet"]
+    run = ["run", "--method=kmeans", "--dataset=digits", "--limit=50", "--quiet", "--no-report"]
     assert main([*run, "--out=run"]) == 0
     checkpoints = tmp_path / "run" / "checkpoints"
     if damage == "truncate":
@@ -397,7 +420,7 @@ def test_skipped_pictures_are_listed(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no")
     assert main(
         ["run", "--method=kmeans", f"--dataset=folder:{tmp_path}", "--n-clusters=3", "--quiet",
-         "--out=out"]
+         "--no-report", "--out=out"]
     ) == 0  # fmt: skip
     assert [row["file"] for row in read_csv(tmp_path / "out" / "skipped.csv")] == ["broken.png"]
     rows = read_csv(tmp_path / "out" / "assignments.csv")
@@ -414,7 +437,7 @@ def test_names_that_are_not_utf8_come_back_as_they_are(tmp_path):
         name = os.fsdecode(b"caf\xe9%d.png" % i)
         Image.fromarray(picture[..., 0]).save(tmp_path / "in" / name)
     run = ["run", "--method=kmeans", f"--dataset=folder:{tmp_path}/in", "--n-clusters=2"]
-    assert main([*run, "--quiet", "--out=out"]) == 0
+    assert main([*run, "--quiet", "--no-report", "--out=out"]) == 0
     assert b"caf\xe90.png" in (tmp_path / "out" / "assignments.csv").read_bytes()
 
 
@@ -434,7 +457,7 @@ def test_failures_while_running_exit_1(capsys, monkeypatch):
             raise error
 
         monkeypatch.setattr(train, "fit", fail)
-        run = ["run", "--method=kmeans", "--dataset=digits", "--limit=50", "--quiet"]
+        run = ["run", "--method=kmeans", "--dataset=digits", "--limit=50", "--quiet", "--no-report"]
         message = refused(capsys, [*run, "--out=run", "--resume"], status=1)
         assert expected in message
 

@@ -10,7 +10,15 @@ import pytest
 from jaxclust import metrics
 from jaxclust.cli import main
 
-KMEANS = ["run", "--method=kmeans", "--dataset=digits", "--limit=150", "--quiet", "--json"]
+KMEANS = [
+    "run",
+    "--method=kmeans",
+    "--dataset=digits",
+    "--limit=150",
+    "--quiet",
+    "--no-report",
+    "--json",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Okabe and Ito's colours, told apart by the colour blind.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+from jaxclust.report.colours import COLOURS
 
 
 def pyplot() -> Any:

@@ -9,12 +9,12 @@ epoch they are of.
 
 import argparse
 import json
-import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxclust.cli import main as jaxclust
+from jaxclust.report.table import spread
 
 RESULTS = Path(__file__).parent.parent / "results"
 Row = dict[str, Any]
@@ -134,12 +134,6 @@ def collect(table: Table, runs: Path) -> list[Row]:
     return [rows[name] for name in dict.fromkeys(order) if name in rows]
 
 
-def spread(values: Sequence[float]) -> str:
-    """Mean ± sample standard deviation, in percent."""
-    mean = f"{100 * statistics.mean(values):.1f}"
-    return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
-
-
 def _listed(values: Sequence[Any] | None) -> str:
     if values and set(values) == {"all"}:
         return "all"
@@ -202,7 +196,8 @@ def _run(table: Table, options: argparse.Namespace) -> int:
             if not wanted or done or (folder / "summary.json").is_file():
                 continue
             given = [*cell.arguments(), *place, f"--seed={seed}", f"--out={folder}", "--resume"]
-            if status := jaxclust(["run", *given, "--quiet"]):
+            # A run's page is made by `jaxclust report` when somebody wants it.
+            if status := jaxclust(["run", *given, "--quiet", "--no-report"]):
                 return status
     return 0
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
@@ -29,12 +30,13 @@ def main(arguments: Sequence[str]) -> int:
     _check(arguments, (Options, type(config)))
     about = "\n\n".join(f"{name}: {entry.about}" for name, entry in registry.METHODS.items())
     options, config = parse(arguments, replace(Options(), method=method or "ccnn"), config, about)
+    command = shlex.join(["jaxclust", "run", *arguments])
     if options.seeds != 1:
         from jaxclust import seeds
 
-        summary = seeds.execute(options, config)
+        summary = seeds.execute(options, config, command)
     else:
-        summary = execute(options, config)
+        summary = execute(options, config, command)
     if options.json:
         print(json.dumps(summary))
     else:

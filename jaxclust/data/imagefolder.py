@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxclust.data.pictures import Place, Streamed, read_pictures
+from jaxclust.data.pictures import Place, Read, read_pictures
 from jaxclust.errors import InputError
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -14,10 +14,9 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", 
 class Folder(NamedTuple):
     """The pictures of a folder, in the order of their paths."""
 
-    images: np.ndarray | Streamed  # uint8 [n, h, w, c]
+    read: Read  # their names are paths below the folder
     labels: np.ndarray | None  # int64 [n]
-    ids: tuple[str, ...]  # paths below the folder
-    skipped: list[tuple[str, str]]  # path and reason of each unreadable file
+    class_names: tuple[str, ...]  # sub-folders, by label
 
 
 def read_folder(
@@ -45,8 +44,9 @@ def read_folder(
     root = root if root.is_dir() else root.parent
     names = [file.relative_to(root).as_posix() for file in files]
     read = read_pictures([Place(file) for file in files], names, size, in_memory, str(root))
-    labels = _folder_labels(root, list(read.ids)) if labels_from_folders else None
-    return Folder(read.images, labels, read.ids, read.skipped)
+    if not labels_from_folders:
+        return Folder(read, None, ())
+    return Folder(read, *_folder_labels(root, list(read.ids)))
 
 
 def _find(root: Path) -> list[Path]:
@@ -62,8 +62,8 @@ def _find(root: Path) -> list[Path]:
     return files
 
 
-def _folder_labels(root: Path, ids: list[str]) -> np.ndarray:
-    """Numbers of the first folders in which the pictures' paths differ."""
+def _folder_labels(root: Path, ids: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Numbers of the first folders in which the pictures' paths differ, and their names."""
     folders = [name.split("/")[:-1] for name in ids]
     # A folder around all the others, as archives have it, tells nothing.
     shared = 0
@@ -75,5 +75,5 @@ def _folder_labels(root: Path, ids: list[str]) -> np.ndarray:
             f"--labels-from-folders: {loose[0]} lies in no sub-folder of its own in {root}; every "
             "picture needs one, and there must be two or more"
         )
-    names = np.asarray([path[shared] for path in folders])
-    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+    names, labels = np.unique([path[shared] for path in folders], return_inverse=True)
+    return labels.astype(np.int64), tuple(str(name) for name in names)

@@ -35,6 +35,11 @@ class Place(NamedTuple):
             archive.seek(self.offset)
             return io.BytesIO(archive.read(self.size))
 
+    def content(self) -> bytes:
+        """The picture's file as it is."""
+        found = self.file()
+        return found.read_bytes() if isinstance(found, Path) else found.getvalue()
+
     def mark(self) -> str:
         """Tells this place's content from others, without reading it."""
         size = self.path.stat().st_size if self.size is None else self.size
@@ -105,6 +110,7 @@ class Read(NamedTuple):
 
     images: np.ndarray | Streamed  # uint8 [n, h, w, c]
     kept: np.ndarray  # int [n]: which of the places they are
+    places: tuple[Place, ...]  # those
     ids: tuple[str, ...]
     skipped: list[tuple[str, str]]  # name and reason of each that cannot be read
 
@@ -159,11 +165,13 @@ def read_pictures(
             f"({skipped[0][0]}: {skipped[0][1]}, …); more than half is taken for a wrong folder"
         )
     ids = tuple(names[i] for i in kept)
+    found_at = tuple(places[i] for i in kept)
     if streamed:
         assert size is not None
-        images = Streamed([places[i] for i in kept], ids, size, channels, margin)
-        return Read(images, np.asarray(kept), ids, skipped)
-    return Read(_stack(pictures, list(ids), where), np.asarray(kept), ids, skipped)
+        images = Streamed(found_at, ids, size, channels, margin)
+    else:
+        images = _stack(pictures, list(ids), where)
+    return Read(images, np.asarray(kept), found_at, ids, skipped)
 
 
 def _decoded(

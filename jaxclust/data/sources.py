@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ import numpy as np
 from jaxclust.data import archives
 from jaxclust.data.imagefolder import read_folder
 from jaxclust.data.npz import read_npz
-from jaxclust.data.pictures import Streamed
+from jaxclust.data.pictures import Place, Streamed
 from jaxclust.errors import InputError, first_line, nearest_name
 
 
@@ -35,17 +35,18 @@ class ImageSet:
     ids: tuple[str, ...]  # file names or row numbers
     n_classes: int | None  # what the set declares, or its labels show
     skipped: tuple[Skipped, ...] = ()
+    places: tuple[Place, ...] = ()  # where each picture's file lies; empty for arrays
+    class_names: tuple[str, ...] = ()  # of labels 0, 1, …, where they have names
 
     def take(self, rows: np.ndarray) -> "ImageSet":
         """The images of the given rows, in their order."""
         streamed = isinstance(self.images, Streamed)
-        return ImageSet(
-            self.name,
-            self.images.subset(rows) if streamed else self.images[rows],
-            None if self.labels is None else self.labels[rows],
-            tuple(self.ids[i] for i in rows),
-            self.n_classes,
-            self.skipped,
+        return replace(
+            self,
+            images=self.images.subset(rows) if streamed else self.images[rows],
+            labels=None if self.labels is None else self.labels[rows],
+            ids=tuple(self.ids[i] for i in rows),
+            places=tuple(self.places[i] for i in rows) if self.places else (),
         )
 
     def fingerprint(self) -> str:
@@ -183,7 +184,9 @@ def _archive(
     def load(data_dir: Path, size: int | None, in_memory: int | None) -> ImageSet:
         found, labels = read(data_dir / file, 224 if size is None else size, in_memory)
         skipped = tuple(Skipped(*pair) for pair in found.skipped)
-        return ImageSet(name, found.images, labels, found.ids, classes, skipped)
+        return ImageSet(
+            name, found.images, labels, found.ids, classes, skipped, places=found.places
+        )
 
     how = f"put the official archive{beside}, not unpacked,"
     return Entry(n, classes, (224, 224, 3), file, how, load)
@@ -222,6 +225,9 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "usps": _local("usps", _sizes(9298, 10, 16, 16, 1)),
     "cmu_pie": _local("cmu_pie", _sizes(2856, 68, 32, 32, 1)),
+    # The subsets of Yang et al. 2016, which ICS and DERC use too.
+    "frgc": _local("frgc", _sizes(2462, 20, 32, 32, 3)),
+    "ytf": _local("ytf", _sizes(10_000, 41, 55, 55, 3)),
     "ilsvrc_val": _archive(
         "ilsvrc_val",
         f"{_MANUAL}/ILSVRC2012_img_val.tar",
@@ -314,9 +320,11 @@ def load(
     elif name.startswith("folder:"):
         root = Path(name[7:]).expanduser()
         found = read_folder(root, image_size, labels_from_folders, in_memory)
-        images, labels, ids, skipped = found
-        bad = tuple(Skipped(*pair) for pair in skipped)
-        images_set = ImageSet(name, images, labels, ids, None, bad)
+        read = found.read
+        bad = tuple(Skipped(*pair) for pair in read.skipped)
+        images_set = ImageSet(
+            name, read.images, found.labels, read.ids, None, bad, read.places, found.class_names
+        )
     else:
         images_set = _load_named(name, data_dir, image_size, in_memory)
     if image_size is not None and images_set.images.shape[1:3] != (image_size, image_size):
@@ -350,14 +358,7 @@ def _load_named(
 def _resized(images_set: ImageSet, size: int) -> ImageSet:
     from jaxclust.data.transforms import resize_array
 
-    return ImageSet(
-        images_set.name,
-        resize_array(images_set.images, size),
-        images_set.labels,
-        images_set.ids,
-        images_set.n_classes,
-        images_set.skipped,
-    )
+    return replace(images_set, images=resize_array(images_set.images, size))
 
 
 def _imbalanced(images_set: ImageSet, r_min: float, seed: int) -> np.ndarray:

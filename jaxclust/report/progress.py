@@ -11,10 +11,14 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from jaxclust import train
 from jaxclust.report.run_dir import RunDirectory
+from jaxclust.report.tensorboard import Events
 
 # Where stages on the host say how far they are.
 _messages = logging.getLogger("jaxclust.progress")
 _messages.setLevel(logging.INFO)
+# A reporter shows them; handlers of the root logger would show them again, or unasked.
+_messages.propagate = False
+_messages.addHandler(logging.NullHandler())
 
 
 class _Listener(logging.Handler):
@@ -36,10 +40,15 @@ class Reporter:
         log_every: steps between two lines of metrics.jsonl; an epoch's last step is
             always logged.
         quiet: show nothing.
+        events: write TensorBoard's event files beside metrics.jsonl.
     """
 
-    def __init__(self, directory: RunDirectory | None, log_every: int, *, quiet: bool) -> None:
+    def __init__(
+        self, directory: RunDirectory | None, log_every: int, *, quiet: bool, events: bool = False
+    ) -> None:
         self.directory, self.log_every, self.quiet = directory, log_every, quiet
+        self.wants_events = events and directory is not None
+        self.events: Events | None = None
         self.bar: Progress | None = None
         self.tasks: dict[str, Any] = {}
         self.last_line = (0.0, "", -1)
@@ -56,15 +65,14 @@ class Reporter:
             self.bar = bar
         self.listener = _Listener(self)
         _messages.addHandler(self.listener)
-        # They are shown here; other handlers would show them again.
-        _messages.propagate = False
         return self
 
     def __exit__(self, *_: object) -> None:
         _messages.removeHandler(self.listener)
-        _messages.propagate = True
         if self.bar is not None:
             self.bar.stop()
+        if self.events is not None:
+            self.events.close()
 
     def chunk(self, progress: train.Progress) -> None:
         """Log the chunk's steps that are due and show where the run stands."""
@@ -92,8 +100,15 @@ class Reporter:
             self._line(progress, text)
 
     def _log(self, rows: Iterable[dict[str, Any]]) -> None:
-        if self.directory is not None:
-            self.directory.append_metrics(rows)
+        if self.directory is None:
+            return
+        rows = list(rows)
+        self.directory.append_metrics(rows)
+        if self.wants_events and self.events is None:
+            self.events = Events(self.directory.path)
+        if self.events is not None:
+            for row in rows:
+                self.events.add(row)
 
     def _line(self, progress: train.Progress, text: str) -> None:
         """At most a line in five seconds, and one when a phase ends."""

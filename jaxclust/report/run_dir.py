@@ -170,7 +170,7 @@ class RunDirectory:
 
 
 # What may differ between a run and its continuation.
-_FREE = {"versions", "device", "command", "data_dir"}
+_FREE = {"versions", "device", "command", "data_dir", "streamed"}
 
 
 def _changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

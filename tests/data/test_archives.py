@@ -155,7 +155,7 @@ def test_the_whole_way_to_assignments(imagenet_val, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     call = [
         "run", "--method=kmeans", "--dataset=ilsvrc_val", "--image-size=16", "--n-clusters=3",
-        f"--data-dir={tmp_path}", "--in-memory=0", "--quiet", "--out=run",
+        f"--data-dir={tmp_path}", "--in-memory=0", "--quiet", "--no-report", "--out=run",
     ]  # fmt: skip
     assert main(call) == 0
     with (tmp_path / "run" / "assignments.csv").open() as file:

@@ -97,6 +97,10 @@ def test_a_folder_around_all_classes_is_passed_over(tmp_path):
         picture(tmp_path / name)
     loaded = load(f"folder:{tmp_path}", tmp_path, labels_from_folders=True)
     assert loaded.labels.tolist() == [0, 1, 1]
+    assert loaded.class_names == ("cat", "dog")
+    some = loaded.take(np.array([2, 0]))
+    assert [place.path.name for place in some.places] == ["1.png", "0.png"]
+    assert some.places[1].content() == (tmp_path / "set/cat/x/0.png").read_bytes()
 
 
 def test_grey_folder_has_one_channel_and_wide_greys_are_scaled(tmp_path):
@@ -160,6 +164,17 @@ def test_unknown_and_missing_sets(tmp_path):
         load("mnist_test", tmp_path)
     with pytest.raises(InputError, match="no such file"):
         load("npz:nowhere.npz", tmp_path)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("frgc", (32, 32, 3)), ("ytf", (55, 55, 3))])
+def test_face_sets_from_local_files(tmp_path, name, shape):
+    with pytest.raises(InputError, match=rf"{name}\.npz is wanted; an npz file with arrays images"):
+        load(name, tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (6, *shape), dtype=np.uint8)
+    np.savez(tmp_path / f"{name}.npz", images=images, labels=np.arange(6))
+    loaded = load(name, tmp_path)
+    np.testing.assert_array_equal(loaded.images, images)
+    assert loaded.n_classes == {"frgc": 20, "ytf": 41}[name]
 
 
 def test_limit_spreads_over_the_set(tmp_path):

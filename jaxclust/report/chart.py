@@ -1,0 +1,96 @@
+"""Line charts as SVG text, in the page's own colours."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import NamedTuple
+
+from jaxclust.report.colours import COLOURS
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 340, 180, 48, 22, 8, 10
+_POINTS = 240
+
+
+class Line(NamedTuple):
+    """A curve: equally many places and finite values."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+def line_chart(
+    lines: Mapping[str, Line], marks: Sequence[float] = (), title: str = "", x_title: str = "step"
+) -> str:
+    """An SVG element; what it shows is said in its label, too.
+
+    Args:
+        lines: by name; those without a value are left out.
+        marks: places of dashed upright lines.
+        title: of the chart.
+        x_title: of the x axis.
+    """
+    kept = {name: _thinned(line) for name, line in lines.items() if len(line.x)}
+    xs = [value for line in kept.values() for value in line.x]
+    ys = [value for line in kept.values() for value in line.y]
+    left, right = min(xs), max(xs)
+    low, high = min(ys), max(ys)
+    if high - low < 1e-12:
+        low, high = low - 0.5 * abs(low) - 1e-6, high + 0.5 * abs(high) + 1e-6
+    ticks = _ticks(low, high)
+    low, high = min(low, ticks[0]), max(high, ticks[-1])
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across = (x - left) / (right - left) if right > left else 0.5
+        return (
+            _LEFT + across * (_WIDTH - _LEFT - _RIGHT),
+            _TOP + (high - y) / (high - low) * (_HEIGHT - _TOP - _BOTTOM),
+        )
+
+    parts = []
+    for tick in ticks:
+        y = at(left, tick)[1]
+        parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>')
+        parts.append(f'<text x="{_LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{tick:g}</text>')
+    for mark in marks:
+        if left < mark < right:
+            x = at(mark, low)[0]
+            parts.append(f'<path class="mark" d="M{x:.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>')
+    for value, anchor in ((left, "start"), (right, "end")):
+        x, _ = at(value, low)
+        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 7}" text-anchor="{anchor}">{value:g}</text>')
+    middle = (_LEFT + _WIDTH - _RIGHT) / 2
+    parts.append(
+        f'<text x="{middle:.0f}" y="{_HEIGHT - 7}" text-anchor="middle">{escape(x_title)}</text>'
+    )
+    said = []
+    for i, (name, line) in enumerate(kept.items()):
+        points = " ".join("{:.1f},{:.1f}".format(*at(x, y)) for x, y in zip(*line, strict=True))
+        colour = COLOURS[i % len(COLOURS)]
+        parts.append(f'<polyline points="{points}" style="stroke:{colour}"/>')
+        said.append(f"{name} from {line.y[0]:.4g} to {line.y[-1]:.4g}")
+    label = f"{title}: {'; '.join(said)}; steps {left:g} to {right:g}"
+    return (
+        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    )
+
+
+def _thinned(line: Line) -> Line:
+    """Means over equal stretches, where there are more points than a chart can show."""
+    count = len(line.x)
+    if count <= _POINTS:
+        return line
+    edges = [round(i * count / _POINTS) for i in range(_POINTS + 1)]
+    pairs = list(itertools.pairwise(edges))
+    xs = [line.x[stop - 1] for _, stop in pairs]
+    return Line(xs, [math.fsum(line.y[i:j]) / (j - i) for i, j in pairs])
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Three to six round numbers that span the values."""
+    rough = (high - low) / 4
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * m for m in (1, 2, 2.5, 5, 10) if unit * m >= rough)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [round(i * step, 12) for i in range(first, last + 1)]

@@ -1,0 +1,4 @@
+"""Colours that the colour blind tell apart."""
+
+# Okabe and Ito's (2008), without black and the yellow that white swallows.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A8A8A")

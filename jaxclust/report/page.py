@@ -1,0 +1,109 @@
+"""report.html: a finished run as one page that needs nothing else."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from jaxclust.data.sources import ImageSet
+from jaxclust.report import clusters, curves, plane
+from jaxclust.report.colours import COLOURS
+from jaxclust.report.finished import FinishedRun
+from jaxclust.report.plane import MapOf
+from jaxclust.report.run_dir import RunDirectory
+from jaxclust.report.text import shown
+from jaxclust.report.thumbnails import drawing
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write(run: FinishedRun, image_set: ImageSet | None, how: MapOf = "auto") -> Path:
+    """Write the page into the run's directory.
+
+    Args:
+        run: the finished run.
+        image_set: its images; None: a page without pictures.
+        how: where the map comes from, see :func:`plane.plane`.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        InputError: a library is missing.
+    """
+    RunDirectory(run.path).write_text("report.html", render(run, image_set, how))
+    return run.path / "report.html"
+
+
+def render(run: FinishedRun, image_set: ImageSet | None, how: MapOf = "auto") -> str:
+    """The page's HTML; see :func:`write`."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    draw = None if image_set is None else drawing(image_set)
+    kinds = clusters.kinds_of(run, () if image_set is None else image_set.class_names)
+    sections, cluster_sheets = clusters.sections(run, image_set, draw, kinds)
+    points, map_sheets, map_name = plane.points(run, draw, kinds, how)
+    data = {
+        **points,
+        "labelNames": kinds.names if kinds else [],
+        "colours": COLOURS,
+        "k": run.n_clusters,
+        "sheets": None if map_sheets is None else map_sheets._asdict(),
+    }
+    return environment.get_template("report.html").render(
+        title=shown(f"{run.summary['method']} on {run.summary['dataset']}"),
+        summary=run.summary,
+        scores=_scores(run.summary),
+        warnings=run.summary.get("warnings", []),
+        charts=curves.charts(run.metrics()),
+        clusters=sections,
+        sheets=cluster_sheets,
+        map_name=map_name,
+        shown_points=len(points["ids"]),
+        data=data,
+        confusion=clusters.confusion(run, kinds),
+        skipped=[(shown(file), shown(reason)) for file, reason in run.skipped],
+        settings=_settings(run.config),
+        versions=run.config["versions"],
+        device=run.config["device"],
+        command=shown(run.config["command"]),
+        run_path=shown(str(run.path)),
+        css=(_TEMPLATES / "report.css").read_text("utf-8"),
+        script=(_TEMPLATES / "report.js").read_text("utf-8"),
+    )
+
+
+def _scores(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    named = (("nmi", "NMI"), ("ari", "ARI"), ("acc", "ACC"))
+    known = [(name, f"{summary[key]:.4f}") for key, name in named if summary.get(key) is not None]
+    seconds = sum(summary["seconds"].values())
+    return [
+        *known,
+        ("images", f"{summary['n_images']:,}"),
+        ("clusters", f"{summary['clusters_found']} of {summary['n_clusters']}"),
+        ("skipped files", f"{summary['n_skipped']:,}"),
+        ("seconds", f"{seconds:,.0f}"),
+    ]
+
+
+def _settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Options and the method's settings, flat."""
+
+    def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+        found = []
+        for name, value in values.items():
+            if isinstance(value, dict):
+                found += flat(value, f"{prefix}{name}.")
+            else:
+                text = value if isinstance(value, str) else json.dumps(value)
+                found.append((prefix + name, shown(text)))
+        return found
+
+    return [*flat(config["options"]), *flat(config["config"]), *flat(config["data"], "data.")]

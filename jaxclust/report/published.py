@@ -1,0 +1,113 @@
+"""What the papers report, to stand beside a run's own scores. All in percent."""
+
+from typing import NamedTuple
+
+
+class Published(NamedTuple):
+    """A published result; None where the paper gives no figure."""
+
+    nmi: float | None
+    acc: float | None
+    ari: float | None
+    source: str
+
+
+_CHANG = "Chang et al. 2017, Table 2"
+_DAS = "Das et al. 2019, Table 1"
+_YAN = "Yan et al. 2020, Tables III and IV"
+_HSU = "Hsu & Lin 2017, Table II"
+
+_CHANG_SETS = ("mnist", "cifar10", "cifar100_coarse", "stl10", "imagenet10", "imagenet_dog")
+# NMI, ARI and ACC on each of these sets.
+_CHANG_ROWS = {
+    "kmeans": (
+        (49.97, 36.52, 57.23), (8.71, 4.87, 22.89), (8.39, 2.80, 12.97),
+        (12.45, 6.08, 19.20), (11.86, 5.71, 24.09), (5.48, 2.04, 10.54),
+    ),
+    "spectral": (
+        (66.26, 52.14, 69.58), (10.28, 8.53, 24.67), (9.01, 2.18, 13.60),
+        (9.78, 4.79, 15.88), (15.11, 7.57, 27.40), (3.83, 1.33, 11.11),
+    ),
+    "agglomerative": (
+        (60.94, 48.07, 69.53), (10.46, 6.46, 22.75), (9.79, 3.44, 13.78),
+        (23.86, 14.02, 33.22), (13.83, 6.74, 24.20), (3.68, 2.07, 13.85),
+    ),
+    "nmf": (
+        (60.82, 42.98, 54.47), (8.14, 3.38, 18.95), (7.91, 2.63, 11.75),
+        (9.62, 4.58, 18.04), (13.16, 6.52, 23.02), (4.42, 1.55, 11.84),
+    ),
+    "ae_kmeans": (
+        (72.57, 61.39, 81.23), (23.93, 16.89, 31.35), (10.04, 4.76, 16.45),
+        (24.96, 16.10, 30.30), (20.99, 15.16, 31.70), (10.39, 7.28, 18.51),
+    ),
+    "dec": (
+        (77.16, 74.14, 84.30), (25.68, 16.07, 30.10), (13.58, 4.95, 18.52),
+        (27.60, 18.61, 35.90), (28.19, 20.31, 38.09), (12.16, 7.88, 19.49),
+    ),
+    "dac_star": (
+        (92.46, 94.06, 96.60), (37.93, 28.02, 49.82), (16.23, 7.76, 21.89),
+        (34.74, 23.51, 43.37), (36.93, 28.37, 50.26), (18.15, 9.53, 24.55),
+    ),
+    "dac": (
+        (93.51, 94.86, 97.75), (39.59, 30.59, 52.18), (18.52, 8.76, 23.75),
+        (36.56, 25.65, 46.99), (39.44, 30.19, 52.72), (21.85, 11.05, 27.48),
+    ),
+}  # fmt: skip
+
+_YAN_SETS = ("mnist", "mnist_test", "usps", "cmu_pie", "frgc", "ytf")
+# ACC and NMI on each of these sets; on YTF with DBSCAN.
+_YAN_ROWS = {
+    "derc": ((97.5, 92.7), (97.2, 92.3), (97.7, 94.2), (97.9, 99.6), (51.3, 66.7)),
+    "derc_r": ((95.6, 91.4), (94.9, 90.7), (96.2, 92.3), (83.7, 94.3), (49.1, 65.2), (65.8, 90.7)),
+    "dae": ((82.4, 78.9), (80.5, 77.5), (72.4, 75.8), (48.1, 73.8), (40.9, 54.5), (68.0, 90.2)),
+}
+
+_DAS_ROWS = {
+    "mnist": 98.93, "usps": 97.63, "cifar10_train": 44.19, "cifar100": 25.4, "frgc": 47.28,
+}  # fmt: skip
+
+# NMI on ILSVRC-Val, Places-Val and, where given, Places-Train; CCNN's from pre-trained weights.
+_HSU_ROWS = {
+    "ccnn": {"ilsvrc_val": 37.5, "places_val": 30.7, "places_train": 18.7},
+    "ccnn_baseline1": {"ilsvrc_val": 18.1, "places_val": 15.3, "places_train": 4.7},
+    "ccnn_baseline2": {"ilsvrc_val": 23.1, "places_val": 17.7, "places_train": 4.5},
+    "ccnn_baseline3": {"ilsvrc_val": 29.3, "places_val": 20.1},
+}
+
+# (method, data set) -> the figure. USPS in these papers has 11,000 images, here 9,298.
+PUBLISHED: dict[tuple[str, str], Published] = {
+    **{
+        (method, dataset): Published(nmi, acc, ari, _CHANG)
+        for method, rows in _CHANG_ROWS.items()
+        for dataset, (nmi, ari, acc) in zip(_CHANG_SETS, rows, strict=True)
+    },
+    **{
+        (method, dataset): Published(nmi, acc, None, _YAN)
+        for method, rows in _YAN_ROWS.items()
+        for dataset, (acc, nmi) in zip(_YAN_SETS, rows, strict=False)
+    },
+    **{
+        ("dec", dataset): Published(nmi, acc, None, _YAN)
+        for dataset, acc, nmi in (
+            ("mnist_test", 85.9, 82.7), ("usps", 61.9, 58.6), ("cmu_pie", 80.1, 92.4),
+            ("frgc", 37.8, 50.5), ("ytf", 37.1, 44.6),
+        )
+    },
+    **{
+        ("kmeans", dataset): Published(nmi, acc, None, _YAN)
+        for dataset, acc, nmi in (
+            ("frgc", 24.3, 28.7), ("ytf", 60.1, 77.6), ("cmu_pie", 22.3, 43.2),
+        )
+    },
+    **{("ics", dataset): Published(None, acc, None, _DAS) for dataset, acc in _DAS_ROWS.items()},
+    **{
+        (method, dataset): Published(nmi, None, None, _HSU)
+        for method, rows in _HSU_ROWS.items()
+        for dataset, nmi in rows.items()
+    },
+    # The published code feeds true labels as pseudo-labels.
+    **{
+        ("ccnn", dataset): Published(nmi, None, None, "Hsu & Lin 2017, Table IV (labels leak)")
+        for dataset, nmi in (("mnist_test", 91.6), ("mnist_train", 87.6))
+    },
+}  # fmt: skip
