@@ -113,15 +113,3 @@ def test_every_cell_of_every_table_is_a_run_that_can_start(name):
         config = registered.config(last_value(arguments, "preset") or "best")
         parsed, _ = parse(arguments, replace(Options()), config, "")
         assert parsed.dataset == cell.dataset
-
-
-def test_the_readme_holds_the_results_that_were_measured():
-    root = CONFIGS.parent.parent
-    readme = (root / "README.md").read_text()
-    rows = json.loads((CONFIGS.parent / "results" / "ccnn_small.json").read_text())
-    import grid
-
-    for row in rows:
-        seeds = ", ".join(map(str, row["seeds"]))
-        figures = f"{grid.spread(row['nmi'])} | {grid.spread(row['acc'])}"
-        assert f"| {row['dataset']} | {row['title']} | {figures} | {seeds} |" in readme

@@ -70,7 +70,7 @@ def nmf(x: np.ndarray, k: int, seed: int, max_iterations: int = 200) -> np.ndarr
 
 
 def nmf_weights(x: Array, components: Array, sweeps: int = 100) -> Array:
-    """Weights W >= 0 with the smallest |x - W H|^2: [n, d], [k, d] -> float [n, k].
+    """Weights W >= 0 with the smallest `|x - W H|^2`: [n, d], [k, d] -> float [n, k].
 
     Coordinate descent on one component after the other, which each have a closed form.
     """

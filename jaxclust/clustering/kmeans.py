@@ -212,7 +212,7 @@ class Bounds(NamedTuple):
 
 
 def rounding_slack(x: Array) -> Array:
-    """Bound float [] on the rounding of |x|^2 - 2xc + |c|^2 over the rows of x[n, d].
+    """Bound float [] on the rounding of `|x|^2 - 2xc + |c|^2` over the rows of x[n, d].
 
     Bounds give way by this much, and so err on the side of looking again.
     """

@@ -21,7 +21,7 @@ _LEAST_GAIN = 0.01
 
 
 class Affinities(NamedTuple):
-    """What gives p(j | i) = exp(-precision_i |x_i - x_j|^2 - log_sum_i)."""
+    """What gives `p(j | i) = exp(-precision_i |x_i - x_j|^2 - log_sum_i)`."""
 
     precisions: Array  # float [n]: of each sample's Gaussian
     log_sums: Array  # float [n]: that make the rows sum to one

@@ -10,7 +10,7 @@ def _squared_distance(a: Array, b: Array) -> Array:
 
 
 def triplet_separation(anchor: Array, positive: Array, negative: Array, margin: float) -> Array:
-    """Mean of max(0, |a - p|^2 - |a - n|^2 + margin).
+    """Mean of `max(0, |a - p|^2 - |a - n|^2 + margin)`.
 
     Das, Ghosh & Bhowmick 2019, Eq. 5, there summed over the batch.
 
@@ -39,7 +39,7 @@ def weighted_triplet(
     mask: Array,
     margin: float | None,
 ) -> Array:
-    """Mean of (1 - |p_i - p_j|) |z_i - z_j|^2 - |z_i - z_k|^2, by default hinged.
+    """Mean of `(1 - |p_i - p_j|) |z_i - z_j|^2 - |z_i - z_k|^2`, by default hinged.
 
     Yan et al. 2020, Eq. 7: samples of one pseudo-class attract each other the more, the
     more alike their probabilities of it are. As printed the loss has no lower bound;
@@ -49,7 +49,7 @@ def weighted_triplet(
         anchor: z_i, float [n, d].
         same: z_j of the anchor's pseudo-class, float [n, d].
         other: z_k of another one, float [n, d].
-        difference: |p_ia - p_ja|, of the probabilities of i and j of i's pseudo-class a,
+        difference: `|p_ia - p_ja|`, of the probabilities of i and j of i's pseudo-class a,
             float [n] in [0, 1].
         mask: which triplets exist, bool or float [n]; none gives zero.
         margin: max(0, · + margin) of each triplet; None: Eq. 7 as printed.

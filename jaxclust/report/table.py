@@ -44,7 +44,7 @@ def spread(values: Sequence[float | None]) -> str:
 
 
 def rows_of(places: Iterable[Path]) -> list[Row]:
-    """Rows of runs, in the order they are met.
+    """Rows of runs, a data set after the other, else in the order they are met.
 
     Args:
         places: run directories, folders of several seeds' runs, folders of such, or the json
@@ -78,7 +78,8 @@ def rows_of(places: Iterable[Path]) -> list[Row]:
             raise InputError(f"{place} holds no finished run; give run directories")
         for one in runs:
             add(_of_run(one))
-    return list(rows.values())
+    order = list(dict.fromkeys(row.dataset for row in rows.values()))
+    return sorted(rows.values(), key=lambda row: order.index(row.dataset))
 
 
 def _of_run(path: Path) -> Row:
