@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import figures
+from class_folders import linked_classes
 from grid import RESULTS, Cell, Row, Table, main, recorded
 
 METHODS = {"dac": "DAC", "kmeans": "k-means"}
@@ -48,17 +49,11 @@ def cell(
     return Cell(f"{kind}-{method}-{name or dataset}-{value:g}", title, dataset, given)
 
 
-def class_folders(source: Path, links: Path) -> list[Cell]:
+def class_cells(source: Path, links: Path) -> list[Cell]:
     """Fig. 6's cells, each on a folder of links to the first classes of `source`."""
-    classes = sorted(path for path in source.iterdir() if path.is_dir())
     listed = []
     for count in CLUSTERS:
-        target = links / f"classes-{count}"
-        for picture in (path for folder in classes[:count] for path in folder.rglob("*.*")):
-            link = target / picture.relative_to(source)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            if not link.exists():
-                link.symlink_to(picture.absolute())
+        target = linked_classes(source, links / f"classes-{count}", count)
         options = ["--image-size=28", "--labels-from-folders", f"--n-clusters={count}"]
         listed += [
             cell(method, f"folder:{target}", "clusters", count, options, "classes")
@@ -107,7 +102,7 @@ CELLS = [
 
 if __name__ == "__main__":
     source = os.environ.get("JAXCLUST_CLASS_FOLDERS")
-    more = class_folders(Path(source), Path("runs/dac_sweeps-classes")) if source else []
+    more = class_cells(Path(source), Path("runs/dac_sweeps-classes")) if source else []
     title = "DAC against imbalance, sample count and cluster count"
     table = Table("dac_sweeps", title, [*CELLS, *more])
     status = main(table, __doc__ or "")
