@@ -218,17 +218,38 @@ def _execute(options: Options, config: Any, command: str) -> dict[str, Any]:
     if writes:
         directory.write_json("summary.json", summary)
     if writes and options.report:
-        _report(directory, image_set)
+        _report(directory, record, summary, image_set, prediction, fitted.state)
     return summary
 
 
-def _report(directory: RunDirectory, image_set: sources.ImageSet) -> None:
+def _report(
+    directory: RunDirectory,
+    record: dict[str, Any],
+    summary: dict[str, Any],
+    image_set: sources.ImageSet,
+    prediction: Prediction,
+    state: TrainState,
+) -> None:
     """Write report.html; the run is finished whether that works or not."""
     from jaxclust.report import page
-    from jaxclust.report.finished import read_finished
+    from jaxclust.report.finished import FinishedRun, flat_map
 
+    clusters = np.asarray(prediction.assignments)
+    finished = FinishedRun(
+        directory.path,
+        record,
+        summary,
+        image_set.ids,
+        clusters,
+        np.asarray(prediction.probabilities)[np.arange(len(clusters)), clusters],
+        image_set.labels,
+        np.asarray(prediction.features),
+        flat_map(getattr(state.cluster, "embedding", None)),
+        centroids_of(state),
+        image_set.skipped,
+    )
     try:
-        page.write(read_finished(directory.path), image_set)
+        page.write(finished, image_set)
     except Exception as error:
         print(
             f"warning: report.html could not be written ({first_line(error)}); try jaxclust report "

@@ -182,7 +182,7 @@ def predictor(
     compiled = program or prediction_program(method, data.normalisation, group)
 
     def predict(state: TrainState) -> Prediction:
-        parts = []
+        whole: Any = None
         for start in range(0, n, block):
             # The last block is filled up with rows that are cut off again.
             rows = np.minimum(np.arange(start, start + block), n - 1).astype(np.int32)
@@ -190,8 +190,12 @@ def predictor(
             if data.streamed:
                 images, rows = data.upload(images[rows]), np.arange(block, dtype=np.int32)
             mine = rows if group is None else group.shares(rows)
-            parts.append(jax.device_get(compiled(state, images, mine)))
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *parts)
+            part = jax.device_get(compiled(state, images, mine))
+            if whole is None:
+                whole = jax.tree.map(lambda leaf: np.empty((n, *leaf.shape[1:]), leaf.dtype), part)
+            for kept, leaf in zip(jax.tree.leaves(whole), jax.tree.leaves(part), strict=True):
+                kept[start : start + block] = leaf[: n - start]
+        return whole
 
     return predict
 

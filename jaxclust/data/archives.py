@@ -2,13 +2,14 @@
 
 import re
 import tarfile
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxclust.data.pictures import Place, Read, read_pictures
+from jaxclust.data.pictures import Place, Read, Stretches, read_pictures
 from jaxclust.errors import InputError, first_line
 
 # Pictures are resized to this much more than the square that is cut out: 256 for 224.
@@ -32,6 +33,20 @@ class Named(NamedTuple):
     place: Place
 
 
+class Index:
+    """Names and places of an archive's pictures, in little memory."""
+
+    def __init__(self, path: Path, found: Iterable[Named]) -> None:
+        self.path, self.names = path, list[str]()
+        offsets, sizes = array("q"), array("q")
+        for name, place in found:
+            self.names.append(name)
+            offsets.append(place.offset)
+            sizes.append(place.size or 0)
+        self.offsets = np.asarray(offsets, np.int64)
+        self.sizes = np.asarray(sizes, np.int64)
+
+
 class Labelled(NamedTuple):
     """Pictures and the classes of those that can be read."""
 
@@ -45,7 +60,10 @@ def members(archive: tarfile.TarFile, path: Path, start: int = 0) -> Iterable[Na
     Raises:
         InputError: a member that unpacking would put elsewhere.
     """
-    for member in archive:
+    remembered: Any = archive
+    while (member := archive.next()) is not None:
+        # It would keep what it knows of every member, kilobytes each.
+        remembered.members = []
         name = PurePosixPath(member.name)
         if name.is_absolute() or ".." in name.parts or member.islnk() or member.issym():
             raise InputError(
@@ -56,11 +74,11 @@ def members(archive: tarfile.TarFile, path: Path, start: int = 0) -> Iterable[Na
             yield Named(str(name), Place(path, start + member.offset_data, member.size))
 
 
-def _opened(path: Path, index: Callable[[tarfile.TarFile], list[Named]]) -> list[Named]:
+def _opened(path: Path, index: Callable[[tarfile.TarFile], Iterable[Named]]) -> Index:
     """What `index` finds in a tar that need not be whole."""
     try:
         with tarfile.open(path, "r:") as archive:
-            return index(archive)
+            return Index(path, index(archive))
     except (tarfile.TarError, OSError) as error:
         raise InputError(
             f"{path} cannot be read as an uncompressed tar ({first_line(error)}); get it again"
@@ -68,19 +86,19 @@ def _opened(path: Path, index: Callable[[tarfile.TarFile], list[Named]]) -> list
 
 
 def _labelled(
-    found: Sequence[Named],
+    found: Index,
     label: Callable[[str], int],
     path: Path,
     size: int,
     in_memory: int | None,
 ) -> Labelled:
     """Read pictures in the order of their names and look up their classes."""
-    ordered = sorted(found)
-    if not ordered:
+    if not found.names:
         raise InputError(f"{path} holds none of the pictures wanted; it is not the official one")
-    names = [one.name for one in ordered]
-    labels = np.asarray([label(name) for name in names], np.int64)
-    places = [one.place for one in ordered]
+    order = np.asarray(sorted(range(len(found.names)), key=found.names.__getitem__))
+    names = [found.names[i] for i in order]
+    labels = np.fromiter(map(label, names), np.int64, len(names))
+    places = Stretches(path, found.offsets[order], found.sizes[order])
     read = read_pictures(places, names, size, in_memory, str(path), MARGIN)
     return Labelled(read, labels[read.kept])
 
@@ -101,8 +119,8 @@ def imagenet_validation(path: Path, size: int, in_memory: int | None) -> Labelle
     number = {synset: i for i, synset in enumerate(order)}
     pattern = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG$")
 
-    def index(archive: tarfile.TarFile) -> list[Named]:
-        return [one for one in members(archive, path) if pattern.search(one.name)]
+    def index(archive: tarfile.TarFile) -> Iterable[Named]:
+        return (one for one in members(archive, path) if pattern.search(one.name))
 
     def label(name: str) -> int:
         found: Any = pattern.search(name)
@@ -116,17 +134,15 @@ def imagenet_classes(
 ) -> Labelled:
     """Some classes of ILSVRC2012_img_train.tar, a tar of a tar for each class."""
 
-    def index(archive: tarfile.TarFile) -> list[Named]:
-        found = []
+    def index(archive: tarfile.TarFile) -> Iterable[Named]:
         for outer in archive:
             if outer.name.removesuffix(".tar") in synsets:
                 content: Any = archive.extractfile(outer)
                 with tarfile.open(fileobj=content, mode="r:") as inner:
-                    found += members(inner, path, outer.offset_data)
-        return found
+                    yield from members(inner, path, outer.offset_data)
 
     found = _opened(path, index)
-    there = {one.name.split("_")[0] for one in found}
+    there = {name.split("_")[0] for name in found.names}
     if missing := [synset for synset in synsets if synset not in there]:
         raise InputError(
             f"{path} lacks {len(missing)} of {len(synsets)} classes ({missing[0]}, …); get the "
@@ -155,8 +171,8 @@ def places_validation(path: Path, size: int, in_memory: int | None) -> Labelled:
     """val_256.tar of Places365, with places365_val.txt beside it."""
     classes = _list(path.parent / "places365_val.txt")
 
-    def index(archive: tarfile.TarFile) -> list[Named]:
-        return [one for one in members(archive, path) if PurePosixPath(one.name).name in classes]
+    def index(archive: tarfile.TarFile) -> Iterable[Named]:
+        return (one for one in members(archive, path) if PurePosixPath(one.name).name in classes)
 
     return _labelled(
         _opened(path, index),
@@ -170,11 +186,11 @@ def places_validation(path: Path, size: int, in_memory: int | None) -> Labelled:
 def places_training(path: Path, size: int, in_memory: int | None) -> Labelled:
     """train_256_places365standard.tar; a picture's folder is its class."""
 
-    def index(archive: tarfile.TarFile) -> list[Named]:
-        return [one for one in members(archive, path) if one.name.endswith(".jpg")]
+    def index(archive: tarfile.TarFile) -> Iterable[Named]:
+        return (one for one in members(archive, path) if one.name.endswith(".jpg"))
 
     found = _opened(path, index)
-    folders = sorted({str(PurePosixPath(one.name).parent) for one in found})
+    folders = sorted({str(PurePosixPath(name).parent) for name in found.names})
     number = {folder: i for i, folder in enumerate(folders)}
     return _labelled(
         found, lambda name: number[str(PurePosixPath(name).parent)], path, size, in_memory

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxclust.data.pictures import Place, Read, read_pictures
+from jaxclust.data.pictures import Files, Read, read_pictures
 from jaxclust.errors import InputError
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -43,7 +43,7 @@ def read_folder(
     files = _find(root)
     root = root if root.is_dir() else root.parent
     names = [file.relative_to(root).as_posix() for file in files]
-    read = read_pictures([Place(file) for file in files], names, size, in_memory, str(root))
+    read = read_pictures(Files(root, names), names, size, in_memory, str(root))
     if not labels_from_folders:
         return Folder(read, None, ())
     return Folder(read, *_folder_labels(root, list(read.ids)))

@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -46,6 +46,49 @@ class Place(NamedTuple):
         return f"{self.offset} {size}"
 
 
+class Files:
+    """Files below a folder, as places; nothing is held but their names."""
+
+    def __init__(self, root: Path, names: Sequence[str]) -> None:
+        self.root, self.names = root, names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, i: int) -> Place:
+        return Place(self.root / self.names[i])
+
+    def __iter__(self) -> Iterator[Place]:
+        return (self[i] for i in range(len(self)))
+
+    def take(self, rows: np.ndarray) -> "Files":
+        """Those of the given rows."""
+        return Files(self.root, tuple(self.names[int(i)] for i in rows))
+
+
+class Stretches:
+    """Stretches of one file, as places; 16 bytes each."""
+
+    def __init__(self, path: Path, offsets: np.ndarray, sizes: np.ndarray) -> None:
+        self.path, self.offsets, self.sizes = path, offsets, sizes
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def __getitem__(self, i: int) -> Place:
+        return Place(self.path, int(self.offsets[i]), int(self.sizes[i]))
+
+    def __iter__(self) -> Iterator[Place]:
+        return (self[i] for i in range(len(self)))
+
+    def take(self, rows: np.ndarray) -> "Stretches":
+        """Those of the given rows."""
+        return Stretches(self.path, self.offsets[rows], self.sizes[rows])
+
+
+Places = Files | Stretches
+
+
 class Streamed:
     """Pictures that are decoded when asked for; as an array uint8 [n, h, w, c] to read from.
 
@@ -61,13 +104,13 @@ class Streamed:
 
     def __init__(
         self,
-        places: Sequence[Place],
+        places: Places,
         ids: Sequence[str],
         size: int,
         channels: int,
         margin: float = 1.0,
     ) -> None:
-        self.places, self.ids = tuple(places), tuple(ids)
+        self.places, self.ids = places, ids
         self.size, self.channels, self.margin = size, channels, margin
 
     @property
@@ -94,8 +137,8 @@ class Streamed:
 
     def subset(self, rows: np.ndarray) -> "Streamed":
         """The pictures of the given rows, still undecoded."""
-        places, ids = [self.places[i] for i in rows], [self.ids[i] for i in rows]
-        return Streamed(places, ids, self.size, self.channels, self.margin)
+        ids = tuple(self.ids[int(i)] for i in rows)
+        return Streamed(self.places.take(rows), ids, self.size, self.channels, self.margin)
 
     def fingerprint(self) -> str:
         """SHA-256 of the pictures' names, sizes of their bytes and size here."""
@@ -110,13 +153,13 @@ class Read(NamedTuple):
 
     images: np.ndarray | Streamed  # uint8 [n, h, w, c]
     kept: np.ndarray  # int [n]: which of the places they are
-    places: tuple[Place, ...]  # those
+    places: Places  # those
     ids: tuple[str, ...]
     skipped: list[tuple[str, str]]  # name and reason of each that cannot be read
 
 
 def read_pictures(
-    places: Sequence[Place],
+    places: Places,
     names: Sequence[str],
     size: int | None,
     in_memory: int | None,
@@ -143,18 +186,19 @@ def read_pictures(
     held = None if in_memory is None or size is None else in_memory // (3 * size**2)
     streamed = held is not None and len(places) > held
     pictures: list[np.ndarray] = []
-    kept: list[int] = []
+    readable = np.zeros(len(places), bool)
     skipped: list[tuple[str, str]] = []
     channels = 1
     for i, found in enumerate(_decoded(places, names, size, margin)):
         if isinstance(found, str):
             skipped.append((names[i], found.replace(str(places[i].path), names[i])))
             continue
-        kept.append(i)
+        readable[i] = True
         channels = max(channels, found.shape[2])
         if not streamed:
             pictures.append(found)
-    if not kept:
+    kept = np.flatnonzero(readable)
+    if not kept.size:
         raise InputError(
             f"none of the {len(places)} pictures in {where} can be read "
             f"({skipped[0][0]}: {skipped[0][1]})"
@@ -164,18 +208,19 @@ def read_pictures(
             f"{len(skipped)} of the {len(places)} pictures in {where} cannot be read "
             f"({skipped[0][0]}: {skipped[0][1]}, …); more than half is taken for a wrong folder"
         )
-    ids = tuple(names[i] for i in kept)
-    found_at = tuple(places[i] for i in kept)
+    ids, found_at = tuple(names), places
+    if skipped:
+        ids, found_at = tuple(names[int(i)] for i in kept), places.take(kept)
     if streamed:
         assert size is not None
         images = Streamed(found_at, ids, size, channels, margin)
     else:
         images = _stack(pictures, list(ids), where)
-    return Read(images, np.asarray(kept), found_at, ids, skipped)
+    return Read(images, kept, found_at, ids, skipped)
 
 
 def _decoded(
-    places: Sequence[Place], names: Sequence[str], size: int | None, margin: float
+    places: Places, names: Sequence[str], size: int | None, margin: float
 ) -> Iterable[np.ndarray | str]:
     """Each picture, or why it cannot be read; a few of them at a time."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxclust.data import archives
 from jaxclust.data.imagefolder import read_folder
 from jaxclust.data.npz import read_npz
-from jaxclust.data.pictures import Place, Streamed
+from jaxclust.data.pictures import Places, Streamed
 from jaxclust.errors import InputError, first_line, nearest_name
 
 
@@ -35,7 +35,7 @@ class ImageSet:
     ids: tuple[str, ...]  # file names or row numbers
     n_classes: int | None  # what the set declares, or its labels show
     skipped: tuple[Skipped, ...] = ()
-    places: tuple[Place, ...] = ()  # where each picture's file lies; empty for arrays
+    places: Places | None = None  # where each picture's file lies; None for arrays
     class_names: tuple[str, ...] = ()  # of labels 0, 1, …, where they have names
 
     def take(self, rows: np.ndarray) -> "ImageSet":
@@ -46,7 +46,7 @@ class ImageSet:
             images=self.images.subset(rows) if streamed else self.images[rows],
             labels=None if self.labels is None else self.labels[rows],
             ids=tuple(self.ids[i] for i in rows),
-            places=tuple(self.places[i] for i in rows) if self.places else (),
+            places=None if self.places is None else self.places.take(rows),
         )
 
     def fingerprint(self) -> str:

@@ -72,7 +72,7 @@ def _listed(run: FinishedRun) -> list[list[int]]:
 
 def _centres(run: FinishedRun) -> np.ndarray:
     """Mean features [k, d] of the clusters; NaN for those that hold nothing."""
-    features = run.features.reshape(len(run.ids), -1).astype(np.float64)
+    features = run.features.reshape(len(run.ids), -1)
     sums = np.zeros((run.n_clusters, features.shape[1]))
     np.add.at(sums, run.clusters, features)
     sizes = np.bincount(run.clusters, minlength=run.n_clusters)[:, None]

@@ -45,10 +45,10 @@ def lay_out(run: FinishedRun, image_set: ImageSet, folder: Path, how: How) -> in
         if name.is_absolute() or ".." in name.parts:
             raise InputError(f"the picture named {name} would lie outside {folder}; rename it")
         target = folder / f"cluster-{cluster:0{digits}d}" / name
-        if not image_set.places:
+        if image_set.places is None:
             target = target.with_name(f"{target.name}.png")
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not image_set.places:
+        if image_set.places is None:
             _save(image_set.images[np.array([row])][0], image_set, target)
             continue
         found = image_set.places[row]

@@ -46,6 +46,13 @@ class FinishedRun:
         return rows
 
 
+def flat_map(found: Any) -> np.ndarray | None:
+    """The first two dimensions [n, 2] of a run's map; None where it has none to draw."""
+    if found is None or np.ndim(found) != 2 or np.shape(found)[1] < 2:
+        return None
+    return np.asarray(found)[:, :2]
+
+
 def check_finished(path: Path) -> dict[str, Any]:
     """A run's config.json; InputError if the folder holds no one finished run."""
     if not (path / "config.json").is_file():
@@ -78,7 +85,6 @@ def read_finished(path: Path) -> FinishedRun:
         raise InputError(
             f"the run in {path} is damaged ({first_line(error)}); run it again with --overwrite"
         ) from error
-    plane = stored.get("map")
     skipped = path / "skipped.csv"
     return FinishedRun(
         path,
@@ -89,7 +95,7 @@ def read_finished(path: Path) -> FinishedRun:
         np.asarray(certainty, np.float32),
         None if labels is None else np.asarray(labels, np.int64),
         features,
-        None if plane is None or plane.shape[1] < 2 else plane[:, :2],
+        flat_map(stored.get("map")),
         stored.get("centroids"),
         tuple((row["file"], row["reason"]) for row in _table(skipped)) if skipped.is_file() else (),
     )

@@ -21,23 +21,24 @@ _BYTES, _SIDE = 7_000_000, 48
 MapOf = Literal["auto", "pca", "tsne", "umap"]
 
 
-def plane(run: FinishedRun, how: MapOf) -> tuple[np.ndarray, str]:
-    """Points float [n, 2] in [0, 1] and what kind of map it is.
+def plane(run: FinishedRun, rows: np.ndarray, how: MapOf) -> tuple[np.ndarray, str]:
+    """Points float [m, 2] in [0, 1] and what kind of map it is.
 
     Args:
         run: the finished run.
+        rows: int [m], of the images on the map.
         how: auto: the run's own map, else t-SNE of its features for few images, else
             their principal components; or one of these by name.
 
     Raises:
         InputError: a library is missing.
     """
-    n = len(run.ids)
+    n = len(rows)
     own = run.map is not None and how == "auto"
     if own:
-        found, name = np.asarray(run.map, np.float64), "the run's own map"
+        found, name = np.asarray(run.map, np.float64)[rows], "the run's own map"
     else:
-        features = np.asarray(run.features, np.float32).reshape(n, -1)
+        features = np.asarray(run.features[rows], np.float32).reshape(n, -1)
         kind = how if how != "auto" else "tsne" if n <= _TSNE else "pca"
         # t-SNE needs a few neighbours to choose from.
         kind = "pca" if n < 4 else kind
@@ -59,10 +60,10 @@ def points(
     run: FinishedRun, draw: Draw | None, kinds: Kinds | None, how: MapOf
 ) -> tuple[dict[str, Any], Sheets | None, str]:
     """What the map's script reads, the pictures it shows, and the map's name."""
-    found, name = plane(run, how)
     n = len(run.ids)
     rows = np.arange(n) if n <= _POINTS else np.arange(_POINTS) * n // _POINTS
-    whole = np.clip(np.round(found[rows] * 65535), 0, 65535).astype("<u2")
+    found, name = plane(run, rows, how)
+    whole = np.clip(np.round(found * 65535), 0, 65535).astype("<u2")
     clusters = run.clusters[rows].astype("<u2")
     certainty = np.clip(np.round(run.confidence[rows] * 255), 0, 255).astype(np.uint8)
     data = {

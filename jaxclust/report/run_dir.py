@@ -5,7 +5,8 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +120,16 @@ class RunDirectory:
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """A whole file, or the old one stays."""
+        with self.writing(name) as file:
+            file.write(content)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Any]:
+        """A binary file to write piece by piece, which gets its name once it is whole."""
         temporary = self.path / f".{name}.{os.getpid()}{_TEMPORARY}"
         try:
             with temporary.open("wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.path / name)
@@ -135,17 +142,18 @@ class RunDirectory:
 
     def write_table(self, name: str, header: Sequence[str], rows: Iterable[Sequence]) -> None:
         """A CSV file."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-        self.write_text(name, text.getvalue())
+        with self.writing(name) as file:
+            text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(rows)
+            text.flush()
+            text.detach()
 
     def write_arrays(self, name: str, **arrays: np.ndarray) -> None:
         """A compressed npz file."""
-        content = io.BytesIO()
-        np.savez_compressed(content, **arrays)  # pyright: ignore[reportArgumentType]
-        self.write_bytes(name, content.getvalue())
+        with self.writing(name) as file:
+            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
 
     def append_metrics(self, rows: Iterable[dict[str, Any]]) -> None:
         """Lines added to metrics.jsonl, readable while the run goes on."""

@@ -74,15 +74,15 @@ def write_assignments(
     columns: list[Any] = [
         range(len(image_set.ids)),
         image_set.ids,
-        prediction.assignments.tolist(),
-        [f"{value:.6g}" for value in confidence],
+        prediction.assignments,
+        (f"{value:.6g}" for value in confidence),
     ]
     if image_set.labels is not None:
         header.append("label")
-        columns.append(image_set.labels.tolist())
+        columns.append(image_set.labels)
     if noise is not None and np.any(noise):
         header.append("noise")
-        columns.append(np.asarray(noise).astype(int).tolist())
+        columns.append(np.asarray(noise).astype(int))
     directory.write_table("assignments.csv", header, zip(*columns, strict=True))
     if image_set.skipped:
         directory.write_table("skipped.csv", ("file", "reason"), image_set.skipped)

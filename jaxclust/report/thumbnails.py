@@ -29,9 +29,9 @@ def drawing(image_set: ImageSet) -> Draw:
         low, high = float(images.min()), float(images.max())
 
     def draw(rows: np.ndarray, side: int) -> np.ndarray:
-        if image_set.places and side > min(height, width):
+        if image_set.places is not None and side > min(height, width):
             names = [image_set.ids[i] for i in rows]
-            return Streamed([image_set.places[i] for i in rows], names, side, 3)[:]
+            return Streamed(image_set.places.take(rows), names, side, 3)[:]
         return squares(images[np.asarray(rows)], side, low, high)
 
     return draw
@@ -39,7 +39,7 @@ def drawing(image_set: ImageSet) -> Draw:
 
 def largest_side(image_set: ImageSet, wanted: int) -> int:
     """Side beyond which pictures have nothing more to show."""
-    return wanted if image_set.places else min(wanted, *image_set.images.shape[1:3])
+    return wanted if image_set.places is not None else min(wanted, *image_set.images.shape[1:3])
 
 
 class Sheets(NamedTuple):

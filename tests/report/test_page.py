@@ -217,15 +217,16 @@ def test_charts_leave_out_what_is_no_curve():
 
 
 def test_maps_lie_in_the_unit_square_and_keep_proportions(run):
-    found, name = plane.plane(run, "pca")
+    every = np.arange(N)
+    found, name = plane.plane(run, every, "pca")
     assert name.startswith("principal components")
     assert found.min() >= 0 and found.max() <= 1
-    own, name = plane.plane(replace(run, map=np.array([[0.0, 0], [4, 1]] * 18)), "auto")
+    own, name = plane.plane(replace(run, map=np.array([[0.0, 0], [4, 1]] * 18)), every, "auto")
     assert name == "the run's own map"
     np.testing.assert_allclose(np.ptp(own, axis=0), [1, 0.25])
-    constant, _ = plane.plane(replace(run, features=np.zeros((N, 5))), "auto")
+    constant, _ = plane.plane(replace(run, features=np.zeros((N, 5))), every, "auto")
     assert np.isfinite(constant).all()
-    narrow, _ = plane.plane(replace(run, features=run.features.reshape(N, -1)[:, :1]), "pca")
+    narrow, _ = plane.plane(replace(run, features=run.features.reshape(N, -1)[:, :1]), every, "pca")
     assert narrow.shape == (N, 2)
 
 
