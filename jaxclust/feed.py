@@ -67,7 +67,9 @@ class Chunk(NamedTuple):
 class Feed:
     """Gives the compiled loop its images: all of them, or the block it needs next.
 
-    A block is read while the device works on the one before.
+    An epoch's batches are cut into blocks; a block is read while the device works on the one
+    before. Devices that share batches are given their own part of a block, and a process
+    reads its devices' parts alone.
     """
 
     def __init__(self, data: Data, phase: Phase, batch: int) -> None:
@@ -75,9 +77,14 @@ class Feed:
         bytes_a_batch = batch * int(np.prod(data.images.shape[1:])) * data.images.dtype.itemsize
         self.batches = max(1, _BLOCK_BYTES // max(bytes_a_batch, 1))
         self.reader = ThreadPoolExecutor(1) if data.streamed else None
-        # Blocks by epoch and first batch: the one in use, and the one being read.
+        # Blocks by epoch and number: the one in use, and the one being read.
         self.held: tuple[tuple[int, int], Any] | None = None
         self.ahead: tuple[tuple[int, int], Future] | None = None
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each device is given images of its own."""
+        return self.data.streamed and self.data.group is not None and not self.phase.whole_batch
 
     def __enter__(self) -> "Feed":
         return self
@@ -87,7 +94,7 @@ class Feed:
             self.reader.shutdown(cancel_futures=True)
 
     def chunk(self, rows: np.ndarray, epoch: int, start: int, stop: int) -> Chunk:
-        """Steps start to stop of an epoch, or as many of them as a block holds.
+        """Steps start to stop of an epoch, or as many of them as end with a block.
 
         Args:
             rows: of the epoch, [batches, b].
@@ -100,35 +107,66 @@ class Feed:
             arguments = (self.data.images, mine, mine, np.int32(start), np.int32(stop))
             return Chunk(arguments, stop)
         repeats, batches = self.phase.repeats, min(self.batches, len(rows))
-        first = start // repeats
+        block = start // repeats // batches
+        first = block * batches
         stop = min(stop, (first + batches) * repeats)
-        here, following = (epoch, first), (epoch, stop // repeats)
-        if self.held is None or self.held[0] != here:
-            self.held = here, self.data.upload(self._block(rows, here, batches))
-        # The next chunk begins in this batch or the one behind it.
-        if self.ahead is None and following != here and following[1] < len(rows):
-            wanted = _filled(rows, following[1], batches).ravel()
-            self.ahead = following, self.reader.submit(self.data.images.__getitem__, wanted)
-        places = np.arange(batches * self.size, dtype=np.int32).reshape(batches, self.size)
+        if self.held is None or self.held[0] != (epoch, block):
+            self.held = None  # before the next one takes its room
+            self.held = (epoch, block), self._uploaded(rows, epoch, block, batches)
+        if self.ahead is None and (block + 1) * batches < len(rows):
+            following = self.reader.submit(self._read, rows, block + 1, batches)
+            self.ahead = (epoch, block + 1), following
         offset = first * repeats
         arguments = (
             self.held[1],
             self._shared(_filled(rows, first, batches)),
-            self._shared(places),
+            self._places(batches),
             np.int32(start - offset),
             np.int32(stop - offset),
         )
         return Chunk(arguments, stop)
 
-    def _block(self, rows: np.ndarray, where: tuple[int, int], batches: int) -> np.ndarray:
-        """Images of some batches, from what was read ahead if that is them."""
+    def _uploaded(self, rows: np.ndarray, epoch: int, block: int, batches: int) -> Any:
+        """A block's images on the devices, from what was read ahead if that is them."""
+        images = None
         if self.ahead is not None:
             there, future = self.ahead
             self.ahead = None
             read = future.result()
-            if there == where:
-                return read
-        return self.data.images[_filled(rows, where[1], batches).ravel()]
+            images = read if there == (epoch, block) else None
+        if images is None:
+            images = self._read(rows, block, batches)
+        group = self.data.group
+        if group is not None and self.sharded:
+            return group.spread(images)
+        return self.data.upload(images)
+
+    def _read(self, rows: np.ndarray, block: int, batches: int) -> np.ndarray:
+        """Images of a block's batches, [m, …] or, where devices share, [local devices, m, …]."""
+        first = block * batches
+        wanted = rows[first : first + batches]
+        group = self.data.group
+        # What the last block lacks is never looked at.
+        missing = batches - len(wanted)
+        if group is None or not self.sharded:
+            images = self.data.images[wanted.ravel()]
+            room = missing * self.size
+            return np.concatenate([images, np.empty((room, *images.shape[1:]), images.dtype)])
+        mine = group.shares(wanted)
+        images = self.data.images[mine.ravel()]
+        parts = images.reshape(len(mine), -1, *images.shape[1:])
+        room = (len(mine), missing * mine.shape[-1], *images.shape[1:])
+        return np.concatenate([parts, np.empty(room, images.dtype)], axis=1)
+
+    def _places(self, batches: int) -> np.ndarray:
+        """Where the images of a block's batches stand in what was uploaded."""
+        group = self.data.group
+        if group is None or not self.sharded:
+            places = np.arange(batches * self.size, dtype=np.int32)
+            return self._shared(places.reshape(batches, self.size))
+        share = self.size // group.size
+        places = np.arange(batches * share, dtype=np.int32)
+        return group.copies(places.reshape(batches, share))
 
     def _shared(self, table: np.ndarray) -> np.ndarray:
         group = self.data.group

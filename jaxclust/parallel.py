@@ -72,6 +72,13 @@ class Group(NamedTuple):
         mesh = Mesh(np.asarray(self.local), (AXIS,))
         return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
+    def spread(self, parts: np.ndarray) -> Any:
+        """Each local device's own part: [local, …], a row on each."""
+        if self.processes > 1:
+            return parts  # which pmap itself puts on them
+        mesh = Mesh(np.asarray(self.local), (AXIS,))
+        return jax.device_put(parts, NamedSharding(mesh, PartitionSpec(AXIS)))
+
     def shares(self, rows: np.ndarray) -> np.ndarray:
         """The local devices' equal parts of the last axis: [..., b] -> [local, ..., b / size].
 

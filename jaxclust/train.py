@@ -150,18 +150,23 @@ def _example(data: Data) -> Array:
 
 
 def prediction_program(
-    method: Method, normalisation: Normalisation, group: Group | None = None
+    method: Method,
+    normalisation: Normalisation,
+    group: Group | None = None,
+    *,
+    sharded: bool = False,
 ) -> Callable[[TrainState, Any, np.ndarray], Prediction]:
     """The compiled prediction of rows int32 [b] of stored images [n, h, w, c].
 
-    With a group, the rows are `group.shares` of them.
+    With a group, the rows are `group.shares` of them, and if `sharded` each device has images
+    of its own.
     """
 
     def one(state: TrainState, images: Array, rows: Array) -> Prediction:
         prediction = method.predict(state, normalise(images[rows], normalisation))
         return prediction if group is None else collectives.gathered(prediction, AXIS)
 
-    return device.jit(one) if group is None else group.pmap(one, (None, None, 0))
+    return device.jit(one) if group is None else group.pmap(one, (None, 0 if sharded else None, 0))
 
 
 def predictor(
@@ -179,18 +184,27 @@ def predictor(
     n, group = data.images.shape[0], data.group
     devices = 1 if group is None else group.size
     block = -(-min(_PREDICT_BLOCK, n) // devices) * devices
-    compiled = program or prediction_program(method, data.normalisation, group)
+    if program is None:
+        program = prediction_program(method, data.normalisation, group, sharded=data.streamed)
+
+    def wanted(rows: np.ndarray) -> tuple[Any, np.ndarray]:
+        """Images and the rows of them to predict."""
+        if not data.streamed:
+            return data.images, rows if group is None else group.shares(rows)
+        if group is None:
+            return data.upload(data.images[rows]), np.arange(len(rows), dtype=np.int32)
+        # Of several processes each reads its own devices' images.
+        mine = group.shares(rows)
+        images = data.images[mine.ravel()]
+        parts = group.spread(images.reshape(*mine.shape, *images.shape[1:]))
+        return parts, group.copies(np.arange(mine.shape[1], dtype=np.int32))
 
     def predict(state: TrainState) -> Prediction:
         whole: Any = None
         for start in range(0, n, block):
             # The last block is filled up with rows that are cut off again.
             rows = np.minimum(np.arange(start, start + block), n - 1).astype(np.int32)
-            images = data.images
-            if data.streamed:
-                images, rows = data.upload(images[rows]), np.arange(block, dtype=np.int32)
-            mine = rows if group is None else group.shares(rows)
-            part = jax.device_get(compiled(state, images, mine))
+            part = jax.device_get(program(state, *wanted(rows)))
             if whole is None:
                 whole = jax.tree.map(lambda leaf: np.empty((n, *leaf.shape[1:]), leaf.dtype), part)
             for kept, leaf in zip(jax.tree.leaves(whole), jax.tree.leaves(part), strict=True):
@@ -201,7 +215,11 @@ def predictor(
 
 
 def chunk_program(
-    phase: Phase, normalisation: Normalisation, group: Group | None = None
+    phase: Phase,
+    normalisation: Normalisation,
+    group: Group | None = None,
+    *,
+    sharded: bool = False,
 ) -> Callable[..., Any]:
     """The compiled loop over rows[start:stop]; traced once for all chunks of a phase.
 
@@ -209,7 +227,7 @@ def chunk_program(
     with a leading axis of which the first stop - start entries are filled, whether every
     number of the state is finite). Rows are the data set's, places where those stand in
     `images`. With a group, both are `group.shares` of them, or `group.copies` where the
-    phase wants whole batches.
+    phase wants whole batches; if `sharded`, each device has images of its own.
     """
     if phase.step is None:
         raise ValueError(f"phase '{phase.name}' has no step")
@@ -243,7 +261,7 @@ def chunk_program(
 
     if group is None:
         return device.jit(run, donate_argnums=0)
-    return group.pmap(run, (None, None, 0, 0, None, None), donate=(0,))
+    return group.pmap(run, (None, 0 if sharded else None, 0, 0, None, None), donate=(0,))
 
 
 def fit(
@@ -357,10 +375,11 @@ class _PhaseRun:
 
     def steps(self, state: TrainState, done: int) -> TrainState:
         group = self.data.group
-        program = chunk_program(self.phase, self.data.normalisation, group)
         refresh = None if self.phase.refresh is None else self.between(self.phase.refresh)
         compiled = False
         with Feed(self.data, self.phase, self.batch) as feed:
+            normalisation, sharded = self.data.normalisation, feed.sharded
+            program = chunk_program(self.phase, normalisation, group, sharded=sharded)
             while done < self.total:
                 epoch, start = divmod(done, self.per_epoch)
                 if done and not start and self.phase.finished and self.phase.finished(state):

@@ -20,12 +20,13 @@ class Asked:
     """An array that is read by rows, and remembers how many at most."""
 
     def __init__(self, images):
-        self.images, self.most, self.times = images, 0, 0
+        self.images, self.most, self.times, self.rows = images, 0, 0, 0
         self.shape, self.dtype = images.shape, images.dtype
 
     def __getitem__(self, rows):
         found = self.images[rows]
         self.most, self.times = max(self.most, len(found)), self.times + 1
+        self.rows += len(found)
         return found
 
 
@@ -83,6 +84,48 @@ def test_a_draw_is_read_once_however_many_steps_see_it(monkeypatch):
     train.fit(method, train.put(source, measure(pictures)), seed=0)
     # Three draws of 20 an epoch, and two pictures to find the network's shapes.
     assert source.times <= 2 * 3 + 2
+
+
+def test_a_block_is_read_once_however_many_chunks_it_takes(monkeypatch):
+    """Chunks of one step each: an epoch reads each of its pictures once."""
+    monkeypatch.setattr(train, "_CHUNK_SECONDS", 0.0)
+    pictures, _ = small.images(120)
+    source = Asked(pictures)
+    method = small.method(init="random", epochs=3)
+    data = train.put(source, measure(pictures))
+    state = train.init(method, data, 0)
+    source.times = source.rows = 0
+    steps = method.phases[-1]._replace(begin=None)
+    train.fit(
+        method._replace(phases=(steps,)), data, seed=0, resume=(state, train.Position(0, 0, ()))
+    )
+    assert source.rows == 3 * 120
+    assert source.times == 3
+
+
+@pytest.mark.parametrize("block", [64 * 20, 2**27])
+def test_devices_are_given_their_own_parts_of_a_block(block, monkeypatch):
+    """Of a process's share, in a block that the epoch does not fill."""
+    from jaxclust.parallel import Group
+
+    monkeypatch.setattr(feed, "_BLOCK_BYTES", 3 * block)
+    pictures, _ = small.images(140)
+    source = Asked(pictures)
+    group = Group(tuple(jax.local_devices()[:1]), processes=2, process=1)
+    data = train.put(source, measure(pictures), group)
+    phase = small.method(n=140).phases[-1]
+    rows = train.epoch_rows(0, 0, 0, 140, 20)
+    with feed.Feed(data, phase, 20) as given:
+        stop = 0
+        while stop < 7:
+            before, chunk = stop, given.chunk(rows, 0, stop, 7)
+            images, table, places, start, end = chunk.arguments
+            for i in range(int(start), int(end)):
+                mine = rows[before + i - int(start)][10:]
+                np.testing.assert_array_equal(table[0][i], mine)
+                np.testing.assert_array_equal(images[0][places[0][i]], pictures[mine])
+            stop = chunk.stop
+    assert source.rows == 70
 
 
 @pytest.fixture

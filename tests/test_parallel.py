@@ -11,21 +11,24 @@ import time
 import jax
 import numpy as np
 import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from jaxclust import parallel
 from jaxclust.base import Method, Phase
 from jaxclust.errors import InputError
 
 RUN = [
-    "run", "--method=ccnn", "--dataset=digits", "--limit=200", "--epochs=2", "--pretrain-epochs=1",
-    "--batch-size=40", "--k-m=40", "--n-m=40", "--log-every=1", "--evaluate-every=1",
+    "run", "--method=ccnn", "--epochs=2", "--pretrain-epochs=1", "--batch-size=40", "--k-m=40",
+    "--n-m=40", "--log-every=1", "--evaluate-every=1", "--n-clusters=10", "--image-size=8",
+    "--no-report",
 ]  # fmt: skip
 
 
 # DAC's devices are each given the whole draw.
 DAC = [
     "run", "--method=dac", "--dataset=digits", "--limit=80", "--epochs=2", "--draw-size=40",
-    "--batch-size=20", "--log-every=1",
+    "--batch-size=20", "--log-every=1", "--no-report",
 ]  # fmt: skip
 
 
@@ -89,9 +92,14 @@ def pair(arguments, cache):
 
 
 def test_two_processes_one_of_them_killed_then_resumed(tmp_path, compilation_cache):
+    """And each reads its own part of a streamed folder, which two devices hold in memory."""
     alone, out = tmp_path / "devices", tmp_path / "processes"
-    single = start([*RUN, "--epochs=0", f"--out={alone}", "--devices=2"], compilation_cache, 2)
-    long = [*RUN, "--epochs=60", "--evaluate-every=60", f"--out={out}"]
+    (tmp_path / "in").mkdir()
+    for i, picture in enumerate(load_digits().images[:200]):
+        Image.fromarray((15 * picture).astype(np.uint8)).save(tmp_path / "in" / f"{i:03d}.png")
+    run = [*RUN, f"--dataset=folder:{tmp_path / 'in'}"]
+    single = start([*run, "--epochs=0", f"--out={alone}", "--devices=2"], compilation_cache, 2)
+    long = [*run, "--in-memory=0", "--epochs=60", "--evaluate-every=60", f"--out={out}"]
     first, second = pair([*long, "--checkpoint-every=0"], compilation_cache)
     deadline = time.monotonic() + 200
     while not (out / "metrics.jsonl").is_file() or len(steps(out)) < 12:
