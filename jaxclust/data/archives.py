@@ -103,19 +103,28 @@ def _labelled(
     return Labelled(read, labels[read.kept])
 
 
-def imagenet_validation(path: Path, size: int, in_memory: int | None) -> Labelled:
-    """ILSVRC2012_img_val.tar; classes as tensorflow-datasets lists them."""
+def _list_of_imagenet(file: str) -> list[str]:
+    """The words of a list that comes with tensorflow-datasets."""
     import tensorflow_datasets as tfds
 
     lists = Path(tfds.__file__).parent / "datasets" / "imagenet2012"
     try:
-        order = (lists / "labels.txt").read_text().split()
-        synsets = (lists / "validation_labels.txt").read_text().split()
+        return (lists / file).read_text().split()
     except OSError as error:
         raise InputError(
             f"this version of tensorflow-datasets has no list of ImageNet's classes ({error}); "
             "install another"
         ) from error
+
+
+def synset_order() -> list[str]:
+    """ImageNet's 1000 synsets, as tensorflow-datasets numbers them."""
+    return _list_of_imagenet("labels.txt")
+
+
+def imagenet_validation(path: Path, size: int, in_memory: int | None) -> Labelled:
+    """ILSVRC2012_img_val.tar; classes as tensorflow-datasets lists them."""
+    order, synsets = synset_order(), _list_of_imagenet("validation_labels.txt")
     number = {synset: i for i, synset in enumerate(order)}
     pattern = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG$")
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -86,7 +86,18 @@ class Stretches:
         return Stretches(self.path, self.offsets[rows], self.sizes[rows])
 
 
-Places = Files | Stretches
+class Places(Protocol):
+    """Where many pictures lie: files, stretches of one, records of a prepared set."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> Any: ...  # a Place or what stands in one's stead
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def take(self, rows: np.ndarray) -> "Places":
+        """Those of the given rows."""
+        ...
 
 
 class Streamed:
@@ -245,7 +256,7 @@ def _decoded(
             yield from found
 
 
-def _read(place: Place, size: int | None, margin: float) -> np.ndarray:
+def _read(place: Any, size: int | None, margin: float) -> np.ndarray:
     """A picture uint8 [h, w, 1 or 3], turned upright as its EXIF data says."""
     with Image.open(place.file()) as opened:
         opened.load()

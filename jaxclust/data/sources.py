@@ -1,9 +1,8 @@
 """The data sets users name on the command line."""
 
-import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxclust.data import archives
+from jaxclust.data import archives, prepared
 from jaxclust.data.imagefolder import read_folder
 from jaxclust.data.npz import read_npz
 from jaxclust.data.pictures import Places, Streamed
-from jaxclust.errors import InputError, first_line, nearest_name
+from jaxclust.errors import InputError, nearest_name
 
 
 class Skipped(NamedTuple):
@@ -70,6 +69,8 @@ class Entry:
     # (its data directory, side of the pictures or None for the set's own, bytes that may be
     # held) -> the set
     load: Callable[[Path, int | None, int | None], ImageSet]
+    # Folder below it that tensorflow-datasets prepares, which serves in the file's stead.
+    prepared: str = ""
 
 
 def _digits(_: Path, size: int | None, in_memory: int | None) -> ImageSet:
@@ -99,15 +100,7 @@ def _prepared(
 
     def load(data_dir: Path, size: int | None, in_memory: int | None) -> ImageSet:
         del size, in_memory
-        cached = _cache_file(data_dir, name, builder)
-        if cached.is_file():
-            try:
-                with np.load(cached, allow_pickle=False) as arrays:
-                    return _rows(name, arrays["images"], arrays["labels"], entry["n_classes"])
-            except Exception:  # zip, zlib and header errors of a damaged file
-                cached.unlink(missing_ok=True)
-        images, labels = _decode(data_dir, builder, splits, label)
-        _write_cache(cached, images=images, labels=labels)
+        images, labels = prepared.arrays(data_dir, name, builder, splits, label)
         return _rows(name, images, labels, entry["n_classes"])
 
     how = (
@@ -115,48 +108,6 @@ def _prepared(
         "--file_format=array_record` and copy the folder"
     )
     return Entry(file=f"{builder}/{version}/", how=how, load=load, **entry)
-
-
-def _decode(
-    data_dir: Path, builder: str, splits: tuple[str, ...], label: str
-) -> tuple[np.ndarray, np.ndarray]:
-    import tensorflow_datasets as tfds
-
-    images, labels = [], []
-    try:
-        for split in splits:
-            source: Any = tfds.data_source(builder, data_dir=data_dir, split=split, download=False)
-            for example in source:
-                images.append(example["image"])
-                labels.append(example[label])
-    except Exception as error:  # whatever a damaged file makes tfds raise
-        raise InputError(
-            f"the prepared data set {builder} under {data_dir} cannot be read "
-            f"({first_line(error)}); prepare it again as array_record"
-        ) from error
-    return np.stack(images), np.asarray(labels, np.int64)
-
-
-def _cache_file(data_dir: Path, name: str, builder: str) -> Path:
-    """Where the decoded arrays are kept: named after the files they came from."""
-    root = Path(os.environ.get("JAXCLUST_CACHE_DIR", "~/.cache/jaxclust")).expanduser()
-    files = sorted(p for p in (data_dir / builder).rglob("*") if p.is_file())
-    marks = [f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]
-    mark = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:16]
-    return root / f"{name}-{mark}.npz"
-
-
-def _write_cache(path: Path, **arrays: np.ndarray) -> None:
-    """Best effort: a full or read-only disk only means decoding again next time."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _local(name: str, entry: dict) -> Entry:
@@ -177,19 +128,30 @@ def _archive(
     read: Callable[[Path, int, int | None], archives.Labelled],
     n: int,
     classes: int,
+    builder: tuple[str, str],
+    synsets: Sequence[str] | None = None,
     beside: str = "",
 ) -> Entry:
-    """Pictures in an official archive, of 224 pixels where nothing else is asked for."""
+    """Pictures in an official archive, of 224 pixels where nothing else is asked for.
+
+    Or in the folder that tensorflow-datasets' builder and split of this name prepared; of
+    its classes those of `synsets`, if given.
+    """
 
     def load(data_dir: Path, size: int | None, in_memory: int | None) -> ImageSet:
-        found, labels = read(data_dir / file, 224 if size is None else size, in_memory)
+        size = 224 if size is None else size
+        if (data_dir / file).is_file():
+            found, labels = read(data_dir / file, size, in_memory)
+        else:
+            found, labels = prepared.pictures(data_dir, *builder, synsets, size, in_memory)
         skipped = tuple(Skipped(*pair) for pair in found.skipped)
-        return ImageSet(
-            name, found.images, labels, found.ids, classes, skipped, places=found.places
-        )
+        return ImageSet(name, found.images, labels, found.ids, classes, skipped, found.places)
 
-    how = f"put the official archive{beside}, not unpacked,"
-    return Entry(n, classes, (224, 224, 3), file, how, load)
+    how = (
+        f"put the official archive{beside}, not unpacked,"
+        f" or tensorflow-datasets' prepared {builder[0]} (array_record)"
+    )
+    return Entry(n, classes, (224, 224, 3), file, how, load, builder[0])
 
 
 def _sizes(n: int, classes: int, *shape: int) -> dict:
@@ -234,6 +196,7 @@ CATALOGUE: dict[str, Entry] = {
         archives.imagenet_validation,
         50_000,
         1000,
+        ("imagenet2012", "validation"),
     ),
     "imagenet10": _archive(
         "imagenet10",
@@ -241,6 +204,8 @@ CATALOGUE: dict[str, Entry] = {
         partial(archives.imagenet_classes, archives.IMAGENET10),
         13_000,
         10,
+        ("imagenet2012", "train"),
+        archives.IMAGENET10,
     ),
     "imagenet_dog": _archive(
         "imagenet_dog",
@@ -248,6 +213,8 @@ CATALOGUE: dict[str, Entry] = {
         partial(archives.imagenet_classes, archives.IMAGENET_DOG),
         19_500,
         15,
+        ("imagenet2012", "train"),
+        archives.IMAGENET_DOG,
     ),
     "places_val": _archive(
         "places_val",
@@ -255,6 +222,7 @@ CATALOGUE: dict[str, Entry] = {
         archives.places_validation,
         36_500,
         365,
+        ("places365_small", "validation"),
         beside=" and places365_val.txt of its file lists",
     ),
     "places_train": _archive(
@@ -263,6 +231,7 @@ CATALOGUE: dict[str, Entry] = {
         archives.places_training,
         1_803_460,
         365,
+        ("places365_small", "train"),
     ),
 }
 
@@ -278,10 +247,10 @@ def present(name: str, data_dir: Path) -> bool:
     if not file:
         return True
     path = data_dir / file
-    if not file.endswith("/"):
-        return path.is_file()
-    # Any prepared version serves: tensorflow-datasets picks the newest.
-    return any(path.parent.glob("*/dataset_info.json"))
+    if file.endswith("/"):
+        return prepared.present(path.parent)
+    ready = CATALOGUE[name].prepared
+    return path.is_file() or bool(ready and prepared.present(data_dir / ready))
 
 
 def load(

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from jaxclust.data.pictures import Place
 from jaxclust.data.sources import ImageSet
 from jaxclust.errors import InputError
 from jaxclust.report.finished import FinishedRun
@@ -52,7 +53,7 @@ def lay_out(run: FinishedRun, image_set: ImageSet, folder: Path, how: How) -> in
             _save(image_set.images[np.array([row])][0], image_set, target)
             continue
         found = image_set.places[row]
-        if found.size is None and how == "link":
+        if isinstance(found, Place) and found.size is None and how == "link":
             target.symlink_to(found.path.absolute())
         else:
             target.write_bytes(found.content())

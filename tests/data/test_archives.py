@@ -14,6 +14,7 @@ from jaxclust.cli import main
 from jaxclust.data import archives, sources
 from jaxclust.data.pictures import Streamed
 from jaxclust.errors import InputError
+from tests.data import prepared_set
 
 
 def jpeg(value, size=(300, 260)):
@@ -163,3 +164,54 @@ def test_the_whole_way_to_assignments(imagenet_val, tmp_path, monkeypatch):
     assert [row["id"] for row in rows][:1] == ["ILSVRC2012_val_00000001.JPEG"]
     assert len(rows) == 11
     assert "ILSVRC2012_val_00000005.JPEG" in (tmp_path / "run" / "skipped.csv").read_text()
+
+
+def prepared_imagenet(root, split, examples):
+    listed = [
+        {"image": content, "label": label, "file_name": name.encode()}
+        for name, label, content in examples
+    ]
+    prepared_set.write(root, "imagenet2012", "5.1.0", {split: listed}, shape=None, classes=1000)
+
+
+def test_a_prepared_imagenet_serves_in_the_archive_s_stead(imagenet_val, tmp_path):
+    """tensorflow-datasets shuffles; by name, the pictures are those of the tar."""
+    archive = sources.load("ilsvrc_val", tmp_path)
+    order = archives.synset_order()
+    truth = archives._list_of_imagenet("validation_labels.txt")
+    examples = [
+        (f"ILSVRC2012_val_{i:08d}.JPEG", order.index(truth[i - 1]),
+         b"damaged" if i == 5 else jpeg(20 * i))
+        for i in (3, 1, 12, 5, 7, 2, 4, 6, 8, 9, 10, 11)
+    ]  # fmt: skip
+    root = tmp_path / "elsewhere"
+    assert not sources.present("ilsvrc_val", root)
+    prepared_imagenet(root, "validation", examples)
+    assert sources.present("ilsvrc_val", root)
+    for in_memory in (None, 0):
+        found = sources.load("ilsvrc_val", root, in_memory=in_memory)
+        assert isinstance(found.images, Streamed) == (in_memory == 0)
+        assert found.ids == archive.ids
+        assert [one.file for one in found.skipped] == [one.file for one in archive.skipped]
+        np.testing.assert_array_equal(found.labels, archive.labels)
+        np.testing.assert_array_equal(found.images[:], archive.images)
+    rows = np.array([4, 0])
+    np.testing.assert_array_equal(found.take(rows).images[:], archive.images[rows])
+    assert found.take(rows).places[0].content() == jpeg(20 * 6)
+
+
+def test_classes_of_a_prepared_training_set(tmp_path):
+    order = archives.synset_order()
+    wanted = [*archives.IMAGENET10, order[0], order[999]]
+    examples = [
+        (f"{synset}_{i}.JPEG", order.index(synset), jpeg(10 * i + j))
+        for j, synset in enumerate(reversed(wanted))
+        for i in range(2)
+    ]
+    prepared_imagenet(tmp_path, "train", examples)
+    found = sources.load("imagenet10", tmp_path, image_size=16)
+    assert len(found.ids) == 20
+    expected = [archives.IMAGENET10.index(name.split("_")[0]) for name in found.ids]
+    assert found.labels.tolist() == expected
+    with pytest.raises(InputError, match="lacks 14 of 15 classes"):
+        sources.load("imagenet_dog", tmp_path)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from jaxclust.data import pictures, sources, transforms
 from jaxclust.errors import InputError
+from tests.data import prepared_set
 
 
 def picture(path, size=(8, 6), mode="RGB", value=100, **options):
@@ -228,68 +229,16 @@ def prepared(tmp_path_factory):
 
 
 def fake_prepared(root):
-    import json
+    def encoded(split, i):
+        content = io.BytesIO()
+        Image.new("L", (28, 28), 10 * i + (split == "test")).save(content, "PNG")
+        return {"image": content.getvalue(), "label": i}
 
-    from array_record.python.array_record_module import ArrayRecordWriter
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    folder = root / "mnist" / "3.0.1"
-    folder.mkdir(parents=True)
-    splits = []
-    for split, count in (("train", 6), ("test", 4)):
-        lengths, writer = (
-            0,
-            ArrayRecordWriter(
-                str(folder / f"mnist-{split}.array_record-00000-of-00001"), "group_size:1"
-            ),
-        )
-        for i in range(count):
-            content = io.BytesIO()
-            Image.new("L", (28, 28), 10 * i + (split == "test")).save(content, "PNG")
-            example = tf_example_pb2.Example()
-            example.features.feature["image"].bytes_list.value.append(content.getvalue())
-            example.features.feature["label"].int64_list.value.append(i)
-            record = example.SerializeToString()
-            lengths += len(record)
-            writer.write(record)
-        writer.close()
-        splits.append(
-            {
-                "name": split,
-                "shardLengths": [str(count)],
-                "numBytes": str(lengths),
-                "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
-            }
-        )
-    info = {
-        "name": "mnist",
-        "version": "3.0.1",
-        "fileFormat": "array_record",
-        "moduleName": "tensorflow_datasets.image_classification.mnist",
-        "splits": splits,
+    splits = {
+        split: [encoded(split, i) for i in range(count)]
+        for split, count in (("train", 6), ("test", 4))
     }
-    (folder / "dataset_info.json").write_text(json.dumps(info))
-    kind = "tensorflow_datasets.core.features."
-    features = {
-        "pythonClassName": f"{kind}features_dict.FeaturesDict",
-        "featuresDict": {
-            "features": {
-                "image": {
-                    "pythonClassName": f"{kind}image_feature.Image",
-                    "image": {
-                        "shape": {"dimensions": ["28", "28", "1"]},
-                        "dtype": "uint8",
-                        "encodingFormat": "png",
-                    },
-                },
-                "label": {
-                    "pythonClassName": f"{kind}class_label_feature.ClassLabel",
-                    "classLabel": {"numClasses": "10"},
-                },
-            }
-        },
-    }
-    (folder / "features.json").write_text(json.dumps(features))
+    prepared_set.write(root, "mnist", "3.0.1", splits, shape=(28, 28, 1), classes=10)
     return root
 
 

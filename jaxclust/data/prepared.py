@@ -1,0 +1,191 @@
+"""What tensorflow-datasets has prepared as array_record, read without TensorFlow."""
+
+import contextlib
+import hashlib
+import io
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxclust.data.archives import MARGIN, Labelled, synset_order
+from jaxclust.data.pictures import read_pictures
+from jaxclust.errors import InputError, first_line
+
+
+def present(folder: Path) -> bool:
+    """Whether a builder's folder holds a version, whichever: the newest is read."""
+    return any(folder.glob("*/dataset_info.json"))
+
+
+def arrays(
+    data_dir: Path, name: str, builder: str, splits: tuple[str, ...], label: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [n, h, w, c] and labels int64 [n] of a set of small pictures of one size.
+
+    What was decoded is kept for the next time.
+
+    Args:
+        data_dir: where the builder's folder lies.
+        name: of what is kept.
+        builder: tensorflow-datasets' name.
+        splits: read one after the other.
+        label: the feature to take for labels.
+
+    Raises:
+        InputError: the files cannot be read.
+    """
+    cached = _cache_file(data_dir, name, builder)
+    if cached.is_file():
+        try:
+            with np.load(cached, allow_pickle=False) as kept:
+                return kept["images"], kept["labels"]
+        except Exception:  # zip, zlib and header errors of a damaged file
+            cached.unlink(missing_ok=True)
+    images, labels = _decode(data_dir, builder, splits, label)
+    _write_cache(cached, images=images, labels=labels)
+    return images, labels
+
+
+class Record(NamedTuple):
+    """A picture's bytes in a prepared set; stands where a `pictures.Place` does."""
+
+    source: Any
+    row: int
+    path: Path  # of the set
+
+    def file(self) -> io.BytesIO:
+        """What Pillow can open."""
+        return io.BytesIO(self.content())
+
+    def content(self) -> bytes:
+        """The picture's file as it was."""
+        return self.source[self.row]["image"]
+
+    def mark(self) -> str:
+        """Tells this picture from others, without reading it."""
+        return f"record {self.row}"
+
+
+class Records:
+    """Pictures of a prepared set, as places; 8 bytes each."""
+
+    def __init__(self, source: Any, rows: np.ndarray, path: Path) -> None:
+        self.source, self.rows, self.path = source, rows, path
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> Record:
+        return Record(self.source, int(self.rows[i]), self.path)
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self[i] for i in range(len(self)))
+
+    def take(self, rows: np.ndarray) -> "Records":
+        """Those of the given rows."""
+        return Records(self.source, self.rows[rows], self.path)
+
+
+def pictures(
+    data_dir: Path,
+    builder: str,
+    split: str,
+    synsets: Sequence[str] | None,
+    size: int,
+    in_memory: int | None,
+) -> Labelled:
+    """Pictures of any size with labels, resized and cropped, in memory or read when needed.
+
+    Args:
+        data_dir: where the builder's folder lies.
+        builder: tensorflow-datasets' name.
+        split: of it.
+        synsets: ImageNet's classes to keep, numbered in this order; None: all.
+        size: side of the pictures.
+        in_memory: see :func:`pictures.read_pictures`.
+
+    Raises:
+        InputError: the files cannot be read, or lack a class.
+    """
+    import tensorflow_datasets as tfds
+
+    path = data_dir / builder
+    try:
+        source: Any = tfds.data_source(
+            builder,
+            data_dir=data_dir,
+            split=split,
+            download=False,
+            decoders={"image": tfds.decode.SkipDecoding()},
+        )
+        found = [(source[i]["label"], source[i].get("file_name")) for i in range(len(source))]
+    except Exception as error:  # whatever a damaged file makes tfds raise
+        raise _unreadable(builder, data_dir, error) from error
+    labels = np.asarray([label for label, _ in found], np.int64)
+    names = [
+        f"{i:08d}" if name is None else bytes(name).decode() for i, (_, name) in enumerate(found)
+    ]
+    rows = np.arange(len(found))
+    if synsets is not None:
+        order = synset_order()
+        number = {order.index(synset): i for i, synset in enumerate(synsets)}
+        rows = np.flatnonzero(np.isin(labels, list(number)))
+        labels = np.asarray([number.get(int(label), -1) for label in labels], np.int64)
+        if missing := [synsets[i] for i in range(len(synsets)) if i not in labels]:
+            raise InputError(
+                f"the prepared set {path} lacks {len(missing)} of {len(synsets)} classes "
+                f"({missing[0]}, …); prepare all of it"
+            )
+    rows = rows[np.argsort(np.asarray(names, object)[rows], kind="stable")]
+    kept = [names[i] for i in rows]
+    read = read_pictures(Records(source, rows, path), kept, size, in_memory, str(path), MARGIN)
+    return Labelled(read, labels[rows][read.kept])
+
+
+def _unreadable(builder: str, data_dir: Path, error: Exception) -> InputError:
+    return InputError(
+        f"the prepared data set {builder} under {data_dir} cannot be read "
+        f"({first_line(error)}); prepare it again as array_record"
+    )
+
+
+def _decode(
+    data_dir: Path, builder: str, splits: tuple[str, ...], label: str
+) -> tuple[np.ndarray, np.ndarray]:
+    import tensorflow_datasets as tfds
+
+    images, labels = [], []
+    try:
+        for split in splits:
+            source: Any = tfds.data_source(builder, data_dir=data_dir, split=split, download=False)
+            for example in source:
+                images.append(example["image"])
+                labels.append(example[label])
+    except Exception as error:  # whatever a damaged file makes tfds raise
+        raise _unreadable(builder, data_dir, error) from error
+    return np.stack(images), np.asarray(labels, np.int64)
+
+
+def _cache_file(data_dir: Path, name: str, builder: str) -> Path:
+    """Where the decoded arrays are kept: named after the files they came from."""
+    root = Path(os.environ.get("JAXCLUST_CACHE_DIR", "~/.cache/jaxclust")).expanduser()
+    files = sorted(p for p in (data_dir / builder).rglob("*") if p.is_file())
+    marks = [f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]
+    mark = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:16]
+    return root / f"{name}-{mark}.npz"
+
+
+def _write_cache(path: Path, **arrays: np.ndarray) -> None:
+    """Best effort: a full or read-only disk only means decoding again next time."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
