@@ -1,96 +1,32 @@
 """One run: a method on a data set, from files in to a finished run directory."""
 
-import math
-import os
 import shlex
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxclust import device, parallel, train
 from jaxclust.assemble import assemble, check_n_clusters
-from jaxclust.base import Precision, Prediction, TrainState, centroids_of
+from jaxclust.base import Method, Prediction, TrainState, centroids_of
 from jaxclust.checkpoint import Checkpoints
 from jaxclust.clustering import health
 from jaxclust.data import sources
 from jaxclust.errors import InputError, first_line
+from jaxclust.feed import Data
 from jaxclust.methods import registry
+from jaxclust.options import Options, as_recorded, check_numbers, default_out, plain
 from jaxclust.report import tensorboard
 from jaxclust.report.progress import Reporter
 from jaxclust.report.run_dir import RunDirectory
-from jaxclust.report.scoring import Evaluator, write_assignments
-
-
-@dataclass(frozen=True)
-class Options:
-    """What every run has, whatever its method."""
-
-    dataset: str = "digits"
-    """A name that `jaxclust datasets` lists, npz:PATH or folder:PATH."""
-    method: str = "ccnn"
-    """The method; its own settings are listed below."""
-    preset: str = "best"
-    """Where the method's settings start from: best, paper or a preset of its own."""
-    n_clusters: int | None = None
-    """Default: the data set's number of classes."""
-    seed: int = 0
-    """All randomness; the same seed repeats the run bit for bit on CPU."""
-    seeds: int = 1
-    """As many runs, from --seed on; the summary has their means and standard deviations."""
-    data_dir: Path | None = None
-    """Where prepared sets lie; default JAXCLUST_DATA_DIR or ~/tensorflow_datasets."""
-    image_size: int | None = None
-    """Resize the shorter side to this and cut out the central square."""
-    limit: int | None = None
-    """Use this many images, spread evenly over the set's order."""
-    in_memory: float = 4.0
-    """Gigabytes of a folder's pictures, decoded and of --image-size, that are held in memory;
-    of larger folders they are read anew whenever they are needed."""
-    labels_from_folders: bool = False
-    """Take the sub-folders of folder:PATH as labels to score against."""
-    imbalance: float | None = None
-    """Keep this share of class 0, all of the last class, linear between."""
-    out: Path | None = None
-    """Run directory; default runs/METHOD-DATASET-SEED."""
-    resume: bool = False
-    """Go on where a killed run stopped."""
-    overwrite: bool = False
-    """Replace what an earlier run left in the run directory."""
-    checkpoint_every: float = 60.0
-    """Seconds of training between checkpoints; 0: after every chunk of steps."""
-    evaluate_every: int = 5
-    """Epochs between full passes that log cluster health and, with labels, scores."""
-    log_every: int = 10
-    """Steps between lines of metrics.jsonl."""
-    precision: Precision = "float32"
-    """Of the networks' passes; parameters, statistics and losses stay float32."""
-    devices: int | None = None
-    """Local devices that share every batch; default: as many as can do so evenly."""
-    coordinator: str | None = None
-    """HOST:PORT of the first of several processes that share a run."""
-    num_processes: int = 1
-    """How many there are; each is started with the same options but --process-id."""
-    process_id: int = 0
-    """This one's place among them; the first writes the run directory."""
-    deterministic: bool = False
-    """On GPU, only kernels that repeat bit for bit; slower. CPU always repeats."""
-    report: bool = True
-    """Write report.html, a page with the clusters' pictures, a map and curves."""
-    tensorboard: bool = False
-    """Write TensorBoard's event files beside metrics.jsonl."""
-    quiet: bool = False
-    """Print nothing but the summary."""
-    json: bool = False
-    """Print the summary as one JSON line."""
+from jaxclust.report.scoring import Evaluator, scores, write_assignments
 
 
 def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
@@ -107,16 +43,61 @@ def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
     Raises:
         InputError: refused before anything was written.
         RunError: stopped while running, the last checkpoint kept.
-        train.Stopped: interrupted, a checkpoint written.
+        Stopped: interrupted, a checkpoint written.
     """
     parallel.join(options.coordinator, options.num_processes, options.process_id)
     with device.deterministic(options.deterministic), parallel.telling_lost_processes():
-        return _execute(options, config, command or shlex.join(sys.argv))
+        return carry_out(prepare(options, config, command))
 
 
-def _execute(options: Options, config: Any, command: str) -> dict[str, Any]:
+class Prepared(NamedTuple):
+    """A run that may start; nothing is written yet."""
+
+    options: Options
+    record: dict[str, Any]  # config.json
+    image_set: sources.ImageSet
+    method: Method
+    data: Data
+    directory: RunDirectory
+    loading: float  # seconds
+
+    @property
+    def writes(self) -> bool:
+        """Of several processes the first alone writes."""
+        return self.data.group is None or self.data.group.process == 0
+
+    @property
+    def n_clusters(self) -> int:
+        """Asked for."""
+        return self.record["n_clusters"]
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is shown."""
+        return self.options.quiet or not self.writes
+
+    def reporter(self) -> Reporter:
+        """What shows and logs the run."""
+        return Reporter(
+            self.directory if self.writes else None,
+            self.options.log_every,
+            quiet=self.quiet,
+            events=self.options.tensorboard,
+        )
+
+    def checkpoints(self) -> Checkpoints:
+        """Those of its directory."""
+        return Checkpoints(self.directory.checkpoints, self.options.checkpoint_every)
+
+
+def prepare(options: Options, config: Any, command: str = "") -> Prepared:
+    """Load the data, build the method, and check that the directory may be written to.
+
+    Raises:
+        InputError: something does not fit; nothing was written.
+    """
     registered = registry.find(options.method)
-    _check_numbers(options, config)
+    check_numbers(options, config)
     if options.tensorboard:
         tensorboard.check_available()
     clock = time.perf_counter()
@@ -130,9 +111,8 @@ def _execute(options: Options, config: Any, command: str) -> dict[str, Any]:
         precision=options.precision,
         devices=options.devices,
     )
-    group = data.group
     loading = time.perf_counter() - clock
-
+    group = data.group
     record = {
         "options": as_recorded(options),
         "config": plain(asdict(config)),
@@ -148,50 +128,63 @@ def _execute(options: Options, config: Any, command: str) -> dict[str, Any]:
         "versions": versions(),
         "device": {**device.describe(), "device_count": 1 if group is None else group.size},
         "data_dir": str(options.data_dir or sources.default_data_dir()),
-        "command": command,
+        "command": command or shlex.join(sys.argv),
     }
     directory = RunDirectory(options.out or default_out(options))
-    # Of several processes the first alone writes.
-    writes = group is None or group.process == 0
-    if writes:
+    ready = Prepared(options, record, image_set, method, data, directory, loading)
+    if ready.writes:
         directory.check(record, resume=options.resume, overwrite=options.overwrite)
         if options.resume:
             _say_devices(directory, record["device"]["device_count"])
+    return ready
+
+
+def carry_out(ready: Prepared) -> dict[str, Any]:
+    """Fit, predict and write; the summary. Raises what :func:`execute` does."""
+    options, method, data = ready.options, ready.method, ready.data
+    directory = ready.directory
     predict = train.predictor(method, data)
-    quiet = options.quiet or not writes
-    reporter = Reporter(
-        directory if writes else None,
-        options.log_every,
-        quiet=quiet,
-        events=options.tensorboard,
-    )
-    labels, every = image_set.labels, options.evaluate_every
-    evaluator = Evaluator(predict, labels, n_clusters, reporter, every)
-    with closing(Checkpoints(directory.checkpoints, options.checkpoint_every)) as checkpoints:
+    reporter, labels = ready.reporter(), ready.image_set.labels
+    evaluator = Evaluator(predict, labels, ready.n_clusters, reporter, options.evaluate_every)
+    with closing(ready.checkpoints()) as checkpoints:
         resume = None
         if options.resume:
             resume = train.restored(method, data, checkpoints.restore)
-        if writes:
-            directory.open(record, overwrite=options.overwrite)
+        if ready.writes:
+            directory.open(ready.record, overwrite=options.overwrite)
             directory.cut_metrics(int(resume[0].step) if resume else -1)
-        with _interrupts() as interrupted, reporter:
+        with interrupts() as interrupted, reporter:
             hooks = train.Hooks(
                 on_chunk=reporter.chunk,
                 on_epoch=evaluator.epoch,
-                save=checkpoints.save if writes else None,
+                save=checkpoints.save if ready.writes else None,
                 stop=interrupted,
             )
             fitted = train.fit(method, data, seed=options.seed, hooks=hooks, resume=resume)
-
     clock = time.perf_counter()
     prediction = predict(fitted.state)
-    if writes:
-        _write_clustering(directory, image_set, prediction, fitted.state)
-    evaluation = time.perf_counter() - clock
+    return finish(ready, fitted, prediction, time.perf_counter() - clock)
 
-    sizes = np.bincount(prediction.assignments, minlength=n_clusters)
+
+def finish(
+    ready: Prepared, fitted: train.Fitted, prediction: Prediction, predicting: float
+) -> dict[str, Any]:
+    """Write what a fitted run leaves behind; its summary.
+
+    Args:
+        ready: the run, its directory open.
+        fitted: its state and times.
+        prediction: of all its images.
+        predicting: seconds that took.
+    """
+    options, directory, image_set = ready.options, ready.directory, ready.image_set
+    clock = time.perf_counter()
+    if ready.writes:
+        _write_clustering(directory, image_set, prediction, fitted.state)
+    evaluation = predicting + time.perf_counter() - clock
+    sizes = np.bincount(prediction.assignments, minlength=ready.n_clusters)
     complaint = health.complaint(sizes)
-    if complaint and not quiet:
+    if complaint and not ready.quiet:
         print(f"warning: {complaint}", file=sys.stderr)
     summary = {
         "method": options.method,
@@ -199,45 +192,41 @@ def _execute(options: Options, config: Any, command: str) -> dict[str, Any]:
         "preset": options.preset,
         "seed": options.seed,
         "n_images": len(image_set.ids),
-        "n_clusters": n_clusters,
-        **evaluator.scores(prediction),
+        "n_clusters": ready.n_clusters,
+        **scores(prediction, image_set.labels, ready.n_clusters),
         "clusters_found": int((sizes > 0).sum()),
         "warnings": [complaint] if complaint else [],
         "n_skipped": len(image_set.skipped),
         "seconds": {
-            "load": round(loading, 2),
+            "load": round(ready.loading, 2),
             **{name: round(value, 2) for name, value in fitted.seconds.items()},
             "predict": round(evaluation, 2),
         },
         "images_per_second": round(fitted.images_per_second, 1),
         **device.peak_memory_mb(),
-        **record["device"],
-        "versions": record["versions"],
+        **ready.record["device"],
+        "versions": ready.record["versions"],
         "out": str(directory.path),
     }
-    if writes:
+    if ready.writes:
         directory.write_json("summary.json", summary)
-    if writes and options.report:
-        _report(directory, record, summary, image_set, prediction, fitted.state)
+    if ready.writes and options.report:
+        _report(ready, summary, prediction, fitted.state)
     return summary
 
 
 def _report(
-    directory: RunDirectory,
-    record: dict[str, Any],
-    summary: dict[str, Any],
-    image_set: sources.ImageSet,
-    prediction: Prediction,
-    state: TrainState,
+    ready: Prepared, summary: dict[str, Any], prediction: Prediction, state: TrainState
 ) -> None:
     """Write report.html; the run is finished whether that works or not."""
     from jaxclust.report import page
     from jaxclust.report.finished import FinishedRun, flat_map
 
+    directory, image_set = ready.directory, ready.image_set
     clusters = np.asarray(prediction.assignments)
     finished = FinishedRun(
         directory.path,
-        record,
+        ready.record,
         summary,
         image_set.ids,
         clusters,
@@ -256,31 +245,6 @@ def _report(
             f"{directory.path}",
             file=sys.stderr,
         )
-
-
-# Options that a run and its continuation need not share.
-_FREE = (
-    "out",
-    "resume",
-    "overwrite",
-    "checkpoint_every",
-    "report",
-    "tensorboard",
-    "quiet",
-    "json",
-    "data_dir",
-    "in_memory",
-    "seeds",
-    "devices",
-    "coordinator",
-    "num_processes",
-    "process_id",
-)
-
-
-def as_recorded(options: Options) -> dict[str, Any]:
-    """The options that make a run what it is, as config.json holds them."""
-    return {name: value for name, value in plain(asdict(options)).items() if name not in _FREE}
 
 
 def _say_devices(directory: RunDirectory, now: int) -> None:
@@ -317,15 +281,6 @@ def _write_clustering(
     directory.write_arrays("embeddings.npz", **arrays)
 
 
-def default_out(options: Options) -> Path:
-    """runs/METHOD-DATASET-SEED, path characters in the data set's name replaced."""
-    dataset = options.dataset
-    if ":" in dataset:
-        kind, path = dataset.split(":", 1)
-        dataset = f"{kind}_{Path(path).stem}"
-    return Path("runs") / f"{options.method}-{dataset}-{options.seed}"
-
-
 def versions() -> dict[str, str | None]:
     """Versions of this package and of what its numbers depend on."""
     found: dict[str, str | None] = {"python": sys.version.split()[0]}
@@ -335,44 +290,6 @@ def versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             found[name] = None
     return found
-
-
-# Lowest and highest value of options and of every method's settings by these names.
-_BOUNDS = {
-    "seed": (0, 2**31 - 1),
-    "seeds": (1, 10_000),
-    "image_size": (1, 2**14),
-    "in_memory": (0, math.inf),
-    "evaluate_every": (1, math.inf),
-    "log_every": (1, math.inf),
-    "checkpoint_every": (0, math.inf),
-    "epochs": (0, math.inf),
-    "pretrain_epochs": (0, math.inf),
-    "batch_size": (1, math.inf),
-    "feature_width": (1, math.inf),
-    "restarts": (1, math.inf),
-    "max_iterations": (1, math.inf),
-    "max_count": (1, math.inf),
-    "dropout": (0, 0.99),
-    "zoom": (0, 0.99),
-}
-
-
-def _check_numbers(*settings: Any) -> None:
-    for holder in settings:
-        for name, value in vars(holder).items():
-            if is_dataclass(value):
-                _check_numbers(value)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                continue
-            option = f"--{name.replace('_', '-')}"
-            if not math.isfinite(value):
-                raise InputError(f"{option} must be a finite number, not {value}")
-            low, high = _BOUNDS.get(name, (-math.inf, math.inf))
-            if value < low:
-                raise InputError(f"{option} must be at least {low}, not {value}")
-            if value > high:
-                raise InputError(f"{option} must be at most {high}, not {value}")
 
 
 def _load(options: Options) -> sources.ImageSet:
@@ -401,7 +318,7 @@ def _n_clusters(options: Options, image_set: sources.ImageSet) -> int:
 
 
 @contextmanager
-def _interrupts() -> Iterator[Any]:
+def interrupts() -> Iterator[Any]:
     """Ctrl-C as a question between chunks; the second one interrupts at once."""
     asked = False
 
@@ -420,12 +337,3 @@ def _interrupts() -> Iterator[Any]:
         yield lambda: asked
     finally:
         signal.signal(signal.SIGINT, old)
-
-
-def plain(value: Any) -> Any:
-    """Settings as JSON knows them."""
-    if isinstance(value, dict):
-        return {name: plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return os.fspath(value) if isinstance(value, Path) else value

@@ -1,13 +1,24 @@
-"""Runs that differ by their seed alone, one after the other, and their mean and spread."""
+"""Runs that differ by their seed alone, and their mean and spread."""
 
 import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from jaxclust import run
+import jax
+
+from jaxclust import device, run, train
+from jaxclust.base import TrainState
 from jaxclust.errors import InputError
+from jaxclust.options import Options, as_recorded, default_out, plain
 from jaxclust.report.run_dir import RunDirectory
-from jaxclust.run import Options
+from jaxclust.report.scoring import Evaluator
+from jaxclust.run import Prepared
+from jaxclust.together import can_share, of_seed, prediction_of_seed, together
 
 # What differs between runs and is summarised by mean and standard deviation.
 _AVERAGED = ("nmi", "ari", "acc", "empty_clusters", "clusters_found", "images_per_second")
@@ -23,6 +34,8 @@ def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
     The run directory gets a whole run's folder `seed-S` for each, `assignments-S.csv`, and a
     summary whose scores are means, with their sample standard deviations beside them as
     `nmi_std` and so on. With --resume, unfinished runs go on and further seeds are added.
+    On accelerators they are one program where the method allows (together.py), of which
+    each run then has its share of the seconds.
 
     Args:
         options: what to run on and where to write; at least two seeds.
@@ -36,33 +49,142 @@ def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
         raise InputError(f"--seeds must be at least 1, not {options.seeds}")
     if options.coordinator is not None:
         raise InputError("--seeds is for one process; start a run of several for each --seed")
-    directory = RunDirectory(options.out or run.default_out(options))
+    directory = RunDirectory(options.out or default_out(options))
     record = {
-        "options": run.as_recorded(options),
-        "config": run.plain(asdict(config)),
+        "options": as_recorded(options),
+        "config": plain(asdict(config)),
         "versions": run.versions(),
     }
     directory.check(record, resume=options.resume, overwrite=options.overwrite)
-    summaries = []
+    singles = []
     for seed in range(options.seed, options.seed + options.seeds):
         folder = directory.path / f"seed-{seed}"
         here = folder.is_dir() and any(folder.iterdir())
-        one = replace(
-            options,
-            seed=seed,
-            seeds=1,
-            out=folder,
-            resume=options.resume and here,
-            overwrite=options.overwrite and here,
+        singles.append(
+            replace(
+                options,
+                seed=seed,
+                seeds=1,
+                out=folder,
+                resume=options.resume and here,
+                overwrite=options.overwrite and here,
+            )
         )
-        summaries.append(run.execute(one, config, command))
-        # Only now: what a single run refuses must leave nothing behind.
-        directory.open(record, overwrite=False)
-        content = (folder / "assignments.csv").read_bytes()
-        directory.write_bytes(f"assignments-{seed}.csv", content)
+    summaries = []
+    # Opened when a run is about to start: what it refuses must leave nothing behind.
+    begin = partial(directory.open, record, overwrite=False)
+    for summary in _runs(singles, options, config, command, begin):
+        summaries.append(summary)
+        content = (Path(summary["out"]) / "assignments.csv").read_bytes()
+        directory.write_bytes(f"assignments-{summary['seed']}.csv", content)
     summary = combined(summaries, str(directory.path))
     directory.write_json("summary.json", summary)
     return summary
+
+
+def _runs(
+    singles: list[Options],
+    options: Options,
+    config: Any,
+    command: str,
+    begin: Callable[[], None],
+) -> Iterator[dict[str, Any]]:
+    """The summaries of the runs, in one program or one after the other."""
+    on_cpu = jax.default_backend() == "cpu"
+    if options.seeds_together == "no" or (options.seeds_together == "auto" and on_cpu):
+        reason = "it is not asked for"
+    else:
+        with device.deterministic(options.deterministic):
+            first = run.prepare(singles[0], config, command)
+            reason = _apart(first, singles)
+            if reason is None:
+                begin()
+                yield from _together(first, singles, config, command)
+                return
+    if options.seeds_together == "yes":
+        raise InputError(f"the seeds cannot run together: {reason}; leave out --seeds-together")
+    for single in singles:
+        with device.deterministic(options.deterministic):
+            ready = run.prepare(single, config, command)
+            begin()
+            yield run.carry_out(ready)
+
+
+def _apart(first: Prepared, singles: list[Options]) -> str | None:
+    """Why runs cannot be one program; None where they can."""
+    if not can_share(first.method):
+        return "part of this method runs on the host"
+    if first.data.group is not None:
+        return "each already takes several devices; set --devices 1"
+    if first.data.streamed:
+        return "the images are streamed"
+    if first.options.imbalance is not None:
+        return "--imbalance draws other images for each seed"
+    if any(single.resume for single in singles):
+        return "unfinished runs go on one by one"
+    return None
+
+
+def _together(
+    first: Prepared, singles: list[Options], config: Any, command: str
+) -> Iterator[dict[str, Any]]:
+    """All runs as one program; their summaries."""
+    seeds, count = [single.seed for single in singles], len(singles)
+    record = first.record
+    runs = [
+        first._replace(
+            options=single,
+            record={**record, "options": as_recorded(single)},
+            directory=RunDirectory(single.out or default_out(single)),
+            loading=first.loading / count,
+        )
+        for single in singles
+    ]
+    for one in runs:
+        one.directory.check(one.record, resume=False, overwrite=one.options.overwrite)
+    method, data = together(first.method, seeds), first.data
+    predict = train.predictor(method, data)
+    with ExitStack() as stack:
+        interrupted = stack.enter_context(run.interrupts())
+        every, labels = first.options.evaluate_every, first.image_set.labels
+        reporters, evaluators, checkpoints = [], [], []
+        for i, one in enumerate(runs):
+            # One of them is shown; all are logged.
+            shown = one if i == 0 else one._replace(options=replace(one.options, quiet=True))
+            reporters.append(stack.enter_context(shown.reporter()))
+            evaluators.append(Evaluator(None, labels, one.n_clusters, reporters[-1], every))
+            checkpoints.append(stack.enter_context(closing(one.checkpoints())))
+            one.directory.open(one.record, overwrite=one.options.overwrite)
+            one.directory.cut_metrics(-1)
+
+        def on_chunk(progress: train.Progress) -> None:
+            for i, reporter in enumerate(reporters):
+                steps = [
+                    {name: v[i] if isinstance(v, list) else v for name, v in step.items()}
+                    for step in progress.steps
+                ]
+                reporter.chunk(progress._replace(steps=steps))
+
+        def on_epoch(state: TrainState, phase: str, epoch: int) -> None:
+            if epoch % every:
+                return
+            prediction = predict(state)
+            for i, evaluator in enumerate(evaluators):
+                evaluator.judge(prediction_of_seed(prediction, i), int(state.step), phase, epoch)
+
+        def save(state: TrainState, position: train.Position, now: bool) -> None:
+            for i, one in enumerate(checkpoints):
+                one.save(of_seed(state, i), position, now)
+
+        hooks = train.Hooks(on_chunk, on_epoch, save, interrupted)
+        fitted = train.fit(method, data, seed=seeds, hooks=hooks)
+    clock = time.perf_counter()
+    prediction = predict(fitted.state)
+    predicting = (time.perf_counter() - clock) / count
+    seconds = {name: value / count for name, value in fitted.seconds.items()}
+    for i, one in enumerate(runs):
+        alone = fitted._replace(state=of_seed(fitted.state, i), seconds=seconds)
+        yield run.finish(one, alone, prediction_of_seed(prediction, i), predicting)
 
 
 def combined(summaries: list[dict[str, Any]], out: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ row of the table alone.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -63,8 +63,9 @@ class Progress(NamedTuple):
     phase: str
     epoch: float  # epochs of the phase done
     epochs: int
-    # `step` (counted over the run), `epoch` (of the phase), `loss` and the watch
-    steps: list[dict[str, float]]
+    # `step` (counted over the run), `epoch` (of the phase), `loss` and the watch; of several
+    # seeds run together, the last two hold a value each
+    steps: list[dict[str, Any]]
     images_per_second: float
     seconds_left: float  # of the phase
 
@@ -87,9 +88,14 @@ class Fitted(NamedTuple):
     images_per_second: float  # over all steps of the last phase that has any
 
 
-def init(method: Method, data: Data, seed: int) -> TrainState:
+# One, or those of `together.together`.
+Seeds = int | Sequence[int]
+
+
+def init(method: Method, data: Data, seed: Seeds) -> TrainState:
     """The method's state before its first phase."""
-    state = device.jit(method.init)(jax.random.PRNGKey(seed), _example(data))
+    key = jax.random.PRNGKey(seed if isinstance(seed, int) else seed[0])
+    state = device.jit(method.init)(key, _example(data))
     return state if data.group is None else data.group.replicate(state)
 
 
@@ -268,7 +274,7 @@ def fit(
     method: Method,
     data: Data,
     *,
-    seed: int,
+    seed: Seeds,
     hooks: Hooks = Hooks(),  # noqa: B008  (an empty NamedTuple, immutable)
     resume: tuple[TrainState, Position] | None = None,
 ) -> Fitted:
@@ -278,7 +284,9 @@ def fit(
         method: see :class:`jaxclust.base.Method`.
         data: see :func:`put`.
         seed: all randomness; the same seed gives the same state, bit for bit, on
-            the same machine and backend, interrupted and resumed or not.
+            the same machine and backend, interrupted and resumed or not. Several, of a
+            method that is :func:`together.together` of them, run as one program; what the
+            steps report then has an axis of seeds.
         hooks: what happens between chunks.
         resume: a saved state and position to go on from.
 
@@ -319,12 +327,13 @@ class _PhaseRun:
         method: Method,
         data: Data,
         index: int,
-        seed: int,
+        seed: Seeds,
         hooks: Hooks,
         seconds_before: float,
         seconds_earlier: tuple[float, ...],
     ) -> None:
-        self.method, self.data, self.index, self.seed = method, data, index, seed
+        self.method, self.data, self.index = method, data, index
+        self.seeds = (seed,) if isinstance(seed, int) else tuple(seed)
         self.hooks, self.earlier = hooks, seconds_earlier
         self.phase = method.phases[index]
         self.n = data.images.shape[0]
@@ -377,14 +386,16 @@ class _PhaseRun:
         group = self.data.group
         refresh = None if self.phase.refresh is None else self.between(self.phase.refresh)
         compiled = False
-        with Feed(self.data, self.phase, self.batch) as feed:
+        with Feed(self.data, self.phase, self.batch * len(self.seeds)) as feed:
             normalisation, sharded = self.data.normalisation, feed.sharded
             program = chunk_program(self.phase, normalisation, group, sharded=sharded)
             while done < self.total:
                 epoch, start = divmod(done, self.per_epoch)
                 if done and not start and self.phase.finished and self.phase.finished(state):
                     break
-                rows = epoch_rows(self.seed, self.index, epoch, self.n, self.batch)
+                rows = np.hstack(
+                    [epoch_rows(seed, self.index, epoch, self.n, self.batch) for seed in self.seeds]
+                )
                 length = 1
                 if self.step_seconds:
                     length = max(1, min(_CAPACITY, int(_CHUNK_SECONDS / self.step_seconds)))
@@ -420,12 +431,14 @@ class _PhaseRun:
         return state
 
     def _check_finite(self, losses: np.ndarray, finite: bool, done: int) -> None:
-        bad = np.flatnonzero(~np.isfinite(losses))
-        if finite and not bad.size:
+        bad = np.argwhere(~np.isfinite(losses))
+        if finite and not len(bad):
             return
         what, step = "the state is no longer finite", done + len(losses)
-        if bad.size:
-            what, step = f"the loss became {losses[bad[0]]}", done + int(bad[0]) + 1
+        if len(bad):
+            what, step = f"the loss became {losses[tuple(bad[0])]}", done + int(bad[0][0]) + 1
+            if losses.ndim == 2:
+                what += f" with seed {self.seeds[bad[0][1]]}"
         raise RunError(
             f"{what} at step {step} of phase '{self.phase.name}'; the last checkpoint is kept: "
             "lower the learning rate and start again"
@@ -439,8 +452,8 @@ class _PhaseRun:
             {
                 "step": last - count + 1 + i,
                 "epoch": round((done - count + 1 + i) / self.per_epoch, 4),
-                "loss": float(reports.loss[i]),
-                **{name: float(values[i]) for name, values in reports.watch.items()},
+                "loss": _told(reports.loss[i]),
+                **{name: _told(values[i]) for name, values in reports.watch.items()},
             }
             for i in range(count)
         ]
@@ -449,3 +462,8 @@ class _PhaseRun:
         self.hooks.on_chunk(
             Progress(self.phase.name, epoch, self.phase.epochs, steps, self.speed, left)
         )
+
+
+def _told(value: Any) -> Any:
+    """A number, or one a seed."""
+    return np.asarray(value).tolist()

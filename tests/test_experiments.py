@@ -101,7 +101,7 @@ def test_every_cell_of_every_table_is_a_run_that_can_start(name):
     from jaxclust.commands.run import parse
     from jaxclust.data.sources import CATALOGUE
     from jaxclust.methods import registry
-    from jaxclust.run import Options
+    from jaxclust.options import Options
 
     module = __import__(name)
     cells = module.TABLE.cells if hasattr(module, "TABLE") else module.CELLS

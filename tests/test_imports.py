@@ -12,12 +12,12 @@ import jaxclust
 ROOT = Path(jaxclust.__file__).parent
 # Each may import itself and what stands before it.
 LAYERS = [
-    {"errors", "base", "collectives", "device", "metrics", "parallel"},
+    {"errors", "base", "collectives", "device", "metrics", "parallel", "options"},
     {"losses", "clustering", "data"},
     {"models"},
     {"methods"},
     {"feed"},
-    {"train", "assemble"},
+    {"train", "assemble", "together"},
     {"checkpoint", "report"},
     {"run", "predict", "estimators"},
     {"seeds"},

@@ -74,3 +74,65 @@ def test_what_one_run_refuses_leaves_nothing(tmp_path, capsys):
     for wrong in ("--seeds=0", "--seeds=-1"):
         assert main([*KMEANS, wrong]) == 2
         assert "--seeds must be at least 1" in capsys.readouterr().err
+
+
+CCNN = [
+    "run", "--method=ccnn", "--dataset=digits", "--limit=100", "--epochs=2", "--pretrain-epochs=1",
+    "--batch-size=50", "--k-m=40", "--n-m=40", "--log-every=1", "--evaluate-every=1", "--quiet",
+    "--json",
+]  # fmt: skip
+
+
+def test_seeds_run_together_leave_what_single_runs_leave(tmp_path, capsys):
+    assert main([*CCNN, "--seeds=2", "--seeds-together=yes", "--out=both"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    for seed in (0, 1):
+        assert main([*CCNN, f"--seed={seed}", f"--out={seed}", "--no-report"]) == 0
+        alone, together = tmp_path / str(seed), tmp_path / "both" / f"seed-{seed}"
+        names = {path.name for path in alone.iterdir()} | {"report.html"}
+        assert {path.name for path in together.iterdir()} == names
+        logs = [(folder / "metrics.jsonl").read_text().splitlines() for folder in (alone, together)]
+        for one, other in zip(*(map(json.loads, log) for log in logs), strict=True):
+            assert {**one, "images_per_second": 0}.keys() == {
+                **other,
+                "images_per_second": 0,
+            }.keys()
+            assert one["step"] == other["step"]
+            if "loss" in one:
+                # Rounding grows from step to step.
+                close = 1e-4 if one["step"] == 1 else 0.1
+                assert one["loss"] == pytest.approx(other["loss"], rel=close)
+        rows = [list(csv.DictReader((f / "assignments.csv").open())) for f in (alone, together)]
+        found = [[row["cluster"] for row in of_run] for of_run in rows]
+        assert metrics.nmi(*found) > 0.8
+        # A run of the program is a run: its checkpoint goes on, and labels new pictures.
+        assert main([*CCNN, f"--seed={seed}", f"--out={together}", "--resume"]) == 0
+    assert summary["seeds"] == [0, 1]
+    assert summary["acc_std"] is not None
+    np.savez(tmp_path / "new.npz", images=np.zeros((3, 8, 8, 1), np.uint8))
+    assert main(["predict", "both/seed-1", "new.npz", "--out=labels.csv"]) == 0
+
+
+def test_what_cannot_run_together_is_refused_where_it_is_asked_for(capsys, tmp_path):
+    for more, expected in [
+        (["--method=spectral"], "runs on the host"),
+        (["--method=kmeans", "--imbalance=0.5"], "other images for each seed"),
+    ]:
+        run = ["run", *more, "--dataset=digits", "--limit=60", "--seeds=2", "--out=no"]
+        assert main([*run, "--seeds-together=yes"]) == 2
+        assert expected in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_first_seed_that_was_interrupted_goes_on(tmp_path, capsys, monkeypatch):
+    from jaxclust import train
+    from jaxclust.errors import Stopped
+
+    def interrupted(*_, **__):
+        raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "fit", interrupted)
+        assert main([*KMEANS, "--seeds=2", "--out=both"]) == 130
+    assert main([*KMEANS, "--seeds=2", "--out=both", "--resume"]) == 0
+    assert json.loads((tmp_path / "both" / "summary.json").read_text())["seeds"] == [0, 1]

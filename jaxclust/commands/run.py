@@ -13,7 +13,8 @@ from typing import Any
 from jaxclust.commands.arguments import last_value
 from jaxclust.errors import InputError
 from jaxclust.methods import registry
-from jaxclust.run import Options, execute
+from jaxclust.options import Options
+from jaxclust.run import execute
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -33,33 +33,38 @@ class Evaluator:
     ) -> None:
         self.predict, self.labels, self.k = predict, labels, n_clusters
         self.reporter, self.every = reporter, every
-        self.previous: np.ndarray | None = None
+        self.previous: Any = None  # int [n]: assignments of the pass before
 
     def epoch(self, state: TrainState, phase: str, epoch: int) -> None:
         """Score the state after an epoch, where it is due; a hook of `train.fit`."""
         if epoch % self.every:
             return
-        prediction = self.predict(state)
-        row = {"step": int(state.step), "phase": phase, "epoch": epoch, **self.scores(prediction)}
+        self.judge(self.predict(state), int(state.step), phase, epoch)
+
+    def judge(self, prediction: Prediction, step: int, phase: str, epoch: int) -> None:
+        """Log the scores of a prediction of all images."""
+        found = scores(prediction, self.labels, self.k)
+        row = {"step": step, "phase": phase, "epoch": epoch, **found}
         if self.previous is not None:
             row["churn"] = float(health.churn(prediction.assignments, self.previous))
         self.previous = prediction.assignments
         self.reporter.evaluated(row)
 
-    def scores(self, prediction: Prediction) -> dict[str, Any]:
-        """Health of the assignments, and their scores, null without labels."""
-        shares = health.shares(prediction.assignments, self.k)
-        result: dict[str, Any] = dict.fromkeys(("nmi", "nmi_arithmetic", "ari", "acc"))
-        if self.labels is not None:
-            result |= metrics.score(self.labels, prediction.assignments)
-        for name, reading in prediction.readings.items():
-            if self.labels is not None and len(prediction.readings) > 1:
-                scored = metrics.score(self.labels, reading)
-                result |= {f"{key}_{name}": scored[key] for key in ("nmi", "acc")}
-        sizes = np.bincount(prediction.assignments, minlength=self.k)
-        result |= {name: float(value) for name, value in health.cluster_health(shares).items()}
-        result["empty_clusters"] = int((sizes == 0).sum())
-        return result
+
+def scores(prediction: Prediction, labels: np.ndarray | None, k: int) -> dict[str, Any]:
+    """Health of the assignments to k clusters, and their scores, null without labels."""
+    shares = health.shares(prediction.assignments, k)
+    result: dict[str, Any] = dict.fromkeys(("nmi", "nmi_arithmetic", "ari", "acc"))
+    if labels is not None:
+        result |= metrics.score(labels, prediction.assignments)
+    for name, reading in prediction.readings.items():
+        if labels is not None and len(prediction.readings) > 1:
+            scored = metrics.score(labels, reading)
+            result |= {f"{key}_{name}": scored[key] for key in ("nmi", "acc")}
+    sizes = np.bincount(prediction.assignments, minlength=k)
+    result |= {name: float(value) for name, value in health.cluster_health(shares).items()}
+    result["empty_clusters"] = int((sizes == 0).sum())
+    return result
 
 
 def write_assignments(
