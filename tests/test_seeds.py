@@ -102,7 +102,6 @@ def test_seeds_run_together_leave_what_single_runs_leave(tmp_path, capsys):
                 # Rounding grows from step to step.
                 close = 1e-4 if one["step"] == 1 else 0.1
                 assert one["loss"] == pytest.approx(other["loss"], rel=close)
-        rows = [list(csv.DictReader((f / "assignments.csv").open())) for f in (alone, together)]
         found = [[row["cluster"] for row in of_run] for of_run in rows]
         assert metrics.nmi(*found) > 0.8
         # A run of the program is a run: its checkpoint goes on, and labels new pictures.
