@@ -98,12 +98,11 @@ def test_seeds_run_together_leave_what_single_runs_leave(tmp_path, capsys):
                 "images_per_second": 0,
             }.keys()
             assert one["step"] == other["step"]
-            if "loss" in one:
-                # Rounding grows from step to step.
-                close = 1e-4 if one["step"] == 1 else 0.1
-                assert one["loss"] == pytest.approx(other["loss"], rel=close)
-        found = [[row["cluster"] for row in of_run] for of_run in rows]
-        assert metrics.nmi(*found) > 0.8
+            # Afterwards rounding has decided which samples are trusted.
+            if one["phase"] == "pretrain":
+                assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+            if one["phase"] == "cluster" and one["epoch"] == 0:
+                assert one["nmi_centroid"] == pytest.approx(other["nmi_centroid"], abs=0.02)
         # A run of the program is a run: its checkpoint goes on, and labels new pictures.
         assert main([*CCNN, f"--seed={seed}", f"--out={together}", "--resume"]) == 0
     assert summary["seeds"] == [0, 1]
