@@ -102,7 +102,7 @@ def test_seeds_run_together_leave_what_single_runs_leave(tmp_path, capsys):
             if one["phase"] == "pretrain":
                 assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
             if one["phase"] == "cluster" and one["epoch"] == 0:
-                assert one["nmi_centroid"] == pytest.approx(other["nmi_centroid"], abs=0.02)
+                assert one["nmi_centroid"] == pytest.approx(other["nmi_centroid"], abs=0.1)
         # A run of the program is a run: its checkpoint goes on, and labels new pictures.
         assert main([*CCNN, f"--seed={seed}", f"--out={together}", "--resume"]) == 0
     assert summary["seeds"] == [0, 1]
