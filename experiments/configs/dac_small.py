@@ -31,6 +31,7 @@ KINDS = {
     "dac_star-paper": ("DAC*, paper", ["--method=dac_star", "--preset=paper"]),
 }
 CIFAR = {
+    "dac-best": ("DAC, best", ["--method=dac"]),
     "dac-reference": ("DAC, reference", ["--method=dac", "--preset=reference_cifar10"]),
     "dac_star-paper": ("DAC*, paper", ["--method=dac_star", "--preset=paper"]),
 }
