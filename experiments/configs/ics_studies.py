@@ -32,8 +32,8 @@ ABLATIONS = {
 # Fig. 6: beta, gamma and omega.
 SWEEPS = {
     "clustering": (0.2, 0.5, 1.0),
-    "entropy": (0.1, 0.5, 1.0),
-    "triplet": (0.01, 0.5, 1.0),
+    "entropy": (0.01, 0.5, 1.0),
+    "triplet": (0.1, 0.5, 2.0),
 }
 
 

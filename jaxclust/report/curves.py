@@ -27,10 +27,13 @@ _TOGETHER = {
     "share of the largest cluster, entropy of all": ("largest_share", "assignment_entropy"),
 }  # fmt: skip
 _NOT_CURVES = {"step", "epoch", "phase", "nmi_arithmetic"}
+# Numbers that mean another thing in every phase.
+_BY_PHASE = ("loss", "gradient_norm", "update_norm")
 
 
 def charts(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
     """What metrics.jsonl holds, one chart for each number or group of them."""
+    phases = {row.get("phase", "") for row in rows if "loss" in row}
     series: dict[str, tuple[list[float], list[float]]] = {}
     begins: dict[str, float] = {}
     for row in rows:
@@ -38,6 +41,8 @@ def charts(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
         for name, value in row.items():
             if name in _NOT_CURVES or not isinstance(value, int | float):
                 continue
+            if name in _BY_PHASE and len(phases) > 1:
+                name = f"{name}, {row['phase']}"
             # JSON has no infinities, but Python writes and reads them.
             if math.isfinite(value):
                 xs, ys = series.setdefault(name, ([], []))
@@ -47,7 +52,7 @@ def charts(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
         title: [name for name in names if name in series] for title, names in _TOGETHER.items()
     }
     grouped = {name for names in groups.values() for name in names}
-    first = [name for name in series if name == "loss" or name.endswith("loss")]
+    first = [name for name in series if name.split(",")[0].endswith("loss")]
     rest = [name for name in series if name not in grouped and name not in first]
     ordered = {name: [name] for name in first} | groups | {name: [name] for name in rest}
     panels = []

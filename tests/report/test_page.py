@@ -216,6 +216,12 @@ def test_charts_leave_out_what_is_no_curve():
     assert charts([]) == []
 
 
+def test_losses_of_phases_do_not_share_a_scale():
+    rows = [{"step": i, "phase": "pretrain", "loss": 100.0 - i, "x": 1.0} for i in range(5)]
+    rows += [{"step": i, "phase": "cluster", "loss": 0.1 * i, "x": 2.0} for i in range(5, 9)]
+    assert [panel.title for panel in charts(rows)] == ["loss, pretrain", "loss, cluster", "x"]
+
+
 def test_maps_lie_in_the_unit_square_and_keep_proportions(run):
     every = np.arange(N)
     found, name = plane.plane(run, every, "pca")
