@@ -54,9 +54,13 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         return self._manager
 
+    def due(self, now: bool = False) -> bool:
+        """Whether it is time to save."""
+        return now or time.monotonic() - self.saved_at >= self.every
+
     def save(self, state: TrainState, position: Position, now: bool = False) -> None:
         """Save if `now` or if one is due."""
-        if not now and time.monotonic() - self.saved_at < self.every:
+        if not self.due(now):
             return
         import orbax.checkpoint as ocp
 

@@ -25,7 +25,7 @@ from jaxclust.assemble import assemble, check_n_clusters, stand_in
 from jaxclust.base import Compute, DataSpec, Precision, Prediction, centroids_of
 from jaxclust.errors import InputError
 from jaxclust.methods import registry
-from jaxclust.methods.checks import at_least
+from jaxclust.options import check_number, check_numbers
 from jaxclust.report.progress import Reporter
 
 
@@ -115,6 +115,7 @@ class ImageClusterer(
         images = self._images(X, reset=True)
         registered = registry.find(self._method)
         self.config_ = self._settings(registered)
+        check_number("seed", self.seed)
         check_n_clusters(self.n_clusters, len(images), "n_clusters")
         method, data = assemble(
             registered,
@@ -164,9 +165,7 @@ class ImageClusterer(
             config = self.config
         given = {"epochs": self.epochs, "batch_size": self.batch_size}
         config = replace(config, **{name: v for name, v in given.items() if v is not None})
-        at_least(config, 1, "batch_size")
-        if config.epochs is not None:
-            at_least(config, 0, "epochs")
+        check_numbers(config)
         return config
 
     def _images(self, X: Any, *, reset: bool) -> np.ndarray:

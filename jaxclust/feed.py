@@ -150,11 +150,15 @@ class Feed:
         missing = batches - len(wanted)
         if group is None or not self.sharded:
             images = self.data.images[wanted.ravel()]
+            if not missing:
+                return images
             room = missing * self.size
             return np.concatenate([images, np.empty((room, *images.shape[1:]), images.dtype)])
         mine = group.shares(wanted)
         images = self.data.images[mine.ravel()]
         parts = images.reshape(len(mine), -1, *images.shape[1:])
+        if not missing:
+            return parts
         room = (len(mine), missing * mine.shape[-1], *images.shape[1:])
         return np.concatenate([parts, np.empty(room, images.dtype)], axis=1)
 

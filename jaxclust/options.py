@@ -3,6 +3,7 @@
 import math
 import os
 from dataclasses import asdict, dataclass, is_dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,16 +139,21 @@ def check_numbers(*settings: Any) -> None:
         for name, value in vars(holder).items():
             if is_dataclass(value):
                 check_numbers(value)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                continue
-            option = f"--{name.replace('_', '-')}"
-            if not math.isfinite(value):
-                raise InputError(f"{option} must be a finite number, not {value}")
-            low, high = _BOUNDS.get(name, (-math.inf, math.inf))
-            if value < low:
-                raise InputError(f"{option} must be at least {low}, not {value}")
-            if value > high:
-                raise InputError(f"{option} must be at most {high}, not {value}")
+            check_number(name, value)
+
+
+def check_number(name: str, value: Any) -> None:
+    """InputError for a number out of the bounds of options by this name."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return
+    option = f"--{name.replace('_', '-')}"
+    if not math.isfinite(value):
+        raise InputError(f"{option} must be a finite number, not {value}")
+    low, high = _BOUNDS.get(name, (-math.inf, math.inf))
+    if value < low:
+        raise InputError(f"{option} must be at least {low}, not {value}")
+    if value > high:
+        raise InputError(f"{option} must be at most {high}, not {value}")
 
 
 def plain(value: Any) -> Any:

@@ -234,7 +234,6 @@ def _report(
         image_set.labels,
         np.asarray(prediction.features),
         flat_map(getattr(state.cluster, "embedding", None)),
-        centroids_of(state),
         image_set.skipped,
     )
     try:

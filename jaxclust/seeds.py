@@ -1,11 +1,13 @@
 """Runs that differ by their seed alone, and their mean and spread."""
 
+import shlex
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,14 @@ import jax
 from jaxclust import device, run, train
 from jaxclust.base import TrainState
 from jaxclust.errors import InputError
-from jaxclust.options import Options, as_recorded, default_out, plain
+from jaxclust.options import (
+    Options,
+    as_recorded,
+    check_number,
+    check_numbers,
+    default_out,
+    plain,
+)
 from jaxclust.report.run_dir import RunDirectory
 from jaxclust.report.scoring import Evaluator
 from jaxclust.run import Prepared
@@ -47,7 +56,9 @@ def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
     """
     if options.seeds < 2:
         raise InputError(f"--seeds must be at least 1, not {options.seeds}")
-    if options.coordinator is not None:
+    check_numbers(options, config)
+    check_number("seed", options.seed + options.seeds - 1)
+    if options.coordinator is not None or options.num_processes != 1:
         raise InputError("--seeds is for one process; start a run of several for each --seed")
     directory = RunDirectory(options.out or default_out(options))
     record = {
@@ -71,8 +82,8 @@ def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
             )
         )
     summaries = []
-    # Opened when a run is about to start: what it refuses must leave nothing behind.
-    begin = partial(directory.open, record, overwrite=False)
+    # Once, when a run is about to start: what it refuses must leave nothing behind.
+    begin = cache(partial(_begin, directory, record, singles, options.overwrite))
     for summary in _runs(singles, options, config, command, begin):
         summaries.append(summary)
         content = (Path(summary["out"]) / "assignments.csv").read_bytes()
@@ -91,23 +102,58 @@ def _runs(
 ) -> Iterator[dict[str, Any]]:
     """The summaries of the runs, in one program or one after the other."""
     on_cpu = jax.default_backend() == "cpu"
-    if options.seeds_together == "no" or (options.seeds_together == "auto" and on_cpu):
-        reason = "it is not asked for"
-    else:
+    if options.seeds_together == "yes" or (options.seeds_together == "auto" and not on_cpu):
         with device.deterministic(options.deterministic):
             first = run.prepare(singles[0], config, command)
             reason = _apart(first, singles)
             if reason is None:
                 begin()
-                yield from _together(first, singles, config, command)
+                yield from _together(first, singles, command)
                 return
-    if options.seeds_together == "yes":
-        raise InputError(f"the seeds cannot run together: {reason}; leave out --seeds-together")
+        if options.seeds_together == "yes":
+            raise InputError(f"the seeds cannot run together: {reason}; leave out --seeds-together")
+        # Its images must not lie beside those that the runs load.
+        del first
     for single in singles:
-        with device.deterministic(options.deterministic):
-            ready = run.prepare(single, config, command)
-            begin()
-            yield run.carry_out(ready)
+        yield _alone(single, config, command, begin)
+
+
+def _alone(single: Options, config: Any, command: str, begin: Callable[[], None]) -> dict[str, Any]:
+    """One of the runs; what it held is let go with its end."""
+    with device.deterministic(single.deterministic):
+        ready = run.prepare(single, config, _command_of(single, command))
+        begin()
+        return run.carry_out(ready)
+
+
+def _begin(
+    directory: RunDirectory, record: dict[str, Any], singles: list[Options], overwrite: bool
+) -> None:
+    """Open the folder of all runs; of an old one that is replaced nothing stays."""
+    if overwrite:
+        wanted = {single.out for single in singles}
+        for path in directory.path.glob("seed-*"):
+            if path not in wanted and (path / "config.json").is_file():
+                shutil.rmtree(path)
+        for path in directory.path.glob("assignments-*.csv"):
+            path.unlink()
+    directory.open(record, overwrite=overwrite)
+
+
+# Words of a command for several seeds that one of its runs has otherwise.
+_OF_SEVERAL = {"--seeds", "--seed", "--out", "--seeds-together", "--resume", "--overwrite"}
+
+
+def _command_of(single: Options, command: str) -> str:
+    """How to repeat one of the runs alone."""
+    words, kept = iter(shlex.split(command)), []
+    for word in words:
+        name = word.split("=", 1)[0].replace("_", "-")
+        if name not in _OF_SEVERAL:
+            kept.append(word)
+        elif "=" not in word and name not in {"--resume", "--overwrite"}:
+            next(words, None)
+    return shlex.join([*kept, f"--seed={single.seed}"]) if kept else ""
 
 
 def _apart(first: Prepared, singles: list[Options]) -> str | None:
@@ -125,16 +171,18 @@ def _apart(first: Prepared, singles: list[Options]) -> str | None:
     return None
 
 
-def _together(
-    first: Prepared, singles: list[Options], config: Any, command: str
-) -> Iterator[dict[str, Any]]:
+def _together(first: Prepared, singles: list[Options], command: str) -> Iterator[dict[str, Any]]:
     """All runs as one program; their summaries."""
     seeds, count = [single.seed for single in singles], len(singles)
     record = first.record
     runs = [
         first._replace(
             options=single,
-            record={**record, "options": as_recorded(single)},
+            record={
+                **record,
+                "options": as_recorded(single),
+                "command": _command_of(single, command) or record["command"],
+            },
             directory=RunDirectory(single.out or default_out(single)),
             loading=first.loading / count,
         )
@@ -173,8 +221,12 @@ def _together(
                 evaluator.judge(prediction_of_seed(prediction, i), int(state.step), phase, epoch)
 
         def save(state: TrainState, position: train.Position, now: bool) -> None:
+            # All are saved together, so that one clock serves.
+            if not checkpoints[0].due(now):
+                return
+            seconds = tuple(value / count for value in position.seconds)
             for i, one in enumerate(checkpoints):
-                one.save(of_seed(state, i), position, now)
+                one.save(of_seed(state, i), position._replace(seconds=seconds), True)
 
         hooks = train.Hooks(on_chunk, on_epoch, save, interrupted)
         fitted = train.fit(method, data, seed=seeds, hooks=hooks)
@@ -183,7 +235,11 @@ def _together(
     predicting = (time.perf_counter() - clock) / count
     seconds = {name: value / count for name, value in fitted.seconds.items()}
     for i, one in enumerate(runs):
-        alone = fitted._replace(state=of_seed(fitted.state, i), seconds=seconds)
+        alone = fitted._replace(
+            state=of_seed(fitted.state, i),
+            seconds=seconds,
+            images_per_second=count * fitted.images_per_second,
+        )
         yield run.finish(one, alone, prediction_of_seed(prediction, i), predicting)
 
 

@@ -9,6 +9,7 @@ row of the table alone.
 
 import time
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
@@ -89,13 +90,12 @@ class Fitted(NamedTuple):
 
 
 # One, or those of `together.together`.
-Seeds = int | Sequence[int]
+Seeds = Integral | int | Sequence[int]
 
 
 def init(method: Method, data: Data, seed: Seeds) -> TrainState:
     """The method's state before its first phase."""
-    key = jax.random.PRNGKey(seed if isinstance(seed, int) else seed[0])
-    state = device.jit(method.init)(key, _example(data))
+    state = device.jit(method.init)(jax.random.PRNGKey(_all_of(seed)[0]), _example(data))
     return state if data.group is None else data.group.replicate(state)
 
 
@@ -333,7 +333,7 @@ class _PhaseRun:
         seconds_earlier: tuple[float, ...],
     ) -> None:
         self.method, self.data, self.index = method, data, index
-        self.seeds = (seed,) if isinstance(seed, int) else tuple(seed)
+        self.seeds = _all_of(seed)
         self.hooks, self.earlier = hooks, seconds_earlier
         self.phase = method.phases[index]
         self.n = data.images.shape[0]
@@ -462,6 +462,12 @@ class _PhaseRun:
         self.hooks.on_chunk(
             Progress(self.phase.name, epoch, self.phase.epochs, steps, self.speed, left)
         )
+
+
+def _all_of(seed: Seeds) -> tuple[int, ...]:
+    """The seeds, however many."""
+    several: Any = seed
+    return (int(several),) if isinstance(seed, Integral) else tuple(map(int, several))
 
 
 def _told(value: Any) -> Any:

@@ -429,6 +429,18 @@ def test_skipped_pictures_are_listed(tmp_path):
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["n_skipped"] == 1
 
 
+def test_names_with_brackets_are_printed_as_they_are(tmp_path, capsys):
+    from PIL import Image
+
+    folder = tmp_path / "photos [summer] [" / "old]"
+    folder.mkdir(parents=True)
+    for i, picture in enumerate(small.images(4)[0]):
+        Image.fromarray(picture[..., 0]).save(folder / f"{i}.png")
+    run = ["run", "--method=kmeans", f"--dataset=folder:{folder}", "--n-clusters=2", "--out=out"]
+    assert main([*run, "--quiet", "--no-report"]) == 0
+    assert "[summer]" in "".join(capsys.readouterr().out.split("\n"))
+
+
 def test_names_that_are_not_utf8_come_back_as_they_are(tmp_path):
     from PIL import Image
 

@@ -57,6 +57,21 @@ def test_seeds_are_added_and_folders_respected(tmp_path, capsys):
     assert (tmp_path / "some" / "assignments-2.csv").is_file()
 
 
+def test_overwriting_leaves_nothing_of_the_runs_before(tmp_path, capsys):
+    assert main([*KMEANS, "--seeds=3", "--out=some"]) == 0
+    assert main([*KMEANS, "--seeds=2", "--restarts=2", "--out=some", "--overwrite"]) == 0
+    names = sorted(path.name for path in (tmp_path / "some").iterdir())
+    assert names == [
+        "assignments-0.csv", "assignments-1.csv", "config.json", "seed-0", "seed-1",
+        "summary.json",
+    ]  # fmt: skip
+    assert json.loads((tmp_path / "some" / "config.json").read_text())["config"]["restarts"] == 2
+    single = json.loads((tmp_path / "some" / "seed-1" / "config.json").read_text())
+    assert single["command"].startswith("jaxclust run --method=kmeans --dataset=digits")
+    assert single["command"].endswith("--restarts=2 --seed=1")
+    assert main([*KMEANS, "--seeds=3", "--restarts=2", "--out=some", "--resume"]) == 0
+
+
 def test_new_pictures_are_labelled_by_one_of_the_runs(tmp_path, capsys):
     assert main([*KMEANS, "--seeds=2", "--out=two"]) == 0
     images = np.zeros((3, 8, 8, 1), np.uint8)
@@ -71,9 +86,15 @@ def test_what_one_run_refuses_leaves_nothing(tmp_path, capsys):
     assert main([*KMEANS, "--seeds=2", "--n-clusters=1", "--out=bad"]) == 2
     assert "--n-clusters" in capsys.readouterr().err
     assert not (tmp_path / "bad").exists()
-    for wrong in ("--seeds=0", "--seeds=-1"):
-        assert main([*KMEANS, wrong]) == 2
-        assert "--seeds must be at least 1" in capsys.readouterr().err
+    for wrong, expected in [
+        (["--seeds=0"], "--seeds must be at least 1"),
+        (["--seeds=-1"], "--seeds must be at least 1"),
+        (["--seeds=20000"], "--seeds must be at most 10000"),
+        (["--seeds=5", "--seed=2147483646"], "--seed must be at most"),
+        (["--seeds=2", "--num-processes=2"], "--seeds is for one process"),
+    ]:
+        assert main([*KMEANS, *wrong]) == 2
+        assert expected in capsys.readouterr().err
 
 
 CCNN = [

@@ -4,7 +4,7 @@
 
 Expected (NMI / ACC, k-means): USPS 61.4 / 67.3, CMU-PIE 42.6 / 21.8, MNIST-test
 50.0 / 54.2. Chang et al. 2017, Table 2, give for MNIST (70,000 images) k-means
-49.97 / 57.23, spectral 66.26 / 69.58, agglomerative 60.94 / 69.53, NMF 60.80 / 54.49.
+49.97 / 57.23, spectral 66.26 / 69.58, agglomerative 60.94 / 69.53, NMF 60.82 / 54.47.
 
 Time on two CPU cores: seconds to two minutes a run. Results: baselines.md and .json
 in experiments/results/; how a table is run: grid.py.

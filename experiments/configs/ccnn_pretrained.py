@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import figures
-from class_folders import linked_classes
+from class_folders import linked_classes, relink
 from grid import RESULTS, Cell, Row, Table, logged, main, recorded
 
 CLASSES = 10
@@ -93,8 +93,7 @@ if __name__ == "__main__":
     folder = linked_classes(Path(source), runs / "ccnn_pretrained-classes", CLASSES)
     # A link, so that the recorded commands name no machine's path.
     link = runs / Path(weights).name
-    if not link.exists():
-        link.symlink_to(Path(weights).absolute())
+    relink(link, Path(weights))
     table = Table(
         "ccnn_pretrained",
         "CCNN from a pre-trained network",

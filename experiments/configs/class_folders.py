@@ -16,8 +16,14 @@ def linked_classes(source: Path, target: Path, count: int) -> Path:
     """
     classes = sorted(path for path in source.iterdir() if path.is_dir())
     for picture in (path for folder in classes[:count] for path in folder.rglob("*.*")):
-        link = target / picture.relative_to(source)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if not link.exists():
-            link.symlink_to(picture.absolute())
+        relink(target / picture.relative_to(source), picture)
     return target
+
+
+def relink(link: Path, file: Path) -> None:
+    """Make `link` one to `file`, whatever link was there."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.is_symlink() and link.readlink() != file.absolute():
+        link.unlink()
+    if not link.is_symlink():
+        link.symlink_to(file.absolute())

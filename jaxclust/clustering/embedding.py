@@ -26,8 +26,8 @@ def check_reducer(reducer: Reducer, n: int) -> None:
         raise InputError("reducer umap needs umap-learn; pip install 'jaxclust[umap]'")
     if reducer == "tsne" and n > _WITHOUT_OPENTSNE and importlib.util.find_spec("openTSNE") is None:
         raise InputError(
-            f"t-SNE of {n:,} images needs openTSNE; pip install 'jaxclust[tsne]', or set "
-            f"--limit {_WITHOUT_OPENTSNE}"
+            f"t-SNE of {n:,} images needs openTSNE; pip install 'jaxclust[tsne]', or take at most "
+            f"{_WITHOUT_OPENTSNE:,} images (run --limit)"
         )
 
 

@@ -113,8 +113,10 @@ def _one_line(boxed: str) -> str:
 def _print_summary(summary: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(show_header=False, title=f"{summary['method']} on {summary['dataset']}")
+    title = Text(f"{summary['method']} on {summary['dataset']}")
+    table = Table(show_header=False, title=title)
     for name, value in summary.items():
         if name in {"versions", "by_seed"} or name.endswith("_std") or value is None or value == []:
             continue
@@ -124,5 +126,5 @@ def _print_summary(summary: dict[str, Any]) -> None:
             value = f"{value:.4f} ± {summary[f'{name}_std']:.4f}"
         if isinstance(value, dict):
             value = ", ".join(f"{key} {item}" for key, item in value.items())
-        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
-    Console().print(table, highlight=False)
+        table.add_row(name, Text(f"{value:.4f}" if isinstance(value, float) else str(value)))
+    Console().print(table, highlight=False, markup=False)

@@ -55,6 +55,7 @@ class Record(NamedTuple):
     source: Any
     row: int
     path: Path  # of the set
+    version: str  # of it
 
     def file(self) -> io.BytesIO:
         """What Pillow can open."""
@@ -66,27 +67,27 @@ class Record(NamedTuple):
 
     def mark(self) -> str:
         """Tells this picture from others, without reading it."""
-        return f"record {self.row}"
+        return f"record {self.row} of version {self.version}"
 
 
 class Records:
     """Pictures of a prepared set, as places; 8 bytes each."""
 
-    def __init__(self, source: Any, rows: np.ndarray, path: Path) -> None:
-        self.source, self.rows, self.path = source, rows, path
+    def __init__(self, source: Any, rows: np.ndarray, path: Path, version: str) -> None:
+        self.source, self.rows, self.path, self.version = source, rows, path, version
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, i: int) -> Record:
-        return Record(self.source, int(self.rows[i]), self.path)
+        return Record(self.source, int(self.rows[i]), self.path, self.version)
 
     def __iter__(self) -> Iterator[Record]:
         return (self[i] for i in range(len(self)))
 
     def take(self, rows: np.ndarray) -> "Records":
         """Those of the given rows."""
-        return Records(self.source, self.rows[rows], self.path)
+        return Records(self.source, self.rows[rows], self.path, self.version)
 
 
 def pictures(
@@ -121,7 +122,11 @@ def pictures(
             download=False,
             decoders={"image": tfds.decode.SkipDecoding()},
         )
-        found = [(source[i]["label"], source[i].get("file_name")) for i in range(len(source))]
+        found = []
+        for i in range(len(source)):
+            record = source[i]
+            found.append((record["label"], record.get("file_name")))
+        version = str(source.dataset_info.version)
     except Exception as error:  # whatever a damaged file makes tfds raise
         raise _unreadable(builder, data_dir, error) from error
     labels = np.asarray([label for label, _ in found], np.int64)
@@ -141,7 +146,8 @@ def pictures(
             )
     rows = rows[np.argsort(np.asarray(names, object)[rows], kind="stable")]
     kept = [names[i] for i in rows]
-    read = read_pictures(Records(source, rows, path), kept, size, in_memory, str(path), MARGIN)
+    records = Records(source, rows, path, version)
+    read = read_pictures(records, kept, size, in_memory, str(path), MARGIN)
     return Labelled(read, labels[rows][read.kept])
 
 

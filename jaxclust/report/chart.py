@@ -51,7 +51,9 @@ def line_chart(
     for tick in ticks:
         y = at(left, tick)[1]
         parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>')
-        parts.append(f'<text x="{_LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{tick:g}</text>')
+        parts.append(
+            f'<text x="{_LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{tick:.10g}</text>'
+        )
     for mark in marks:
         if left < mark < right:
             x = at(mark, low)[0]

@@ -10,7 +10,7 @@ from jaxclust.data.pictures import Place
 from jaxclust.data.sources import ImageSet
 from jaxclust.errors import InputError
 from jaxclust.report.finished import FinishedRun
-from jaxclust.report.thumbnails import as_bytes
+from jaxclust.report.thumbnails import as_bytes, value_range
 
 How = Literal["link", "copy"]
 
@@ -40,17 +40,21 @@ def lay_out(run: FinishedRun, image_set: ImageSet, folder: Path, how: How) -> in
         InputError: the folder is not empty, or a picture's name would leave it.
     """
     check_empty(folder)
-    digits = len(str(run.n_clusters - 1))
-    for row, cluster in enumerate(run.clusters):
-        name = PurePosixPath(run.ids[row])
+    names = [PurePosixPath(name) for name in run.ids]
+    for name in names:
         if name.is_absolute() or ".." in name.parts:
             raise InputError(f"the picture named {name} would lie outside {folder}; rename it")
+    digits = len(str(run.n_clusters - 1))
+    low, high = value_range(image_set.images)
+    for row, (name, cluster) in enumerate(zip(names, run.clusters, strict=True)):
         target = folder / f"cluster-{cluster:0{digits}d}" / name
         if image_set.places is None:
             target = target.with_name(f"{target.name}.png")
         target.parent.mkdir(parents=True, exist_ok=True)
         if image_set.places is None:
-            _save(image_set.images[np.array([row])][0], image_set, target)
+            image = as_bytes(image_set.images[np.array([row])][0], low, high)
+            grey = image.shape[2] != 3
+            Image.fromarray(image[..., 0] if grey else image).save(target)
             continue
         found = image_set.places[row]
         if isinstance(found, Place) and found.size is None and how == "link":
@@ -58,10 +62,3 @@ def lay_out(run: FinishedRun, image_set: ImageSet, folder: Path, how: How) -> in
         else:
             target.write_bytes(found.content())
     return len(run.ids)
-
-
-def _save(image: np.ndarray, image_set: ImageSet, target: Path) -> None:
-    if image.dtype != np.uint8:
-        low, high = float(image_set.images.min()), float(image_set.images.max())
-        image = as_bytes(image, low, high)
-    Image.fromarray(image[..., 0] if image.shape[2] != 3 else image).save(target)

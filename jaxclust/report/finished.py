@@ -26,7 +26,6 @@ class FinishedRun:
     labels: np.ndarray | None  # int [n]
     features: np.ndarray  # float [n, d]
     map: np.ndarray | None  # float [n, 2], of methods that make one
-    centroids: np.ndarray | None  # float [k, d]
     skipped: tuple[tuple[str, str], ...]  # file and reason
 
     @property
@@ -81,7 +80,9 @@ def read_finished(path: Path) -> FinishedRun:
         features, chosen = stored["features"], [int(row["cluster"]) for row in rows]
         certainty = [float(row["confidence"]) for row in rows]
         labels = [int(row["label"]) for row in rows] if rows and "label" in rows[0] else None
-    except (OSError, ValueError, KeyError, csv.Error) as error:
+        if len(features) != len(rows):
+            raise ValueError(f"{len(rows)} assignments, {len(features)} features")
+    except Exception as error:  # zip, zlib, CSV and JSON errors of every kind
         raise InputError(
             f"the run in {path} is damaged ({first_line(error)}); run it again with --overwrite"
         ) from error
@@ -96,7 +97,6 @@ def read_finished(path: Path) -> FinishedRun:
         None if labels is None else np.asarray(labels, np.int64),
         features,
         flat_map(stored.get("map")),
-        stored.get("centroids"),
         tuple((row["file"], row["reason"]) for row in _table(skipped)) if skipped.is_file() else (),
     )
 

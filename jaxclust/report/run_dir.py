@@ -92,6 +92,8 @@ class RunDirectory:
                 shutil.rmtree(self.checkpoints, ignore_errors=True)
                 for name in _FILES:
                     (self.path / name).unlink(missing_ok=True)
+                for path in self.path.glob("events.out.tfevents.*"):
+                    path.unlink()
             # Last, and in one go: a folder is never left without it.
             if overwrite or not (self.path / _CONFIG).is_file():
                 self.write_json(_CONFIG, config)

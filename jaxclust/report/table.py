@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jaxclust.errors import InputError
 from jaxclust.methods import registry
-from jaxclust.report.published import PUBLISHED, Published
+from jaxclust.report.published import PRETRAINED, PUBLISHED, Published
 from jaxclust.report.run_dir import RunDirectory
 from jaxclust.report.text import shown
 
@@ -26,12 +26,9 @@ class Row(NamedTuple):
     method: str
     title: str  # method and what is not as its preset `best` has it
     seeds: list[int]
-    scores: dict[str, list[float]]  # of every seed, by name, in 0 to 1; empty without labels
-
-    @property
-    def published(self) -> Published | None:
-        """The paper's figure for this method and set, if it has one."""
-        return PUBLISHED.get((self.method, self.dataset))
+    # by name, of every seed, in 0 to 1; None without labels
+    scores: dict[str, list[float | None]]
+    published: Published | None = None  # the paper's figure for this method and set
 
 
 def spread(values: Sequence[float | None]) -> str:
@@ -62,8 +59,8 @@ def rows_of(places: Iterable[Path]) -> list[Row]:
             return
         fresh = [i for i, seed in enumerate(row.seeds) if seed not in known.seeds]
         known.seeds.extend(row.seeds[i] for i in fresh)
-        for name, values in row.scores.items():
-            known.scores.setdefault(name, []).extend(values[i] for i in fresh)
+        for name in SCORES:
+            known.scores[name].extend(row.scores[name][i] for i in fresh)
 
     for place in places:
         if place.is_file():
@@ -87,23 +84,40 @@ def _of_run(path: Path) -> Row:
     try:
         summary = json.loads((path / "summary.json").read_text("utf-8"))
         options = record["options"]
-        scores = {name: [summary[name]] for name in SCORES if summary[name] is not None}
+        scores = {name: [summary[name]] for name in SCORES}
         title = ", ".join([options["method"], *_changes(options, record["config"])])
-        return Row(options["dataset"], options["method"], title, [options["seed"]], scores)
+        settings = {**record["config"], **{name: options.get(name) for name in _OTHER_DATA}}
+        paper = published_beside(options["method"], options["dataset"], settings)
+        return Row(options["dataset"], options["method"], title, [options["seed"]], scores, paper)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"the run in {path} is damaged ({error!r}); run it again") from error
 
 
 # Options that change what a run is, beside its method's settings.
-_TOLD = ("n_clusters", "image_size", "limit", "imbalance", "precision")
+_TOLD = ("n_clusters", "image_size", "limit", "imbalance", "labels_from_folders", "precision")
+_USUAL = {"precision": "float32", "labels_from_folders": False}
+# With these, a run is of other data than the paper's.
+_OTHER_DATA = ("n_clusters", "limit", "imbalance")
+
+
+def published_beside(method: str, dataset: str, settings: Mapping[str, Any]) -> Published | None:
+    """The paper's figure that a run with these settings may stand beside, if there is one."""
+    if any(settings.get(name) is not None for name in _OTHER_DATA):
+        return None
+    # Then it is the paper's Baseline-I, under CCNN's name.
+    if method == "ccnn" and settings.get("compensation") == "none":
+        return None
+    pretrained = settings.get("init") not in {None, "random", "autoencoder"}
+    if pretrained and (method, dataset) in PRETRAINED:
+        return PRETRAINED[method, dataset]
+    return PUBLISHED.get((method, dataset))
 
 
 def _changes(options: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     """The preset if not `best`, and every setting that is not the preset's."""
     found = [] if options["preset"] == "best" else [options["preset"]]
-    usual = {"precision": "float32"}
     for name in _TOLD:
-        if options.get(name) != usual.get(name):
+        if options.get(name) != _USUAL.get(name):
             found.append(f"{name}={options[name]}")
     if options["method"] not in registry.METHODS:
         return found
@@ -122,17 +136,20 @@ def _recorded(path: Path) -> list[Row]:
         entries = json.loads(path.read_text("utf-8"))
         rows = []
         for entry in entries:
-            method = re.search(r"--method=(\w+)", entry["command"])
-            scores = {name: entry[name] for name in SCORES if entry.get(name)}
+            given = dict(re.findall(r"--([\w-]+)=(\S+)", entry["command"]))
+            settings = {name.replace("-", "_"): value for name, value in given.items()}
+            # A row derived from a run's log is none of its method's results.
+            method = "" if "of" in entry else settings.get("method", "")
+            missing = [None] * len(entry["seeds"])
             title = entry["title"] + _partial(entry)
             rows.append(
                 Row(
                     entry["dataset"],
-                    # A row derived from a run's log is none of its method's results.
-                    method[1] if method and "of" not in entry else "",
+                    method,
                     title,
                     list(entry["seeds"]),
-                    {name: list(values) for name, values in scores.items()},
+                    {name: list(entry.get(name) or missing) for name in SCORES},
+                    published_beside(method, entry["dataset"], settings),
                 )
             )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -156,7 +173,7 @@ def cells(row: Row) -> tuple[str, ...]:
     if paper is not None:
         figures = ("–" if value is None else f"{value:.1f}" for value in (paper.nmi, paper.acc))
         beside = f"{' / '.join(figures)} ({paper.source})"
-    figures = (spread(row.scores.get(name, [])) for name in SCORES)
+    figures = (spread(row.scores[name]) for name in SCORES)
     seeds = ", ".join(map(str, sorted(row.seeds)))
     return (shown(row.dataset), shown(row.title), *figures, seeds, beside)
 
@@ -178,7 +195,9 @@ def as_csv(rows: Sequence[Row]) -> str:
     for row in rows:
         figures: list[Any] = []
         for name in SCORES:
-            values = row.scores.get(name, [])
+            known = [value for value in row.scores[name] if value is not None]
+            # As in the other formats: a mean is of all seeds or not given.
+            values = known if len(known) == len(row.seeds) else []
             figures.append(statistics.mean(values) if values else "")
             figures.append(statistics.stdev(values) if len(values) > 1 else "")
         paper = row.published
@@ -198,8 +217,9 @@ def show(rows: Sequence[Row]) -> None:
     """Print the table on the terminal."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(*_HEADER)
     for row in rows:
-        table.add_row(*cells(row))
-    Console().print(table, highlight=False, markup=False)
+        table.add_row(*map(Text, cells(row)))
+    Console().print(table, highlight=False)

@@ -34,6 +34,7 @@ class Events:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self.writer = EventFileWriter(str(folder))
+        self.begun = False
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Every number of a line of metrics.jsonl, under its phase's name."""
@@ -48,6 +49,11 @@ class Events:
             for name, value in row.items()
             if isinstance(value, int | float) and name != "step"
         ]
+        if not self.begun:
+            # What a run that was killed wrote of these steps is then passed over.
+            start = event.SessionLog(status=event.SessionLog.START)
+            self.writer.add_event(event.Event(step=step, wall_time=time.time(), session_log=start))
+            self.begun = True
         told = summary.Summary(value=values)
         self.writer.add_event(event.Event(step=step, wall_time=time.time(), summary=told))
 

@@ -24,9 +24,7 @@ def drawing(image_set: ImageSet) -> Draw:
     """Pictures of rows, from the images the run saw, or larger from their files."""
     images = image_set.images
     height, width = images.shape[1:3]
-    low = high = 0.0
-    if images.dtype != np.uint8:
-        low, high = float(images.min()), float(images.max())
+    low, high = value_range(images)
 
     def draw(rows: np.ndarray, side: int) -> np.ndarray:
         if image_set.places is not None and side > min(height, width):
@@ -49,6 +47,13 @@ class Sheets(NamedTuple):
     columns: int
     a_sheet: int
     uris: list[str]  # `data:` addresses of WebP pictures
+
+
+def value_range(images: Any) -> tuple[float, float]:
+    """What shall look black and white: the least and largest value; of bytes 0 and 255."""
+    if images.dtype == np.uint8:
+        return 0.0, 255.0
+    return float(images.min()), float(images.max())
 
 
 def as_bytes(images: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -57,5 +57,5 @@ def test_a_missing_library_is_named_before_work_starts(monkeypatch):
     with pytest.raises(InputError, match=r"pip install 'jaxclust\[umap\]'"):
         embedding.check_reducer("umap", 100)
     embedding.check_reducer("tsne", 20_000)
-    with pytest.raises(InputError, match=r"jaxclust\[tsne\]'.* or set --limit"):
+    with pytest.raises(InputError, match=r"jaxclust\[tsne\]'.* or take at most 20,000 images"):
         embedding.check_reducer("tsne", 20_001)

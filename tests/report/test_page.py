@@ -261,9 +261,21 @@ def test_what_is_no_finished_run_is_refused(tmp_path, capsys, finished):
         assert expected in capsys.readouterr().err
     damaged = tmp_path / "damaged"
     shutil.copytree(finished, damaged)
-    (damaged / "embeddings.npz").write_bytes(b"PK")
-    assert main(["report", str(damaged)]) == 2
-    assert "is damaged" in capsys.readouterr().err
+    whole = (finished / "embeddings.npz").read_bytes()
+    lines = (finished / "assignments.csv").read_bytes().splitlines(keepends=True)
+    for name, content in [
+        ("embeddings.npz", b"PK"),
+        ("embeddings.npz", b""),
+        ("embeddings.npz", whole[:-200]),
+        ("embeddings.npz", whole[:90] + bytes(90) + whole[180:]),
+        ("assignments.csv", b"".join(lines[:-3])),
+        ("summary.json", b"{"),
+    ]:
+        before = (damaged / name).read_bytes()
+        (damaged / name).write_bytes(content)
+        assert main(["report", str(damaged)]) == 2
+        assert "is damaged" in capsys.readouterr().err
+        (damaged / name).write_bytes(before)
     assert main(["report", str(finished), "--map=lda"]) == 2
     assert "invalid choice" in capsys.readouterr().err
 

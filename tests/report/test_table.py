@@ -13,7 +13,7 @@ from jaxclust.cli import main
 from jaxclust.data.sources import CATALOGUE
 from jaxclust.methods.registry import METHODS
 from jaxclust.report.published import PUBLISHED
-from jaxclust.report.table import rows_of
+from jaxclust.report.table import published_beside, rows_of
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -78,6 +78,30 @@ def test_the_papers_figures_stand_beside(tmp_path, capsys):
     )
     assert main(["table", str(path)]) == 0
     assert "cifar10" in capsys.readouterr().out
+
+
+def test_a_published_figure_stands_beside_its_own_kind_of_run_alone():
+    beside = published_beside("ccnn", "ilsvrc_val", {"init": "autoencoder"})
+    assert (beside.nmi, beside.source) == (31.4, "Hsu & Lin 2017, Table II")
+    beside = published_beside("ccnn", "places_val", {"init": "weights.npz"})
+    assert (beside.nmi, beside.source) == (
+        30.7, "Hsu & Lin 2017, Table II, pre-trained, Places2 of 18,250",
+    )  # fmt: skip
+    assert published_beside("ccnn", "ilsvrc_val", {"compensation": "none"}) is None
+    for name in ("limit", "imbalance", "n_clusters"):
+        assert published_beside("dac", "mnist", {name: 0.5}) is None
+    assert published_beside("dac", "mnist", {"limit": None, "epochs": 3}).acc == 97.75
+
+
+def test_seeds_without_labels_leave_the_mean_open(tmp_path, capsys):
+    entry = {"dataset": "usps", "title": "A", "command": "", "seeds": [0, 1], "acc": [0.5, None]}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([{**entry, "nmi": [0.25, 0.75], "ari": [None, None]}]))
+    assert main(["table", str(path), "--format=csv"]) == 0
+    [row] = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (row["nmi"], row["acc"], row["ari"]) == ("0.5", "", "")
+    assert main(["table", str(path), "--format=markdown"]) == 0
+    assert "| usps | A | 50.0 ± 35.4 | – | – | 0, 1 |" in capsys.readouterr().out
 
 
 def test_published_figures_are_of_methods_and_sets_that_exist():

@@ -83,6 +83,7 @@
       pen.beginPath();
       pen.arc(screenX(picked), screenY(picked), 8, 0, 2 * Math.PI);
       pen.stroke();
+      moveTip();
     }
   }
   function redraw() {
@@ -108,12 +109,13 @@
     return sheets.get(number);
   }
   async function picture(i) {
+    thumb.width = thumb.height = data.sheets.side;  // which clears it
+    delete thumb.dataset.row;
     const { side, columns, a_sheet } = data.sheets;
     const number = Math.floor(i / a_sheet), at = i % a_sheet;
     const across = Math.min(columns, n - number * a_sheet);
     const image = await sheet(number);
     if (picked !== i) return;
-    thumb.width = thumb.height = side;
     thumb.getContext("2d").drawImage(
       image, (at % across) * side, Math.floor(at / across) * side, side, side, 0, 0, side, side);
     thumb.dataset.row = i;
@@ -129,12 +131,15 @@
         `cluster ${clusters[i]}, confidence ${(confidence[i] / 255).toFixed(2)}${label}`;
       thumb.hidden = data.sheets === null;
       if (data.sheets !== null) picture(i);
-      const x = screenX(i), y = screenY(i);
-      tip.style.left = x > width / 2 ? "" : `${x + 14}px`;
-      tip.style.right = x > width / 2 ? `${width - x + 14}px` : "";
-      tip.style.top = `${Math.max(0, Math.min(y, height - 190))}px`;
     }
     redraw();
+  }
+  function moveTip() {
+    const x = screenX(picked), y = screenY(picked);
+    tip.hidden = x < 0 || y < 0 || x > width || y > height;
+    tip.style.left = x > width / 2 ? "" : `${x + 14}px`;
+    tip.style.right = x > width / 2 ? `${width - x + 14}px` : "";
+    tip.style.top = `${Math.max(0, Math.min(y, height - 190))}px`;
   }
   function nearest(x, y, reach) {
     let found = -1, best = reach * reach;
@@ -177,8 +182,13 @@
     }
     down.set(event.pointerId, here);
   });
-  canvas.addEventListener("pointerleave", () => { if (!down.size) pick(-1); });
+  // A finger that lifts leaves, too; what it pointed at stays.
+  canvas.addEventListener("pointerleave", (event) => {
+    if (event.pointerType === "mouse" && !down.size) pick(-1);
+  });
   canvas.addEventListener("wheel", (event) => {
+    // Who only scrolls past must not be caught.
+    if (document.activeElement !== canvas && !event.ctrlKey) return;
     event.preventDefault();
     zoomAt(...place(event), Math.exp(-event.deltaY * 0.0015));
   }, { passive: false });
@@ -195,14 +205,21 @@
     step = (step + by + walked.length) % walked.length;
     pick(walked[step]);
   }
+  function whole() {
+    zoom = 1; left = top = 0;
+    redraw();
+  }
+  const middle = (factor) => () => zoomAt(width / 2, height / 2, factor);
+  document.getElementById("nearer").addEventListener("click", middle(1.4));
+  document.getElementById("farther").addEventListener("click", middle(1 / 1.4));
+  document.getElementById("whole").addEventListener("click", whole);
   canvas.addEventListener("keydown", (event) => {
     const pan = 0.1 / zoom;
     const keys = {
       ArrowLeft: () => { left -= pan; }, ArrowRight: () => { left += pan; },
       ArrowUp: () => { top -= pan; }, ArrowDown: () => { top += pan; },
-      "+": () => zoomAt(width / 2, height / 2, 1.4), "=": () => zoomAt(width / 2, height / 2, 1.4),
-      "-": () => zoomAt(width / 2, height / 2, 1 / 1.4),
-      0: () => { zoom = 1; left = top = 0; },
+      "+": middle(1.4), "=": middle(1.4), "-": middle(1 / 1.4),
+      0: whole,
       n: () => walk(1), p: () => walk(-1), Escape: () => pick(-1),
     };
     const action = keys[event.key];
@@ -214,7 +231,12 @@
   });
   document.getElementById("find").addEventListener("input", (event) => {
     const wanted = event.target.value.toLowerCase();
-    const found = wanted ? data.ids.findIndex((id) => id.toLowerCase().includes(wanted)) : -1;
+    const matches = (id, i) => !hidden(i) && id.toLowerCase().includes(wanted);
+    const found = wanted ? data.ids.findIndex(matches) : -1;
+    if (found >= 0) {
+      left = xy[2 * found] / 65535 - 0.5;
+      top = 0.5 - xy[2 * found + 1] / 65535;
+    }
     pick(found);
   });
 
@@ -236,7 +258,11 @@
     else if (colourBy.value === "label") data.labelNames.forEach((name, i) => add(...style(i), name));
     else for (let i = 0; i < data.k; i++) add(...style(i), `cluster ${i}`);
   }
-  colourBy.addEventListener("change", () => { legend(); redraw(); });
+  colourBy.addEventListener("change", () => {
+    canvas.ariaLabel = `Map of the images, coloured by ${colourBy.value}`;
+    legend();
+    redraw();
+  });
   only.addEventListener("change", () => { walked = []; pick(-1); redraw(); });
   for (const button of document.querySelectorAll("button.show"))
     button.addEventListener("click", () => {
