@@ -52,7 +52,7 @@ def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
         command: see :func:`run.execute`.
 
     Raises:
-        InputError, RunError, train.Stopped: as of one run.
+        InputError, RunError, Stopped: as of one run.
     """
     if options.seeds < 2:
         raise InputError(f"--seeds must be at least 1, not {options.seeds}")

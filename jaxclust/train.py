@@ -30,7 +30,6 @@ __all__ = [
     "Hooks",
     "Position",
     "Progress",
-    "Stopped",
     "chunk_program",
     "epoch_rows",
     "fit",
