@@ -47,7 +47,8 @@ ALL = bool(os.environ.get("JAXCLUST_ALL_CHECKS"))
 CHECKED = NAMES if ALL else ("DEC",)
 SLOW = {
     "check_clustering", "check_dtype_object", "check_estimators_dtypes",
-    "check_estimators_nan_inf", "check_estimators_overwrite_params", "check_f_contiguous_array_estimator",
+    "check_estimators_nan_inf", "check_estimators_overwrite_params",
+    "check_f_contiguous_array_estimator",
     "check_fit_idempotent", "check_fit_score_takes_y", "check_methods_sample_order_invariance",
     "check_pipeline_consistency", "check_positive_only_tag_during_fit",
     "check_transformer_data_not_an_array", "check_transformer_general",
