@@ -237,7 +237,9 @@ def _report(
         image_set.skipped,
     )
     try:
-        page.write(finished, image_set)
+        written = page.write(finished, image_set)
+        if not ready.quiet:
+            print(f"see {written}", file=sys.stderr)
     except Exception as error:
         print(
             f"warning: report.html could not be written ({first_line(error)}); try jaxclust report "
