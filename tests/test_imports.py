@@ -17,6 +17,7 @@ LAYERS = [
     {"models"},
     {"methods"},
     {"feed"},
+    {"programs"},
     {"train", "assemble", "together"},
     {"checkpoint", "report"},
     {"run", "predict", "estimators"},

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxclust import device, train
-from jaxclust.base import DataSpec, Phase, StepInfo
+from jaxclust import device, programs, train
+from jaxclust.base import Batch, DataSpec, Phase, StepInfo
+from jaxclust.data.transforms import normalise
 from jaxclust.errors import RunError
 from jaxclust.methods import dec, derc
 from jaxclust.models.autoencoder import DenseAutoencoder
@@ -43,8 +44,8 @@ def test_chunk_equals_single_steps():
     single = jax.jit(method.step)
     expected, losses = state, []
     for row in rows[1:4]:
-        images = train.normalise(data.images[row], data.normalisation)
-        expected, info = single(expected, train.Batch(images, row))
+        images = normalise(data.images[row], data.normalisation)
+        expected, info = single(expected, Batch(images, row))
         losses.append(float(info.loss))
     state, infos, finite = program(jax.tree.map(jnp.copy, state), data.images, rows, rows, 1, 4)
     assert bool(finite)
@@ -173,7 +174,7 @@ def test_prediction_in_blocks_equals_one_pass(monkeypatch):
     method, data = small.method(), small.data(50)
     state = train.init(method, data, 0)
     whole = train.predictor(method, data)(state)
-    monkeypatch.setattr(train, "_PREDICT_BLOCK", 16)
+    monkeypatch.setattr(programs, "_PREDICT_BLOCK", 16)
     blocks = train.predictor(method, data)(state)
     assert blocks.features.shape == (50, 3)
     np.testing.assert_allclose(blocks.features, whole.features, atol=1e-5)
