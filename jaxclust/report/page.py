@@ -12,7 +12,7 @@ from jaxclust.report import clusters, curves, plane
 from jaxclust.report.colours import COLOURS
 from jaxclust.report.finished import FinishedRun
 from jaxclust.report.plane import MapOf
-from jaxclust.report.run_dir import RunDirectory
+from jaxclust.report.run_dir import RunDirectory, flatten
 from jaxclust.report.text import shown
 from jaxclust.report.thumbnails import drawing
 
@@ -94,16 +94,10 @@ def _scores(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Options and the method's settings, flat."""
-
-    def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-        found = []
-        for name, value in values.items():
-            if isinstance(value, dict):
-                found += flat(value, f"{prefix}{name}.")
-            else:
-                text = value if isinstance(value, str) else json.dumps(value)
-                found.append((prefix + name, shown(text)))
-        return found
-
-    return [*flat(config["options"]), *flat(config["config"]), *flat(config["data"], "data.")]
+    """Options, the method's settings and the data's description, flat."""
+    parts = (config["options"], config["config"], {"data": config["data"]})
+    return [
+        (name, shown(value if isinstance(value, str) else json.dumps(value)))
+        for part in parts
+        for name, value in flatten(part).items()
+    ]

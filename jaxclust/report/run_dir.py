@@ -185,7 +185,10 @@ _FREE = {"versions", "device", "command", "data_dir", "streamed"}
 
 def _changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """'field: old -> new' of every setting that differs."""
-    flat_old, flat_new = _flatten(old), _flatten(new)
+    flat_old, flat_new = (
+        flatten({name: value for name, value in tree.items() if name not in _FREE})
+        for tree in (old, new)
+    )
     return [
         f"{name}: {flat_old.get(name)} -> {flat_new.get(name)}"
         for name in sorted(flat_old.keys() | flat_new.keys())
@@ -193,13 +196,12 @@ def _changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ]
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested settings by their dotted names, in order."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        if not prefix and name in _FREE:
-            continue
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
     return flat
