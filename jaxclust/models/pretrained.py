@@ -19,7 +19,7 @@ from jax import Array
 from jaxclust.base import PyTree
 from jaxclust.data.transforms import Normalisation
 from jaxclust.errors import InputError, first_line
-from jaxclust.models.convolution import pad_maps
+from jaxclust.models.convolution import depthwise_conv2d
 from jaxclust.models.layers import BatchNorm, Conv, max_pool
 
 # Side of the pictures all of them were trained on.
@@ -128,8 +128,7 @@ class ResNet(_Backbone):
 class DepthwiseConv(nn.Module):
     """3x3 convolution of each channel by itself; parameter `kernel` [3, 3, c].
 
-    Nine shifted products, which stay fast inside a CPU scan. Stride 2 pads even sides
-    after the map alone.
+    Stride 2 pads even sides after the map alone.
     """
 
     stride: int = 1
@@ -138,20 +137,7 @@ class DepthwiseConv(nn.Module):
     def __call__(self, x: Array) -> Array:
         """x[n, h, w, c] -> [n, ceil(h / stride), ceil(w / stride), c]."""
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, x.shape[-1]))
-        sides = [-(-n // self.stride) for n in x.shape[1:3]]
-        missing = [
-            (out - 1) * self.stride + 3 - n for out, n in zip(sides, x.shape[1:3], strict=True)
-        ]
-        (top, left), (rows, columns) = [n // 2 for n in missing], missing
-        x = pad_maps(x, ((top, rows - top), (left, columns - left)))
-        reach = [(n - 1) * self.stride + 1 for n in sides]
-        pieces = [
-            x[:, i : i + reach[0] : self.stride, j : j + reach[1] : self.stride]
-            * kernel[i, j].reshape(1, 1, 1, -1)
-            for i in range(3)
-            for j in range(3)
-        ]
-        return sum(pieces[1:], pieces[0])
+        return depthwise_conv2d(x, kernel, self.stride)
 
 
 class MobileNetV1(_Backbone):

@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 
 from jaxclust import device
-from jaxclust.models import layers
+from jaxclust.models import convolution, layers
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 
@@ -54,6 +54,26 @@ def test_convolution_and_gradients_equal_xla(size, window, strides, padding, cha
         return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=NUMBERS)
 
     compare(reference, lambda x, k: layers.conv2d(x, k, strides, padding), x, kernel)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 1), (0, 3))])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(6, 7), (7, 6)])
+def test_depthwise_convolution_and_gradients_equal_a_grouped_one(size, stride, padding):
+    x = jax.random.normal(jax.random.key(0), (3, *size, 5))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 5))
+
+    def grouped(x, kernel):
+        return lax.conv_general_dilated(
+            x,
+            kernel[:, :, None],
+            (stride, stride),
+            padding,
+            dimension_numbers=NUMBERS,
+            feature_group_count=5,
+        )
+
+    compare(grouped, lambda x, k: convolution.depthwise_conv2d(x, k, stride, padding), x, kernel)
 
 
 POOLS = list(

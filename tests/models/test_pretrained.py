@@ -112,23 +112,6 @@ def test_mobilenet_equals_one_in_pytorch(width, tmp_path):
     np.testing.assert_allclose(result, expected, atol=1e-4 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("side", [6, 7])
-def test_depthwise_convolution_is_a_grouped_one(side, stride):
-    x = jax.random.normal(jax.random.PRNGKey(0), (2, side, side, 5))
-    layer = pretrained.DepthwiseConv(stride)
-    variables = layer.init(jax.random.PRNGKey(1), x)
-    expected = jax.lax.conv_general_dilated(
-        x,
-        variables["params"]["kernel"][:, :, None],
-        (stride, stride),
-        "SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=5,
-    )
-    np.testing.assert_allclose(layer.apply(variables, x), expected, atol=1e-5)
-
-
 def test_formats_hold_the_same(tmp_path):
     save_file = pytest.importorskip(
         "safetensors.numpy", reason="safetensors is not installed (extra weights)"
