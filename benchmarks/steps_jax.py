@@ -198,7 +198,7 @@ def _latents(name: str, options: argparse.Namespace) -> Subject:
     images = jax.random.normal(image_key, (b, *shape))
     batch = Batch(images, jnp.arange(b))
     state = device.jit(method.init)(jax.random.PRNGKey(0), images[:2])
-    first = state.params.get("network", state.params)
+    first = state.params["network"]
     width = K if name == "derc" else config.latent_width
     network = NETWORKS[config.network](shape, width)
     targets = jax.nn.softmax(2 * jax.random.normal(target_key, (b, K)))
@@ -236,7 +236,7 @@ def _latents(name: str, options: argparse.Namespace) -> Subject:
 
         def loss(params: PyTree) -> tuple[Array, PyTree]:
             stats = state.model_state
-            variables = {"params": params if name == "derc" else params["network"], **stats}
+            variables = {"params": params["network"], **stats}
             if name == "dec":
                 latent: Any = apply(variables, images, train=True, method="encode")
                 return jnp.mean(jnp.square(latent)), stats

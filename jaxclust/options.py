@@ -43,6 +43,10 @@ class Options:
     """Take the sub-folders of folder:PATH as labels to score against."""
     imbalance: float | None = None
     """Keep this share of class 0, all of the last class, linear between."""
+    pretrained: Path | None = None
+    """A run of the same network: start from the autoencoder that its pre-training ended with
+    (its pretrained.npz) instead of pre-training. With the same --seed and settings of
+    pre-training nothing else changes."""
     out: Path | None = None
     """Run directory; default runs/METHOD-DATASET-SEED."""
     resume: bool = False

@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxclust import device, parallel, train
+from jaxclust import device, parallel, train, warm_start
 from jaxclust.assemble import assemble, check_n_clusters
 from jaxclust.base import Method, Prediction, TrainState, centroids_of
 from jaxclust.checkpoint import Checkpoints
@@ -60,6 +61,7 @@ class Prepared(NamedTuple):
     data: Data
     directory: RunDirectory
     loading: float  # seconds
+    start: warm_start.WarmStart | None  # in pre-training's place
 
     @property
     def writes(self) -> bool:
@@ -111,6 +113,9 @@ def prepare(options: Options, config: Any, command: str = "") -> Prepared:
         precision=options.precision,
         devices=options.devices,
     )
+    start = None if options.pretrained is None else warm_start.load(options.pretrained)
+    if start is not None:
+        start.check(method, train.template(method, data, -1))
     loading = time.perf_counter() - clock
     group = data.group
     record = {
@@ -131,7 +136,7 @@ def prepare(options: Options, config: Any, command: str = "") -> Prepared:
         "command": command or shlex.join(sys.argv),
     }
     directory = RunDirectory(options.out or default_out(options))
-    ready = Prepared(options, record, image_set, method, data, directory, loading)
+    ready = Prepared(options, record, image_set, method, data, directory, loading, start)
     if ready.writes:
         directory.check(record, resume=options.resume, overwrite=options.overwrite)
         if options.resume:
@@ -159,11 +164,20 @@ def carry_out(ready: Prepared) -> dict[str, Any]:
                 on_epoch=evaluator.epoch,
                 save=checkpoints.save if ready.writes else None,
                 stop=interrupted,
+                on_phase=partial(keep_pretrained, ready),
             )
-            fitted = train.fit(method, data, seed=options.seed, hooks=hooks, resume=resume)
+            fitted = train.fit(
+                method, data, seed=options.seed, hooks=hooks, resume=resume, start=ready.start
+            )
     clock = time.perf_counter()
     prediction = predict(fitted.state)
     return finish(ready, fitted, prediction, time.perf_counter() - clock)
+
+
+def keep_pretrained(ready: Prepared, state: TrainState, phase: str) -> None:
+    """What pre-training ended with, for other runs' --pretrained."""
+    if phase == warm_start.PHASE and ready.writes:
+        warm_start.save(ready.directory, state)
 
 
 def finish(

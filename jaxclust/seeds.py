@@ -164,6 +164,8 @@ def _apart(first: Prepared, singles: list[Options]) -> str | None:
         return "each already takes several devices; set --devices 1"
     if first.data.streamed:
         return "the images are streamed"
+    if first.start is not None:
+        return "they start from another run's pre-training"
     if first.options.imbalance is not None:
         return "--imbalance draws other images for each seed"
     if any(single.resume for single in singles):
@@ -228,7 +230,11 @@ def _together(first: Prepared, singles: list[Options], command: str) -> Iterator
             for i, one in enumerate(checkpoints):
                 one.save(of_seed(state, i), position._replace(seconds=seconds), True)
 
-        hooks = train.Hooks(on_chunk, on_epoch, save, interrupted)
+        def on_phase(state: TrainState, phase: str) -> None:
+            for i, one in enumerate(runs):
+                run.keep_pretrained(one, of_seed(state, i), phase)
+
+        hooks = train.Hooks(on_chunk, on_epoch, save, interrupted, on_phase)
         fitted = train.fit(method, data, seed=seeds, hooks=hooks)
     clock = time.perf_counter()
     prediction = predict(fitted.state)

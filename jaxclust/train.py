@@ -23,6 +23,7 @@ from jaxclust.data.transforms import normalise
 from jaxclust.errors import RunError, Stopped
 from jaxclust.feed import Data, Feed, epoch_rows, put, spec_of
 from jaxclust.programs import CAPACITY, chunk_program, prediction_program, predictor
+from jaxclust.warm_start import WarmStart
 
 __all__ = [
     "Data",
@@ -75,6 +76,7 @@ class Hooks(NamedTuple):
     on_epoch: Callable[[TrainState, str, int], None] | None = None
     save: Callable[[TrainState, Position, bool], None] | None = None  # (…, due now?)
     stop: Callable[[], bool] | None = None  # asked between chunks
+    on_phase: Callable[[TrainState, str], None] | None = None  # (state, phase that is over)
 
 
 class Fitted(NamedTuple):
@@ -89,9 +91,12 @@ class Fitted(NamedTuple):
 Seeds = Integral | int | Sequence[int]
 
 
-def init(method: Method, data: Data, seed: Seeds) -> TrainState:
-    """The method's state before its first phase."""
+def init(method: Method, data: Data, seed: Seeds, start: WarmStart | None = None) -> TrainState:
+    """The method's state before its first phase, or after a pre-training done elsewhere."""
     state = device.jit(method.init)(jax.random.PRNGKey(_all_of(seed)[0]), _example(data))
+    if start is not None:
+        start.check(method, state)
+        state = start.into(state)
     return state if data.group is None else data.group.replicate(state)
 
 
@@ -158,6 +163,7 @@ def fit(
     seed: Seeds,
     hooks: Hooks = Hooks(),  # noqa: B008  (an empty NamedTuple, immutable)
     resume: tuple[TrainState, Position] | None = None,
+    start: WarmStart | None = None,
 ) -> Fitted:
     """Run a method's phases in order.
 
@@ -170,12 +176,20 @@ def fit(
             steps report then has an axis of seeds.
         hooks: what happens between chunks.
         resume: a saved state and position to go on from.
+        start: what another run's pre-training ended with; the method's own is left out. Of
+            no use to a run that goes on.
 
     Raises:
+        InputError: `start` does not fit the method.
         RunError: a loss was not finite.
         Stopped: `hooks.stop` answered True.
     """
-    state, position = resume or (init(method, data, seed), Position(0, 0, ()))
+    if resume is None:
+        after = Position(0, 0, ()) if start is None else Position(1, 0, (0.0,))
+        resume = init(method, data, seed, start), after
+    state, position = resume
+    if start is not None and position.phase == 1 and not position.begun and hooks.on_phase:
+        hooks.on_phase(state, method.phases[0].name)
     speed = 0.0
     for index, phase in enumerate(method.phases):
         if index < position.phase:
@@ -194,6 +208,8 @@ def fit(
             state = runner.steps(state, position.step)
             speed = runner.speed
         position = Position(index + 1, 0, (*position.seconds[:index], runner.seconds()))
+        if hooks.on_phase:
+            hooks.on_phase(state, phase.name)
         if index + 1 == len(method.phases) and hooks.save:
             hooks.save(state, Position(index, runner.total, position.seconds, True), True)
     names = [phase.name for phase in method.phases]

@@ -27,6 +27,8 @@ METHODS = {
     "denoising_ae_kmeans": "denoising autoencoder, k-means",
     "vae_kmeans": "variational autoencoder, k-means",
 }
+# Whose pre-training a method's is.
+PRETRAINED = {"derc_r": "derc", "dae": "derc_r", "dec": "idec"}
 # The width of Sec. V.B; elsewhere that of the number of clusters.
 WIDTHS = {"cmu_pie": ["--latent-width=128"]}
 
@@ -36,7 +38,10 @@ def cells(dataset: str) -> list[Cell]:
     listed = []
     for method, title in METHODS.items():
         wide = WIDTHS.get(dataset, []) if method in {"derc", "derc_r", "dae"} else []
-        listed.append(Cell(f"{method}-{dataset}", title, dataset, [f"--method={method}", *wide]))
+        source = PRETRAINED.get(method)
+        pretrained = f"{source}-{dataset}" if source else None
+        options = [f"--method={method}", *wide]
+        listed.append(Cell(f"{method}-{dataset}", title, dataset, options, pretrained))
     return listed
 
 

@@ -42,6 +42,7 @@ def cells(dataset: str) -> list[Cell]:
             f"alpha {value:g}",
             dataset,
             ["--method=derc", f"--alpha={value:g}"],
+            pretrained=rounds.name,
         )
         for value in ALPHAS
     ]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxclust.cli import main as jaxclust
+from jaxclust.report.run_dir import PRETRAINED
 from jaxclust.report.table import spread
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -27,6 +28,9 @@ class Cell(NamedTuple):
     title: str
     dataset: str
     options: Sequence[str]  # of `jaxclust run`, without data set and seed
+    # The kind of run of the same table whose pre-training is this one's too, to the bit.
+    # Where a seed of it is at hand the run starts from there, which saves its time alone.
+    pretrained: str | None = None
 
     def arguments(self) -> list[str]:
         """What `jaxclust run` is given but for the seed and folders."""
@@ -168,7 +172,8 @@ def page(table: Table, rows: Sequence[Row]) -> str:
         "Percent, mean ± standard deviation over seeds; NMI is the geometric one. Written by "
         f"`python experiments/configs/{table.name}.py --data-dir DATA_DIR`, which goes on where "
         "it stopped and fills in missing seeds and rows. What it says: README.md beside this "
-        f"file.\n\n{markdown(rows, table.columns)}\nDevice: {first['device']}, 2 cores. "
+        "file. Seconds leave out a pre-training that another row's run has done.\n\n"
+        f"{markdown(rows, table.columns)}\nDevice: {first['device']}, 2 cores. "
         f"Versions: {versions}.\n\n{commands}\n"
     )
 
@@ -196,6 +201,9 @@ def _run(table: Table, options: argparse.Namespace) -> int:
             if not wanted or done or (folder / "summary.json").is_file():
                 continue
             given = [*cell.arguments(), *place, f"--seed={seed}", f"--out={folder}", "--resume"]
+            start = options.runs / f"{cell.pretrained}-{seed}"
+            if cell.pretrained and (start / PRETRAINED).is_file():
+                given.append(f"--pretrained={start}")
             # A run's page is made by `jaxclust report` when somebody wants it.
             if status := jaxclust(["run", *given, "--quiet", "--no-report"]):
                 return status

@@ -39,8 +39,9 @@ SWEEPS = {
 
 def cells(dataset: str) -> list[Cell]:
     """The kinds of run on a data set."""
+    whole = f"all-{dataset}"
     listed = [
-        Cell(f"{name}-{dataset}", title, dataset, ["--method=ics", *options])
+        Cell(f"{name}-{dataset}", title, dataset, ["--method=ics", *options], whole)
         for name, (title, options) in ABLATIONS.items()
     ]
     listed += [
@@ -58,6 +59,7 @@ def cells(dataset: str) -> list[Cell]:
             f"{term} weight {weight:g}",
             dataset,
             ["--method=ics", f"--{term}-weight={weight:g}"],
+            whole,
         )
         for term, weights in SWEEPS.items()
         for weight in weights

@@ -35,6 +35,10 @@ class Config:
     random, or a weights file (.safetensors, .npz, .pth) of AlexNet, VGG-16 or a ResNet by
     torchvision's names or MobileNet-v1 by Keras's: then that network, on images resized
     to 224, its last map averaged as the feature."""
+    frozen_statistics: bool = True
+    """A weights file's network keeps the batch-norm statistics that came with it while it
+    is fine-tuned, so that what is tuned is what extracts features (in AlexNet, which has
+    no batch norm, it is). Without, it is tuned by those of each batch."""
     pretrain_epochs: int = 20
     """Passes of the autoencoder's reconstruction training."""
     pretrain_learning_rate: float = 1e-3
@@ -77,8 +81,9 @@ class Config:
 
     optimiser: Literal["adam", "sgd"] = "adam"
     """Of fine-tuning; sgd has momentum 0.9."""
-    learning_rate: float = 3e-4
-    """Of fine-tuning."""
+    learning_rate: float | None = None
+    """Of fine-tuning; default 3e-4, from a weights file 1e-5: ten times that emptied all
+    clusters but one there (MobileNet-v1, Adam)."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """How the rate runs over the epochs; cosine ends at zero."""
     dropout: float = 0.5
@@ -107,8 +112,10 @@ PRESETS: dict[str, Config] = {
         centroid_update="finetune",
         max_count=None,
         optimiser="sgd",
-        # The paper gives none; this is the usual rate for fine-tuning an AlexNet.
+        # The paper gives none; this is the usual rate for fine-tuning an AlexNet. At it,
+        # networks that were trained with batch norm need each batch's statistics.
         learning_rate=1e-3,
+        frozen_statistics=False,
         schedule="constant",
         views=Affine(),
         labels="centroid",
@@ -121,6 +128,13 @@ def weights_file(config: Config) -> Path | None:
     return None if config.init in {"autoencoder", "random"} else Path(config.init)
 
 
+def fine_tuning_rate(config: Config) -> float:
+    """The learning rate set, or its default."""
+    if config.learning_rate is not None:
+        return config.learning_rate
+    return 3e-4 if weights_file(config) is None else 1e-5
+
+
 def check(config: Config) -> None:
     """Raise InputError for settings that contradict each other."""
     if weights_file(config) and config.network != "auto":
@@ -130,7 +144,9 @@ def check(config: Config) -> None:
             "features=backbone is for the frozen baselines; set learning=kmeans or "
             "minibatch_kmeans, or leave features at feature_layer"
         )
-    checks.positive(config, "learning_rate", "pretrain_learning_rate")
+    checks.positive(config, "pretrain_learning_rate")
+    if config.learning_rate is not None:
+        checks.positive(config, "learning_rate")
     if not 1 <= config.k_m <= config.batch_size:
         raise InputError(
             f"k_m must lie between 1 and batch_size ({config.batch_size}), not {config.k_m}; "

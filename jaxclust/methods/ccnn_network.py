@@ -3,7 +3,7 @@
 import optax
 
 from jaxclust.base import DataSpec, PyTree
-from jaxclust.methods.ccnn_config import Config
+from jaxclust.methods.ccnn_config import Config, fine_tuning_rate
 from jaxclust.models import pretrained
 from jaxclust.models.ccnn import (
     AlexNetBackbone,
@@ -29,7 +29,8 @@ def network_body(
 ) -> tuple[Module, int | None]:
     """The body for a data set, and the side its images are resized to (None: as is)."""
     if weights is not None:
-        return Body(weights.network(axis_name), PooledHead()), pretrained.SIDE
+        backbone = weights.network(axis_name)
+        return Body(backbone, PooledHead(), config.frozen_statistics), pretrained.SIDE
     name = config.network
     if name == "auto":
         name = "lenet" if min(spec.image_shape[:2]) < _SMALL else "alexnet"
@@ -60,11 +61,11 @@ def with_backbone(variables: PyTree, weights: pretrained.Pretrained) -> PyTree:
 
 def fine_tuning_optimiser(config: Config, n_images: int) -> optax.GradientTransformation:
     """The optimiser of the joint phase, its schedule over the fine-tuning steps."""
-    rate: optax.ScalarOrSchedule = config.learning_rate
+    rate: optax.ScalarOrSchedule = fine_tuning_rate(config)
     if config.schedule == "cosine":
         batches = -(-n_images // config.batch_size) * config.epochs
         steps = batches // (config.n_m // config.k_m)
-        rate = optax.cosine_decay_schedule(config.learning_rate, max(steps, 1))
+        rate = optax.cosine_decay_schedule(fine_tuning_rate(config), max(steps, 1))
     if config.optimiser == "adam":
         return optax.adam(rate)
     return optax.sgd(rate, momentum=0.9)

@@ -208,9 +208,13 @@ def build(
         config.reducer, config.dimensions
     )
 
+    def reconstruct(params: PyTree, stats: PyTree, images: Array, key: Array) -> Any:
+        return auto.run(params["network"], stats, images, key)
+
     def init(key: Array, images: Array) -> TrainState:
         network_key, run_key = jax.random.split(key)
-        params, stats = auto.init(network_key, images)
+        weights, stats = auto.init(network_key, images)
+        params = {"network": weights}
         return first_state(
             key=run_key,
             params=params,
@@ -249,7 +253,7 @@ def build(
         difference = jnp.abs(own - jnp.take_along_axis(p[same], classes[:, None], axis=1))[:, 0]
 
         def loss_of(params: PyTree) -> tuple[Array, tuple[PyTree, dict[str, Array]]]:
-            coded, stats = auto.run(params, state.model_state, batch.images, run_key)
+            coded, stats = reconstruct(params, state.model_state, batch.images, run_key)
             z = collectives.gathered(coded.latent, axis_name)
             triplet = weighted_triplet(
                 z, z[same], z[other], difference, exists, config.margin if config.hinge else None
@@ -265,7 +269,7 @@ def build(
         return done.state.replace(step=state.step + 1), StepInfo(done.loss, watch)
 
     def predict(state: TrainState, images: Array) -> Prediction:
-        latent = auto.latent(state.params, state.model_state, images)
+        latent = auto.latent(state.params["network"], state.model_state, images)
         cluster: Any = state.cluster
         neighbour, _ = kmeans.assign(latent, cluster.latents)
         probabilities = cluster.probabilities[neighbour]
@@ -273,7 +277,7 @@ def build(
         return Prediction(assignments, probabilities, latent, {config.clusterer: assignments})
 
     pretrain = reconstruction_phase(
-        auto.run,
+        reconstruct,
         adam,
         epochs=config.pretrain_epochs,
         batch_size=config.batch_size,

@@ -133,13 +133,21 @@ class PooledHead(nn.Module):
 
 
 class Body(nn.Module):
-    """A backbone [b, h, w, c] -> map and a head map -> vector; both replaceable."""
+    """A backbone [b, h, w, c] -> map and a head map -> vector; both replaceable.
+
+    Attributes:
+        backbone: any module (images, train) -> [b, h', w', c].
+        head: any module (map, train) -> [b, m].
+        frozen_statistics: the backbone's batch norm keeps to its stored statistics in
+            training too.
+    """
 
     backbone: nn.Module
     head: nn.Module
+    frozen_statistics: bool = False
 
     def __call__(self, x: Array, train: bool) -> Array:
-        return self.head(self.backbone(x, train), train)
+        return self.head(self.backbone(x, train and not self.frozen_statistics), train)
 
     def pooled(self, x: Array, train: bool) -> Array:
         """The backbone's map averaged over its positions -> [b, channels]."""

@@ -226,10 +226,7 @@ def _depthwise(x: Array, kernel: Array, stride: int) -> Array:
     window = kernel.shape[:2]
     size = [(n - k) // stride + 1 for n, k in zip(x.shape[1:3], window, strict=True)]
     weights = kernel.reshape(-1, 1, 1, 1, kernel.shape[2])
-    pieces = [
-        part * weight
-        for part, weight in zip(_shifted(x, size, window, stride), weights, strict=True)
-    ]
+    pieces = [part * weights[i] for i, part in enumerate(_shifted(x, size, window, stride))]
     return sum(pieces[1:], pieces[0])
 
 

@@ -15,10 +15,12 @@ import numpy as np
 from jaxclust.errors import InputError
 
 _CONFIG = "config.json"
+PRETRAINED = "pretrained.npz"
 _FILES = (
     "metrics.jsonl",
     "assignments.csv",
     "embeddings.npz",
+    PRETRAINED,
     "summary.json",
     "skipped.csv",
     "report.html",
