@@ -1,6 +1,8 @@
 """What the training loop is fed: a data set on the device, or block by block from the host."""
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +14,7 @@ from jaxclust.data.transforms import Normalisation
 from jaxclust.parallel import Group
 
 # Images of a streamed set that are uploaded together.
-_BLOCK_BYTES = 2**27
+_BLOCK_BYTES = 2**25
 
 
 class Data(NamedTuple):
@@ -68,12 +70,22 @@ class Feed:
     """Gives the compiled loop its images: all of them, or the block it needs next.
 
     An epoch's batches are cut into blocks; a block is read while the device works on the one
-    before. Devices that share batches are given their own part of a block, and a process
-    reads its devices' parts alone.
+    before, an epoch's first while it works on the last of the epoch before. Devices that share
+    batches are given their own part of a block, and a process reads its devices' parts alone.
+
+    Args:
+        data: the set.
+        phase: the phase that is fed.
+        batch: images a step.
+        rows_of: the rows of an epoch, int32 [batches, batch].
     """
 
-    def __init__(self, data: Data, phase: Phase, batch: int) -> None:
+    def __init__(
+        self, data: Data, phase: Phase, batch: int, rows_of: Callable[[int], np.ndarray]
+    ) -> None:
         self.data, self.phase, self.size = data, phase, batch
+        # Asked for at every chunk of an epoch, and for the next one's first block.
+        self.rows_of = lru_cache(maxsize=2)(rows_of)
         bytes_a_batch = batch * int(np.prod(data.images.shape[1:])) * data.images.dtype.itemsize
         self.batches = max(1, _BLOCK_BYTES // max(bytes_a_batch, 1))
         self.reader = ThreadPoolExecutor(1) if data.streamed else None
@@ -93,15 +105,15 @@ class Feed:
         if self.reader is not None:
             self.reader.shutdown(cancel_futures=True)
 
-    def chunk(self, rows: np.ndarray, epoch: int, start: int, stop: int) -> Chunk:
+    def chunk(self, epoch: int, start: int, stop: int) -> Chunk:
         """Steps start to stop of an epoch, or as many of them as end with a block.
 
         Args:
-            rows: of the epoch, [batches, b].
             epoch: of the phase.
-            start: first step, of `phase.repeats` for each row of `rows`.
+            start: first step, of `phase.repeats` for each of the epoch's batches.
             stop: the step to end before.
         """
+        rows = self.rows_of(epoch)
         if self.reader is None:
             mine = self._shared(rows)
             arguments = (self.data.images, mine, mine, np.int32(start), np.int32(stop))
@@ -113,9 +125,14 @@ class Feed:
         if self.held is None or self.held[0] != (epoch, block):
             self.held = None  # before the next one takes its room
             self.held = (epoch, block), self._uploaded(rows, epoch, block, batches)
-        if self.ahead is None and (block + 1) * batches < len(rows):
-            following = self.reader.submit(self._read, rows, block + 1, batches)
-            self.ahead = (epoch, block + 1), following
+        if self.ahead is None:
+            more = (block + 1) * batches < len(rows)
+            following = (epoch, block + 1) if more else (epoch + 1, 0)
+            if following[0] < self.phase.epochs:
+                read = self.reader.submit(
+                    self._read, self.rows_of(following[0]), following[1], batches
+                )
+                self.ahead = following, read
         offset = first * repeats
         arguments = (
             self.held[1],

@@ -283,16 +283,20 @@ class _PhaseRun:
         group = self.data.group
         refresh = None if self.phase.refresh is None else self.between(self.phase.refresh)
         compiled = False
-        with Feed(self.data, self.phase, self.batch * len(self.seeds)) as feed:
+
+        def rows_of(epoch: int) -> np.ndarray:
+            tables = [
+                epoch_rows(seed, self.index, epoch, self.n, self.batch) for seed in self.seeds
+            ]
+            return np.hstack(tables)
+
+        with Feed(self.data, self.phase, self.batch * len(self.seeds), rows_of) as feed:
             normalisation, sharded = self.data.normalisation, feed.sharded
             program = chunk_program(self.phase, normalisation, group, sharded=sharded)
             while done < self.total:
                 epoch, start = divmod(done, self.per_epoch)
                 if done and not start and self.phase.finished and self.phase.finished(state):
                     break
-                rows = np.hstack(
-                    [epoch_rows(seed, self.index, epoch, self.n, self.batch) for seed in self.seeds]
-                )
                 length = 1
                 if self.step_seconds:
                     length = max(1, min(CAPACITY, int(_CHUNK_SECONDS / self.step_seconds)))
@@ -300,7 +304,7 @@ class _PhaseRun:
                     # Every process must run the same chunk, whatever its clock says.
                     length = group.agree(length)
                 clock = time.perf_counter()
-                chunk = feed.chunk(rows, epoch, start, min(start + length, self.per_epoch))
+                chunk = feed.chunk(epoch, start, min(start + length, self.per_epoch))
                 stop = chunk.stop
                 state, reports, finite = program(state, *chunk.arguments)
                 reports, finite = jax.device_get((reports, finite))

@@ -61,10 +61,10 @@ def test_blocks_hold_what_they_may(monkeypatch):
     data = train.put(source, measure(pictures))
     method = small.method(init="random", n=400)
     rows = train.epoch_rows(0, 0, 0, 400, 20)
-    with feed.Feed(data, method.phases[0], 20) as given:
+    with feed.Feed(data, method.phases[0], 20, lambda _: rows) as given:
         stop = 0
         while stop < 20:
-            chunk = given.chunk(rows, 0, stop, 20)
+            chunk = given.chunk(0, stop, 20)
             images, table, places, start, end = chunk.arguments
             assert (int(end) - int(start), chunk.stop) == (2, stop + 2)
             for i in range(int(start), int(end)):
@@ -103,6 +103,26 @@ def test_a_block_is_read_once_however_many_chunks_it_takes(monkeypatch):
     assert source.times == 3
 
 
+def test_an_epochs_first_block_is_read_while_the_last_is_worked_on(monkeypatch):
+    pictures, _ = small.images(120)
+    monkeypatch.setattr(feed, "_BLOCK_BYTES", 64 * 60)
+    source = Asked(pictures)
+    data = train.put(source, measure(pictures))
+    phase = small.method(init="random").phases[-1]._replace(epochs=2)
+    rows = [train.epoch_rows(0, 0, epoch, 120, 20) for epoch in range(2)]
+    with feed.Feed(data, phase, 20, lambda epoch: rows[epoch]) as given:
+        given.chunk(0, 0, 6)
+        given.chunk(0, 3, 6)
+        there, future = given.ahead
+        assert there == (1, 0)
+        np.testing.assert_array_equal(future.result(), pictures[rows[1][:3].ravel()])
+        first = given.chunk(1, 0, 6)
+        np.testing.assert_array_equal(first.arguments[0], pictures[rows[1][:3].ravel()])
+        given.chunk(1, 3, 6)
+        assert given.ahead is None
+    assert source.rows == 240
+
+
 @pytest.mark.parametrize("block", [64 * 20, 2**27])
 def test_devices_are_given_their_own_parts_of_a_block(block, monkeypatch):
     """Of a process's share, in a block that the epoch does not fill."""
@@ -113,12 +133,12 @@ def test_devices_are_given_their_own_parts_of_a_block(block, monkeypatch):
     source = Asked(pictures)
     group = Group(tuple(jax.local_devices()[:1]), processes=2, process=1)
     data = train.put(source, measure(pictures), group)
-    phase = small.method(n=140).phases[-1]
+    phase = small.method(n=140).phases[-1]._replace(epochs=1)
     rows = train.epoch_rows(0, 0, 0, 140, 20)
-    with feed.Feed(data, phase, 20) as given:
+    with feed.Feed(data, phase, 20, lambda _: rows) as given:
         stop = 0
         while stop < 7:
-            before, chunk = stop, given.chunk(rows, 0, stop, 7)
+            before, chunk = stop, given.chunk(0, stop, 7)
             images, table, places, start, end = chunk.arguments
             for i in range(int(start), int(end)):
                 mine = rows[before + i - int(start)][10:]
