@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxclust import train
 from jaxclust.assemble import stand_in
-from jaxclust.base import Compute, DataSpec, Prediction
+from jaxclust.base import Compute, DataSpec, Method, Prediction, TrainState
 from jaxclust.checkpoint import Checkpoints
 from jaxclust.data import sources
 from jaxclust.data.transforms import Normalisation
@@ -28,6 +28,46 @@ class Labelled(NamedTuple):
     prediction: Prediction  # NumPy arrays, in the images' order
 
 
+class Reopened(NamedTuple):
+    """A finished run with its state, ready to be asked."""
+
+    record: dict[str, Any]  # config.json
+    config: Any  # the method's settings
+    spec: DataSpec
+    method: Method
+    state: TrainState
+    normalisation: Normalisation
+    dtype: np.dtype  # of the images
+
+
+def reopen(run: Path) -> Reopened:
+    """Read a finished run back.
+
+    Raises:
+        InputError: no finished run, or one without its checkpoint.
+    """
+    directory = RunDirectory(run)
+    record = check_finished(run)
+    options, described = record["options"], record["data"]
+    registered = registry.find(options["method"])
+    config = _filled(registered.config(options["preset"]), record["config"])
+    height, width, channels = described["shape"]
+    spec = DataSpec(described["n_images"], (height, width, channels), record["n_clusters"])
+    method = registered.build(config, spec, Compute(options["precision"]))
+    values = described["normalisation"]
+    normalisation = Normalisation(*(np.array(values[name], np.float32) for name in ("mean", "std")))
+    dtype = np.dtype(described["dtype"])
+    seen = stand_in(spec, dtype, normalisation)
+    checkpoints = Checkpoints(directory.checkpoints, every=0)
+    try:
+        found = checkpoints.restore(lambda phase: train.template(method, seen, phase))
+    finally:
+        checkpoints.close()
+    if found is None:
+        raise InputError(f"{run} has no checkpoint to predict with; run it again")
+    return Reopened(record, config, spec, method, found[0], normalisation, dtype)
+
+
 def predict(run: Path, images: str, data_dir: Path | None = None) -> Labelled:
     """Label images as a finished run would have.
 
@@ -42,29 +82,10 @@ def predict(run: Path, images: str, data_dir: Path | None = None) -> Labelled:
     Raises:
         InputError: no finished run, no usable images, or such of another kind.
     """
-    directory = RunDirectory(run)
-    record = check_finished(run)
-    options, described = record["options"], record["data"]
-    registered = registry.find(options["method"])
-    config = _filled(registered.config(options["preset"]), record["config"])
-    height, width, channels = described["shape"]
-    shape = (height, width, channels)
-    spec = DataSpec(described["n_images"], shape, record["n_clusters"])
-    method = registered.build(config, spec, Compute(options["precision"]))
-    values = described["normalisation"]
-    normalisation = Normalisation(*(np.array(values[name], np.float32) for name in ("mean", "std")))
-    dtype = np.dtype(described["dtype"])
-    seen = stand_in(spec, dtype, normalisation)
-    checkpoints = Checkpoints(directory.checkpoints, every=0)
-    try:
-        found = checkpoints.restore(lambda phase: train.template(method, seen, phase))
-    finally:
-        checkpoints.close()
-    if found is None:
-        raise InputError(f"{run} has no checkpoint to predict with; run it again")
-    image_set = _load(images, shape, dtype, data_dir)
-    new = train.put(image_set.images, normalisation)
-    return Labelled(image_set, train.predictor(method, new)(found[0]))
+    opened = reopen(run)
+    image_set = _load(images, opened.spec.image_shape, opened.dtype, data_dir)
+    new = train.put(image_set.images, opened.normalisation)
+    return Labelled(image_set, train.predictor(opened.method, new)(opened.state))
 
 
 def _filled(config: Any, values: dict[str, Any]) -> Any:

@@ -5,6 +5,7 @@ import statistics
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 CONFIGS = Path(__file__).parent.parent / "experiments" / "configs"
@@ -113,3 +114,18 @@ def test_every_cell_of_every_table_is_a_run_that_can_start(name):
         config = registered.config(last_value(arguments, "preset") or "best")
         parsed, _ = parse(arguments, replace(Options()), config, "")
         assert parsed.dataset == cell.dataset
+
+
+def test_a_response_map_adds_up_to_the_likeness_of_the_mean():
+    import ccnn_maps
+
+    rng = np.random.default_rng(0)
+    maps, centroid = rng.random((2, 3, 4, 5)), rng.random(5)
+    lit = ccnn_maps.response(maps, centroid)
+    product = np.einsum("nhwc,c->nhw", maps, centroid)
+    np.testing.assert_allclose(
+        lit * product.max(axis=(1, 2))[:, None, None], product, err_msg="each position's part"
+    )
+    np.testing.assert_allclose(product.mean(axis=(1, 2)), maps.mean(axis=(1, 2)) @ centroid)
+    assert lit.max(axis=(1, 2)).tolist() == [1, 1]
+    assert not ccnn_maps.response(maps, -centroid).any()

@@ -1,0 +1,100 @@
+"""Where in a picture a cluster is seen: Fig. 5 of Hsu & Lin 2017.
+
+    python experiments/configs/ccnn_maps.py RUN_DIR
+
+RUN_DIR is a finished run of CCNN from a weights file, on a folder of pictures. Its feature is the
+mean of the network's last map over all positions, and an image belongs to the centroid most like
+it, so that the map's product with that centroid says how much each position adds (Zhou et al.
+2016). The paper draws Conv8's maps averaged, in which motorcycles can be located. Of each of some
+clusters the most certain pictures are drawn, with the map laid over them.
+
+Time: seconds. Result: ccnn_maps.png in experiments/results/.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+from typing import Any
+
+import figures
+import jax
+import jax.numpy as jnp
+import numpy as np
+from grid import RESULTS
+
+from jaxclust import device
+from jaxclust.base import centroids_of
+from jaxclust.data import sources
+from jaxclust.data.transforms import normalise
+from jaxclust.methods.ccnn_config import weights_file
+from jaxclust.models import pretrained
+from jaxclust.predict import reopen
+
+CLUSTERS, PICTURES = 6, 5
+
+
+def response(maps: np.ndarray, centroid: np.ndarray) -> np.ndarray:
+    """How like the centroid each position is, from 0 to 1: [n, h, w, c], [c] -> [n, h, w]."""
+    product = np.maximum(maps @ centroid, 0)
+    return product / np.maximum(product.max(axis=(1, 2), keepdims=True), 1e-12)
+
+
+def main() -> int:
+    """Read the run, draw the pictures and what lights up in them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path)
+    options = parser.parse_args()
+    plt = figures.pyplot()
+    run = reopen(options.run)
+    file = weights_file(run.config) if run.record["options"]["method"].startswith("ccnn") else None
+    if file is None:
+        raise SystemExit(f"{options.run} is no run of CCNN from a weights file (--init)")
+    settings = run.record["options"]
+    found = sources.load(
+        settings["dataset"], sources.default_data_dir(), image_size=settings["image_size"]
+    )
+    place = {name: row for row, name in enumerate(found.ids)}
+    with (options.run / "assignments.csv").open() as rows:
+        listed = sorted(csv.DictReader(rows), key=lambda row: -float(row["probability"]))
+    network = pretrained.load(file).network()
+    of_network: Any = run.state.model_state["network"]
+    variables = {
+        "params": run.state.params["network"]["body"]["backbone"],
+        **{name: part["body"]["backbone"] for name, part in of_network.items()},
+    }
+    last_map = device.jit(lambda v, x: network.apply(v, x, train=False))
+    centroids = np.asarray(centroids_of(run.state))
+    figure, grid = plt.subplots(
+        CLUSTERS, PICTURES, figsize=(2 * PICTURES, 2 * CLUSTERS), layout="constrained"
+    )
+    for axis in grid.flat:
+        axis.axis("off")
+    for cluster, axes in enumerate(grid[: len(centroids)]):
+        chosen = [row for row in listed if int(row["cluster"]) == cluster][:PICTURES]
+        if not chosen:
+            continue
+        pictures = found.images[np.array([place[row["id"]] for row in chosen])]
+        side = (pretrained.SIDE, pretrained.SIDE)
+        values = normalise(jnp.asarray(pictures), run.normalisation)
+        values = jax.image.resize(values, (len(chosen), *side, values.shape[3]), "bilinear")
+        lit = response(np.asarray(last_map(variables, values)), centroids[cluster])
+        for axis, picture, light in zip(axes, pictures, lit, strict=False):
+            height, width = picture.shape[:2]
+            shown = np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture
+            axis.imshow(shown)
+            axis.imshow(
+                light, cmap="jet", alpha=0.4, interpolation="bilinear", vmin=0, vmax=1,
+                extent=(0, width, height, 0),
+            )  # fmt: skip
+    figure.suptitle("What makes a picture its cluster's; a row a cluster")
+    RESULTS.mkdir(exist_ok=True)
+    figure.savefig(RESULTS / "ccnn_maps.png", dpi=80)
+    plt.close(figure)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
