@@ -64,8 +64,7 @@ def _latents(
             near = (latent - positive).square().sum(dim=1)
             far = (latent - latent[negatives]).square().sum(dim=1)
             triplet = tf.relu(near - far + 0.24).mean()
-            loss = 0.8 * clustering + error.sum(dim=(1, 2, 3)).mean()
-            loss = loss + 0.01 * entropy + 0.1 * triplet
+            loss = 0.8 * clustering + error.mean() + 0.1 * entropy + triplet
         loss.backward()
         adam.step()
         return float(loss.detach())
