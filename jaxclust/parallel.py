@@ -73,9 +73,10 @@ class Group(NamedTuple):
         return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
     def spread(self, parts: np.ndarray) -> Any:
-        """Each local device's own part: [local, …], a row on each."""
-        if self.processes > 1:
-            return parts  # which pmap itself puts on them
+        """Each local device's own part: [local, …], a row on each.
+
+        pmap takes what lies there already as it is, of several processes too.
+        """
         mesh = Mesh(np.asarray(self.local), (AXIS,))
         return jax.device_put(parts, NamedSharding(mesh, PartitionSpec(AXIS)))
 
@@ -116,6 +117,18 @@ class Group(NamedTuple):
         else:
             mine = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
         return multihost_utils.broadcast_one_to_all(mine)
+
+
+def share_of_process() -> slice:
+    """Which of many things that all processes know this one looks at."""
+    return slice(jax.process_index(), None, jax.process_count())
+
+
+def largest_of_processes(values: np.ndarray) -> np.ndarray:
+    """The element-wise largest of all processes' arrays, on all."""
+    if jax.process_count() == 1:
+        return values
+    return np.asarray(multihost_utils.process_allgather(values)).max(axis=0)
 
 
 # How the libraries that devices talk through begin their complaints.

@@ -177,7 +177,7 @@ def carry_out(ready: Prepared) -> dict[str, Any]:
 def keep_pretrained(ready: Prepared, state: TrainState, phase: str) -> None:
     """What pre-training ended with, for other runs' --pretrained."""
     if phase == warm_start.PHASE and ready.writes:
-        warm_start.save(ready.directory, state)
+        ready.directory.write_arrays(warm_start.FILE, **warm_start.arrays(state))
 
 
 def finish(

@@ -15,10 +15,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxclust.base import Method, TrainState
 from jaxclust.errors import InputError, first_line
-from jaxclust.report.run_dir import PRETRAINED, RunDirectory
 
-# Of the phase whose end is saved.
-PHASE = "pretrain"
+# Of the phase whose end is kept, and of the file in the run's folder.
+PHASE, FILE = "pretrain", "pretrained.npz"
 
 
 def _named(state: TrainState) -> dict[str, Any]:
@@ -31,10 +30,9 @@ def _named(state: TrainState) -> dict[str, Any]:
     return flatten_dict(kept, sep="/")
 
 
-def save(directory: RunDirectory, state: TrainState) -> None:
-    """Write the state that pre-training ended with to the run's pretrained.npz."""
-    arrays = {name: np.asarray(value) for name, value in _named(state).items()}
-    directory.write_arrays(PRETRAINED, **arrays)
+def arrays(state: TrainState) -> dict[str, np.ndarray]:
+    """What a run keeps of the state that its pre-training ended with."""
+    return {name: np.asarray(value) for name, value in _named(state).items()}
 
 
 class WarmStart(NamedTuple):
@@ -77,14 +75,14 @@ def load(run: Path) -> WarmStart:
     Raises:
         InputError: the run has none, or it is damaged.
     """
-    path = run / PRETRAINED
+    path = run / FILE
     if not path.is_file():
         raise InputError(
-            f"--pretrained {run}: there is no {PRETRAINED}; give the folder of a run whose "
+            f"--pretrained {run}: there is no {FILE}; give the folder of a run whose "
             "method pre-trains an autoencoder and got past that (of several seeds, one seed-…)"
         )
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return WarmStart(run, {name: arrays[name] for name in arrays})
+        with np.load(path, allow_pickle=False) as found:
+            return WarmStart(run, {name: found[name] for name in found})
     except Exception as error:  # zip and npy damage have kinds of their own
         raise InputError(f"{path} cannot be read ({first_line(error)})") from error

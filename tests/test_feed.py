@@ -140,6 +140,8 @@ def test_devices_are_given_their_own_parts_of_a_block(block, monkeypatch):
         while stop < 7:
             before, chunk = stop, given.chunk(0, stop, 7)
             images, table, places, start, end = chunk.arguments
+            # On the device, so that no further chunk of the block sends them again.
+            assert isinstance(images, jax.Array)
             for i in range(int(start), int(end)):
                 mine = rows[before + i - int(start)][10:]
                 np.testing.assert_array_equal(table[0][i], mine)
@@ -201,3 +203,26 @@ def test_files_changed_since_are_not_resumed_on(folder, tmp_path, monkeypatch, c
     Image.new("RGB", (30, 30), "red").save(folder / "05.png")
     assert main([*call, "--resume"]) == 2
     assert "data.sha256" in capsys.readouterr().err
+
+
+def test_processes_look_through_a_part_of_the_pictures_each(folder, monkeypatch):
+    """The parts of two, put together, are what one finds; each decodes half."""
+    from jaxclust import parallel
+    from jaxclust.data import pictures
+
+    names = sorted(path.name for path in folder.iterdir())
+    places = pictures.Files(folder, names)
+    whole, channels = pictures._looked_through(places, 9, 1.0)
+    assert channels == 3
+    assert np.flatnonzero(~whole).tolist() == [names.index("30.png")]
+    seen, tell = [], parallel.largest_of_processes
+    monkeypatch.setattr(
+        parallel, "largest_of_processes", lambda found: (seen.append(found), found)[1]
+    )
+    for process in range(2):
+        share = slice(process, None, 2)
+        monkeypatch.setattr(parallel, "share_of_process", lambda share=share: share)
+        pictures._looked_through(places, 9, 1.0)
+    assert [np.count_nonzero(part) for part in seen] == [19, 20]
+    np.testing.assert_array_equal(np.maximum(*seen) > 0, whole)
+    np.testing.assert_array_equal(tell(seen[0]), seen[0])

@@ -16,7 +16,7 @@ LAYERS = [
     {"losses", "clustering", "data"},
     {"models"},
     {"methods"},
-    {"feed"},
+    {"feed", "warm_start"},
     {"programs"},
     {"train", "assemble", "together"},
     {"checkpoint", "report"},

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxclust import warm_start
 from jaxclust.cli import main as jaxclust
-from jaxclust.report.run_dir import PRETRAINED
 from jaxclust.report.table import spread
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -202,7 +202,7 @@ def _run(table: Table, options: argparse.Namespace) -> int:
                 continue
             given = [*cell.arguments(), *place, f"--seed={seed}", f"--out={folder}", "--resume"]
             start = options.runs / f"{cell.pretrained}-{seed}"
-            if cell.pretrained and (start / PRETRAINED).is_file():
+            if cell.pretrained and (start / warm_start.FILE).is_file():
                 given.append(f"--pretrained={start}")
             # A run's page is made by `jaxclust report` when somebody wants it.
             if status := jaxclust(["run", *given, "--quiet", "--no-report"]):

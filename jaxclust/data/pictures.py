@@ -6,12 +6,14 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from jaxclust import parallel
 from jaxclust.data.transforms import resize_and_crop
 from jaxclust.errors import InputError
 
@@ -141,7 +143,7 @@ class Streamed:
             # A grey picture among coloured ones has three equal channels.
             out[i] = _read(self.places[chosen[i]], self.size, self.margin)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with _workers() as pool:
             for _ in pool.map(decode, range(len(chosen))):
                 pass
         return out
@@ -197,10 +199,13 @@ def read_pictures(
     held = None if in_memory is None or size is None else in_memory // (3 * size**2)
     streamed = held is not None and len(places) > held
     pictures: list[np.ndarray] = []
-    readable = np.zeros(len(places), bool)
+    readable, channels = np.zeros(len(places), bool), 1
+    looked_at: Sequence[int] = range(len(places))
+    if streamed:
+        readable, channels = _looked_through(places, size, margin)
+        looked_at = np.flatnonzero(~readable).tolist()
     skipped: list[tuple[str, str]] = []
-    channels = 1
-    for i, found in enumerate(_decoded(places, names, size, margin)):
+    for i, found in zip(looked_at, _decoded(places, names, looked_at, size, margin), strict=True):
         if isinstance(found, str):
             skipped.append((names[i], found.replace(str(places[i].path), names[i])))
             continue
@@ -230,10 +235,48 @@ def read_pictures(
     return Read(images, kept, found_at, ids, skipped)
 
 
+def _looked_through(places: Places, size: int | None, margin: float) -> tuple[np.ndarray, int]:
+    """Which pictures can be read, bool [n], and the most channels that any has.
+
+    Of several processes each looks through its part of them and they tell each other.
+    """
+    mine = range(len(places))[parallel.share_of_process()]
+    channels = np.zeros(len(places), np.uint8)
+
+    def look(i: int) -> None:
+        with suppress(Exception):  # what it is, `_decoded` finds out
+            channels[i] = _read(places[i], size, margin).shape[2]
+
+    with _workers() as pool:
+        for start in range(0, len(mine), _AT_ONCE):
+            with _careful():
+                for _ in pool.map(look, mine[start : start + _AT_ONCE]):
+                    pass
+    channels = parallel.largest_of_processes(channels)
+    return channels > 0, int(channels.max(initial=1))
+
+
+def _workers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count())
+
+
+@contextmanager
+def _careful() -> Iterator[None]:
+    """Pictures that claim too many pixels are not decoded.
+
+    Filters are the whole process's, so that they are set around all workers.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Pillow only warns up to twice its limit, where it starts to refuse.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
 def _decoded(
-    places: Places, names: Sequence[str], size: int | None, margin: float
+    places: Places, names: Sequence[str], rows: Sequence[int], size: int | None, margin: float
 ) -> Iterable[np.ndarray | str]:
-    """Each picture, or why it cannot be read; a few of them at a time."""
+    """The picture of each row, or why it cannot be read; a few of them at a time."""
 
     def one(i: int) -> np.ndarray | str:
         try:
@@ -245,14 +288,10 @@ def _decoded(
         except Exception as error:  # Pillow raises many kinds for damaged files
             return " ".join(str(error).split()) or type(error).__name__
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(places), _AT_ONCE):
-            # Filters are the whole process's, so that they are set around all workers.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                # Pillow only warns up to twice its limit, where it starts to refuse.
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                found = list(pool.map(one, range(start, min(start + _AT_ONCE, len(places)))))
+    with _workers() as pool:
+        for start in range(0, len(rows), _AT_ONCE):
+            with _careful():
+                found = list(pool.map(one, rows[start : start + _AT_ONCE]))
             yield from found
 
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from jaxclust import warm_start
 from jaxclust.errors import InputError
 
 _CONFIG = "config.json"
-PRETRAINED = "pretrained.npz"
 _FILES = (
     "metrics.jsonl",
     "assignments.csv",
     "embeddings.npz",
-    PRETRAINED,
+    warm_start.FILE,
     "summary.json",
     "skipped.csv",
     "report.html",
