@@ -216,9 +216,12 @@ def test_processes_look_through_a_part_of_the_pictures_each(folder, monkeypatch)
     assert channels == 3
     assert np.flatnonzero(~whole).tolist() == [names.index("30.png")]
     seen, tell = [], parallel.largest_of_processes
-    monkeypatch.setattr(
-        parallel, "largest_of_processes", lambda found: (seen.append(found), found)[1]
-    )
+
+    def told(found):
+        seen.append(found)
+        return found
+
+    monkeypatch.setattr(parallel, "largest_of_processes", told)
     for process in range(2):
         share = slice(process, None, 2)
         monkeypatch.setattr(parallel, "share_of_process", lambda share=share: share)
