@@ -18,7 +18,7 @@ SUBJECTS = [
 def benchmarks_on_path(monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
     yield
-    for name in ("measuring", "steps_jax", "steps_torch", "networks_torch"):
+    for name in ("measuring", "steps_jax", "steps_torch", "networks_torch", "tsne"):
         sys.modules.pop(name, None)
 
 
@@ -74,3 +74,12 @@ def test_a_comparison_of_unequal_sides_is_refused(monkeypatch):
         train_step.check_losses({"loss": 1.0}, {"loss": 1.001})
     with pytest.raises(SystemExit, match="compiled"):
         train_step.check_losses({"loss": 1.0}, {"loss": 1.0, "compiled_loss": float("1.1")})
+
+
+def test_neighbours_a_map_keeps():
+    import tsne
+
+    x = tsne.latents(300)
+    assert tsne.kept_neighbours(x, 3 * x + 1) == 1
+    shuffled = np.random.default_rng(0).permutation(x)
+    assert tsne.kept_neighbours(x, shuffled) < 0.15
