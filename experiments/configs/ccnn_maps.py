@@ -1,6 +1,6 @@
 """Where in a picture a cluster is seen: Fig. 5 of Hsu & Lin 2017.
 
-    python experiments/configs/ccnn_maps.py RUN_DIR
+    python experiments/configs/ccnn_maps.py RUN_DIR --to PICTURE
 
 RUN_DIR is a finished run of CCNN from a weights file, on a folder of pictures. Its feature is the
 mean of the network's last map over all positions, and an image belongs to the centroid most like
@@ -8,7 +8,7 @@ it, so that the map's product with that centroid says how much each position add
 2016). The paper draws Conv8's maps averaged, in which motorcycles can be located. Of each of some
 clusters the most certain pictures are drawn, with the map laid over them.
 
-Time: seconds. Result: ccnn_maps.png in experiments/results/.
+Time: seconds. The picture holds the set's own pictures, so that their terms are its.
 """
 
 import argparse
@@ -21,7 +21,6 @@ import figures
 import jax
 import jax.numpy as jnp
 import numpy as np
-from grid import RESULTS
 
 from jaxclust import device
 from jaxclust.base import centroids_of
@@ -46,6 +45,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path)
+    parser.add_argument("--to", type=Path, required=True, help="a .png or .jpg file")
     options = parser.parse_args()
     plt = figures.pyplot()
     run = reopen(options.run)
@@ -58,7 +58,7 @@ def main() -> int:
     )
     place = {name: row for row, name in enumerate(found.ids)}
     with (options.run / "assignments.csv").open() as rows:
-        listed = sorted(csv.DictReader(rows), key=lambda row: -float(row["probability"]))
+        listed = sorted(csv.DictReader(rows), key=lambda row: -float(row["confidence"]))
     network = pretrained.load(file).network()
     of_network: Any = run.state.model_state["network"]
     variables = {
@@ -90,8 +90,7 @@ def main() -> int:
                 extent=(0, width, height, 0),
             )  # fmt: skip
     figure.suptitle("What makes a picture its cluster's; a row a cluster")
-    RESULTS.mkdir(exist_ok=True)
-    figure.savefig(RESULTS / "ccnn_maps.png", dpi=80)
+    figure.savefig(options.to, dpi=80)
     plt.close(figure)
     return 0
 

@@ -11,11 +11,13 @@ Published (NMI, AlexNet): ILSVRC-Val pre-trained proposed 37.5, Baselines I 18.1
 29.3, from a random network 31.4; Places-Val 30.7, 15.3, 17.7, 20.1 and 21.9. So the order expected
 is proposed > III > II > I. Fig. 6: NMI is best at k_m = 10 of 50. Fig. 7: NMI rises for ten epochs.
 
-Time on two CPU cores, MobileNet, 10 classes of 50: the frozen baselines 15 seconds, 1 to 4
-minutes a trained run. Results: ccnn_pretrained.md and .json, ccnn_epochs.png and ccnn_k_m.png in
-experiments/results/; how a table is run: grid.py.
+Table III, run time and memory: the seconds and peak memory of each row. Time on two CPU cores,
+MobileNet, 10 classes of 50: the frozen baselines half a minute and 4, a trained run 2 to 10.
+Results: ccnn_pretrained.md and .json, ccnn_epochs.png and ccnn_k_m.png in experiments/results/; how
+a table is run: grid.py.
 """
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -33,14 +35,20 @@ EPOCHS = "--epochs=10"
 
 def cells(dataset: str, weights: str) -> list[Cell]:
     """The kinds of run; all but one start from the weights."""
-    common = ["--labels-from-folders", f"--n-clusters={CLASSES}", "--image-size=224"]
-    start = [*common, f"--init={weights}"]
+    common = ["--labels-from-folders", f"--n-clusters={CLASSES}"]
+    start = [*common, "--image-size=224", f"--init={weights}"]
     scored = [*start, "--evaluate-every=1"]
+    # Fig. 4's network, as Fig. 1's takes minutes an epoch.
+    chance = [*common, "--image-size=32", "--network=lenet", "--init=random", "--evaluate-every=1"]
     kinds = {
         "baseline3": ("Baseline-III", ["--method=ccnn_baseline3", *start]),
         "baseline2": ("Baseline-II", ["--method=ccnn_baseline2", *start]),
         "baseline1": ("Baseline-I, best", ["--method=ccnn_baseline1", *scored, EPOCHS]),
         "ccnn": ("CCNN, best", ["--method=ccnn", *scored, EPOCHS]),
+        "ccnn-random": (
+            "CCNN, best, random small network",
+            ["--method=ccnn", *chance, EPOCHS],
+        ),
         "baseline1-paper": (
             "Baseline-I, paper",
             ["--method=ccnn_baseline1", "--preset=paper", *scored],
@@ -57,8 +65,13 @@ def cells(dataset: str, weights: str) -> list[Cell]:
 
 
 def by_epoch(row: Row, folders: list[Path]) -> list[Row]:
-    """Add what each run logged after its epochs, for Fig. 7."""
+    """Add what each run logged after its epochs, for Fig. 7, and its memory, for Table III."""
     row["nmi_by_epoch"] = [[one["nmi"] for one in logged(folder)] for folder in folders]
+    summaries = [folder / "summary.json" for folder in folders]
+    row["peak_rss_mb"] = [
+        json.loads(path.read_text())["peak_rss_mb"] if path.is_file() else None
+        for path in summaries
+    ]
     return []
 
 
@@ -70,9 +83,15 @@ def draw(rows: Mapping[str, Row]) -> None:
         if len(by_seed) and min(map(len, by_seed)) > 1:
             epochs = range(min(map(len, by_seed)))
             curves[row["title"]] = {i: [of_seed[i] for of_seed in by_seed] for i in epochs}
-    wanted = ("CCNN, best", "Baseline-I, best", "CCNN, paper", "Baseline-I, paper")
+    wanted = (
+        "CCNN, best",
+        "Baseline-I, best",
+        "CCNN, best, random small network",
+        "CCNN, paper",
+        "Baseline-I, paper",
+    )
     curves = {title: curves[title] for title in wanted if title in curves}
-    title = f"{CLASSES} classes, pre-trained"
+    title = f"{CLASSES} classes of 50 pictures"
     if curves:
         path = RESULTS / "ccnn_epochs.png"
         figures.curves(path, curves, x="epoch", y="NMI in percent", title=title)
@@ -101,6 +120,7 @@ if __name__ == "__main__":
         "CCNN from a pre-trained network",
         cells(f"folder:{folder}", str(link)),
         derive=by_epoch,
+        columns=["peak_rss_mb"],
     )
     status = main(table, __doc__ or "")
     draw(recorded(table))

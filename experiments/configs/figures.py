@@ -30,7 +30,7 @@ def curves(
 ) -> None:
     """A line a series: name -> place on the x axis -> values of the seeds, in percent."""
     plt = pyplot()
-    figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
     for colour, (name, points) in zip(COLOURS, series.items(), strict=False):
         places = sorted(points)
         means = [100 * statistics.mean(points[place]) for place in places]
@@ -41,7 +41,8 @@ def curves(
         axes.errorbar(places, means, spreads, label=name, color=colour, marker="o", capsize=3)
     axes.set(xlabel=x, ylabel=y, title=title)
     axes.grid(alpha=0.3)
-    axes.legend()
+    # Below, where it hides no curve.
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)
