@@ -19,6 +19,8 @@ from jaxclust.errors import InputError
 
 # Pictures decoded ahead of whoever reads them.
 _AT_ONCE = 256
+# Pictures of a block that a worker decodes in one go, at most.
+_A_TASK = 64
 _GREY = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"}
 
 
@@ -139,12 +141,16 @@ class Streamed:
         chosen = range(len(self))[rows] if isinstance(rows, slice) else rows
         out = np.empty((len(chosen), *self.shape[1:]), np.uint8)
 
-        def decode(i: int) -> None:
-            # A grey picture among coloured ones has three equal channels.
-            out[i] = _read(self.places[chosen[i]], self.size, self.margin)
+        # A task a picture would take more memory than a block of small ones.
+        each = max(1, min(_A_TASK, len(chosen) // (8 * (os.cpu_count() or 1))))
+
+        def decode(start: int) -> None:
+            for i in range(start, min(start + each, len(chosen))):
+                # A grey picture among coloured ones has three equal channels.
+                out[i] = _read(self.places[chosen[i]], self.size, self.margin)
 
         with _workers() as pool:
-            for _ in pool.map(decode, range(len(chosen))):
+            for _ in pool.map(decode, range(0, len(chosen), each)):
                 pass
         return out
 
