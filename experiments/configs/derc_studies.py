@@ -59,7 +59,10 @@ def cells(dataset: str) -> list[Cell]:
 
 
 def pretraining_error(folder: Path) -> float:
-    """Mean reconstruction error over the last epoch logged of pre-training."""
+    """Mean reconstruction error over the last epoch logged of pre-training, wherever done."""
+    config = json.loads((folder / "config.json").read_text())
+    if elsewhere := config["options"].get("pretrained"):
+        return pretraining_error(Path(elsewhere))
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     rows = [row for line in lines if (row := json.loads(line)).get("phase") == "pretrain"]
     steps = [row for row in rows if "loss" in row]
