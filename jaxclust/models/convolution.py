@@ -245,10 +245,14 @@ def _depthwise_gradients(
         one = lax.dynamic_slice_in_dim(x, i, 1)
         by = lax.dynamic_slice_in_dim(g, i, 1)
         parts = _shifted(one, g.shape[1:3], kernel.shape[:2], stride)
-        return total + jnp.stack([jnp.sum(part * by, axis=(0, 1, 2)) for part in parts])
+        sums = [jnp.sum(part * by, axis=(0, 1, 2), dtype=wide) for part in parts]
+        return total + jnp.stack(sums)
 
-    flat = jnp.zeros((kernel.shape[0] * kernel.shape[1], kernel.shape[2]), kernel.dtype)
-    return input_gradient, lax.fori_loop(0, x.shape[0], image, flat).reshape(kernel.shape)
+    # bfloat16 would lose what later images add.
+    wide = jnp.promote_types(kernel.dtype, jnp.float32)
+    flat = jnp.zeros((kernel.shape[0] * kernel.shape[1], kernel.shape[2]), wide)
+    total = lax.fori_loop(0, x.shape[0], image, flat)
+    return input_gradient, total.reshape(kernel.shape).astype(kernel.dtype)
 
 
 _cpu_depthwise = jax.custom_vjp(_depthwise, nondiff_argnums=(2,))

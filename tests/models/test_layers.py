@@ -76,6 +76,19 @@ def test_depthwise_convolution_and_gradients_equal_a_grouped_one(size, stride, p
     compare(grouped, lambda x, k: convolution.depthwise_conv2d(x, k, stride, padding), x, kernel)
 
 
+def test_depthwise_gradients_of_many_images_hold_in_bfloat16():
+    """Summed an image at a time, ones stop growing at 256 in bfloat16."""
+    x, kernel = jnp.ones((600, 3, 3, 2), jnp.bfloat16), jnp.ones((3, 3, 2), jnp.bfloat16)
+
+    def total(kernel):
+        y = convolution.depthwise_conv2d(x, kernel, padding="VALID")
+        return jnp.sum(y, dtype=jnp.float32)
+
+    gradient = jax.jit(jax.grad(total))(kernel)
+    assert gradient.dtype == jnp.bfloat16
+    np.testing.assert_allclose(gradient.astype(np.float32), 600, rtol=0.01)
+
+
 POOLS = list(
     itertools.product(
         [(6, 6), (7, 5)],
