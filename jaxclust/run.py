@@ -177,7 +177,8 @@ def carry_out(ready: Prepared) -> dict[str, Any]:
 def keep_pretrained(ready: Prepared, state: TrainState, phase: str) -> None:
     """What pre-training ended with, for other runs' --pretrained."""
     if phase == warm_start.PHASE and ready.writes:
-        ready.directory.write_arrays(warm_start.FILE, **warm_start.arrays(state))
+        kept = warm_start.arrays(state)
+        ready.directory.write_arrays(warm_start.FILE, compress=False, **kept)
 
 
 def finish(

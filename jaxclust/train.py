@@ -185,11 +185,12 @@ def fit(
         Stopped: `hooks.stop` answered True.
     """
     if resume is None:
-        after = Position(0, 0, ()) if start is None else Position(1, 0, (0.0,))
-        resume = init(method, data, seed, start), after
+        resume = init(method, data, seed, start), Position(0, 0, ())
+        if start is not None:
+            resume = resume[0], Position(1, 0, (0.0,))
+            if hooks.on_phase:
+                hooks.on_phase(resume[0], method.phases[0].name)
     state, position = resume
-    if start is not None and position.phase == 1 and not position.begun and hooks.on_phase:
-        hooks.on_phase(state, method.phases[0].name)
     speed = 0.0
     for index, phase in enumerate(method.phases):
         if index < position.phase:

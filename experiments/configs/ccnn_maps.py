@@ -12,7 +12,6 @@ Time: seconds. The picture holds the set's own pictures, so that their terms are
 """
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,11 @@ import numpy as np
 
 from jaxclust import device
 from jaxclust.base import centroids_of
-from jaxclust.data import sources
 from jaxclust.data.transforms import normalise
 from jaxclust.methods.ccnn_config import weights_file
 from jaxclust.models import pretrained
 from jaxclust.predict import reopen
+from jaxclust.report.finished import images_of, read_finished
 
 CLUSTERS, PICTURES = 6, 5
 
@@ -48,17 +47,12 @@ def main() -> int:
     parser.add_argument("--to", type=Path, required=True, help="a .png or .jpg file")
     options = parser.parse_args()
     plt = figures.pyplot()
-    run = reopen(options.run)
+    finished, run = read_finished(options.run), reopen(options.run)
     file = weights_file(run.config) if run.record["options"]["method"].startswith("ccnn") else None
     if file is None:
         raise SystemExit(f"{options.run} is no run of CCNN from a weights file (--init)")
-    settings = run.record["options"]
-    found = sources.load(
-        settings["dataset"], sources.default_data_dir(), image_size=settings["image_size"]
-    )
-    place = {name: row for row, name in enumerate(found.ids)}
-    with (options.run / "assignments.csv").open() as rows:
-        listed = sorted(csv.DictReader(rows), key=lambda row: -float(row["confidence"]))
+    images = images_of(finished).images
+    surest = np.argsort(-finished.confidence, kind="stable")
     network = pretrained.load(file).network()
     of_network: Any = run.state.model_state["network"]
     variables = {
@@ -73,10 +67,10 @@ def main() -> int:
     for axis in grid.flat:
         axis.axis("off")
     for cluster, axes in enumerate(grid[: len(centroids)]):
-        chosen = [row for row in listed if int(row["cluster"]) == cluster][:PICTURES]
-        if not chosen:
+        chosen = surest[finished.clusters[surest] == cluster][:PICTURES]
+        if not len(chosen):
             continue
-        pictures = found.images[np.array([place[row["id"]] for row in chosen])]
+        pictures = images[chosen]
         side = (pretrained.SIDE, pretrained.SIDE)
         values = normalise(jnp.asarray(pictures), run.normalisation)
         values = jax.image.resize(values, (len(chosen), *side, values.shape[3]), "bilinear")

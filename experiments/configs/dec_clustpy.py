@@ -18,19 +18,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import autoencoders
 import jax.numpy as jnp
 import numpy as np
-from grid import RESULTS, Row, merge
+from grid import RESULTS, Row, Table, merge, recorded
 
 from jaxclust import metrics
 from jaxclust.data import sources
 from jaxclust.data.transforms import measure, normalise
+from jaxclust.methods import registry
 from jaxclust.report.table import spread
 
-NAME = "dec_clustpy"
 METHODS = ("dec", "idec")
 DATASETS = ("digits", "usps", "mnist_test")
-PRETRAINING, CLUSTERING = 50, 40
+# Of its rows, which no `jaxclust run` makes, the name alone is needed.
+TABLE = Table("dec_clustpy", "DEC and IDEC beside ClustPy", ())
 
 
 def fit(method: str, images: np.ndarray, k: int, seed: int) -> np.ndarray:
@@ -40,8 +42,12 @@ def fit(method: str, images: np.ndarray, k: int, seed: int) -> np.ndarray:
     except ImportError:
         raise SystemExit("this needs ClustPy: pip install -e '.[bench]'") from None
     kind: Any = {"dec": DEC, "idec": IDEC}[method]
+    ours = registry.find(method).config("best")
     estimator = kind(
-        k, pretrain_epochs=PRETRAINING, clustering_epochs=CLUSTERING, random_state=seed
+        k,
+        pretrain_epochs=ours.pretrain_epochs,
+        clustering_epochs=ours.epochs,
+        random_state=seed,
     )
     with contextlib.redirect_stdout(sys.stderr):  # its progress bar
         return np.asarray(estimator.fit(images.reshape(len(images), -1)).labels_)
@@ -52,9 +58,9 @@ def one(method: str, dataset: str, seed: int, data_dir: Path) -> Row:
     found = sources.load(dataset, data_dir)
     assert isinstance(found.images, np.ndarray)
     assert found.labels is not None
-    k = int(found.labels.max()) + 1
+    assert found.n_classes is not None
     images = np.asarray(normalise(jnp.asarray(found.images), measure(found.images)))
-    scored = metrics.score(found.labels, fit(method, images, k, seed))
+    scored = metrics.score(found.labels, fit(method, images, found.n_classes, seed))
     return {
         "name": f"{method}-{dataset}",
         "dataset": dataset,
@@ -67,8 +73,7 @@ def one(method: str, dataset: str, seed: int, data_dir: Path) -> Row:
 
 def page(rows: dict[str, Row]) -> str:
     """ClustPy's scores beside ours."""
-    path = RESULTS / "autoencoders.json"
-    ours = {row["name"]: row for row in json.loads(path.read_text())} if path.is_file() else {}
+    ours = recorded(autoencoders.TABLE)
     lines = [
         "| data set | method | ClustPy ACC | NMI | seeds | ours ACC | NMI | seeds |",
         "| --- " * 8 + "|",
@@ -82,9 +87,9 @@ def page(rows: dict[str, Row]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     versions = ", ".join(f"{n} {v}" for n, v in next(iter(rows.values()))["versions"].items())
     return (
-        "# DEC and IDEC beside ClustPy\n\nPercent, mean ± standard deviation over seeds. Written "
-        f"by `python experiments/configs/{NAME}.py --data-dir DATA_DIR` (CPU; {versions}); ours by "
-        "`autoencoders.py`.\n\n" + "\n".join(lines) + "\n"
+        f"# {TABLE.title}\n\nPercent, mean ± standard deviation over seeds. Written "
+        f"by `python experiments/configs/{TABLE.name}.py --data-dir DATA_DIR` (CPU; {versions}); "
+        "ours by `autoencoders.py`.\n\n" + "\n".join(lines) + "\n"
     )
 
 
@@ -97,8 +102,7 @@ def main() -> int:
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=DATASETS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     options = parser.parse_args()
-    path = RESULTS / f"{NAME}.json"
-    rows = {row["name"]: row for row in json.loads(path.read_text())} if path.is_file() else {}
+    rows = recorded(TABLE)
     for seed in options.seeds:
         for dataset in options.datasets:
             for method in METHODS:
@@ -108,9 +112,11 @@ def main() -> int:
                 place = options.data_dir or sources.default_data_dir()
                 rows[name] = merge(rows.get(name), one(method, dataset, seed, place))
                 RESULTS.mkdir(exist_ok=True)
-                path.write_text(json.dumps(list(rows.values()), indent=1) + "\n")
-                (RESULTS / f"{NAME}.md").write_text(page(rows))
-    print((RESULTS / f"{NAME}.md").read_text())
+                (RESULTS / f"{TABLE.name}.json").write_text(
+                    json.dumps(list(rows.values()), indent=1) + "\n"
+                )
+                (RESULTS / f"{TABLE.name}.md").write_text(page(rows))
+    print((RESULTS / f"{TABLE.name}.md").read_text())
     return 0
 
 

@@ -4,9 +4,9 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -149,7 +149,7 @@ class Streamed:
                 # A grey picture among coloured ones has three equal channels.
                 out[i] = _read(self.places[chosen[i]], self.size, self.margin)
 
-        with _workers() as pool:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
             for _ in pool.map(decode, range(0, len(chosen), each)):
                 pass
         return out
@@ -253,36 +253,29 @@ def _looked_through(places: Places, size: int | None, margin: float) -> tuple[np
         with suppress(Exception):  # what it is, `_decoded` finds out
             channels[i] = _read(places[i], size, margin).shape[2]
 
-    with _workers() as pool:
-        for start in range(0, len(mine), _AT_ONCE):
-            with _careful():
-                for _ in pool.map(look, mine[start : start + _AT_ONCE]):
-                    pass
+    for _ in _by_workers(look, mine):
+        pass
     channels = parallel.largest_of_processes(channels)
     return channels > 0, int(channels.max(initial=1))
 
 
-def _workers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count())
-
-
-@contextmanager
-def _careful() -> Iterator[None]:
-    """Pictures that claim too many pixels are not decoded.
-
-    Filters are the whole process's, so that they are set around all workers.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # Pillow only warns up to twice its limit, where it starts to refuse.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
+def _by_workers(function: Callable[[int], Any], rows: Sequence[int]) -> Iterator[Any]:
+    """`function` of each row, a few of them at a time; what claims too many pixels raises."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(rows), _AT_ONCE):
+            # Filters are the whole process's, so that they are set around all workers.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                # Pillow only warns up to twice its limit, where it starts to refuse.
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                found = list(pool.map(function, rows[start : start + _AT_ONCE]))
+            yield from found
 
 
 def _decoded(
     places: Places, names: Sequence[str], rows: Sequence[int], size: int | None, margin: float
 ) -> Iterable[np.ndarray | str]:
-    """The picture of each row, or why it cannot be read; a few of them at a time."""
+    """The picture of each row, or why it cannot be read."""
 
     def one(i: int) -> np.ndarray | str:
         try:
@@ -294,11 +287,7 @@ def _decoded(
         except Exception as error:  # Pillow raises many kinds for damaged files
             return " ".join(str(error).split()) or type(error).__name__
 
-    with _workers() as pool:
-        for start in range(0, len(rows), _AT_ONCE):
-            with _careful():
-                found = list(pool.map(one, rows[start : start + _AT_ONCE]))
-            yield from found
+    return _by_workers(one, rows)
 
 
 def _read(place: Any, size: int | None, margin: float) -> np.ndarray:

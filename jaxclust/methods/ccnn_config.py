@@ -144,9 +144,8 @@ def check(config: Config) -> None:
             "features=backbone is for the frozen baselines; set learning=kmeans or "
             "minibatch_kmeans, or leave features at feature_layer"
         )
-    checks.positive(config, "pretrain_learning_rate")
-    if config.learning_rate is not None:
-        checks.positive(config, "learning_rate")
+    known = replace(config, learning_rate=fine_tuning_rate(config))
+    checks.positive(known, "learning_rate", "pretrain_learning_rate")
     if not 1 <= config.k_m <= config.batch_size:
         raise InputError(
             f"k_m must lie between 1 and batch_size ({config.batch_size}), not {config.k_m}; "

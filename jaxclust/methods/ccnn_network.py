@@ -61,11 +61,12 @@ def with_backbone(variables: PyTree, weights: pretrained.Pretrained) -> PyTree:
 
 def fine_tuning_optimiser(config: Config, n_images: int) -> optax.GradientTransformation:
     """The optimiser of the joint phase, its schedule over the fine-tuning steps."""
-    rate: optax.ScalarOrSchedule = fine_tuning_rate(config)
+    first = fine_tuning_rate(config)
+    rate: optax.ScalarOrSchedule = first
     if config.schedule == "cosine":
         batches = -(-n_images // config.batch_size) * config.epochs
         steps = batches // (config.n_m // config.k_m)
-        rate = optax.cosine_decay_schedule(fine_tuning_rate(config), max(steps, 1))
+        rate = optax.cosine_decay_schedule(first, max(steps, 1))
     if config.optimiser == "adam":
         return optax.adam(rate)
     return optax.sgd(rate, momentum=0.9)

@@ -154,10 +154,11 @@ class RunDirectory:
             text.flush()
             text.detach()
 
-    def write_arrays(self, name: str, **arrays: np.ndarray) -> None:
-        """A compressed npz file."""
+    def write_arrays(self, name: str, *, compress: bool = True, **arrays: np.ndarray) -> None:
+        """An npz file; weights, which hardly shrink, need not be compressed."""
+        save = np.savez_compressed if compress else np.savez
         with self.writing(name) as file:
-            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+            save(file, **arrays)  # pyright: ignore[reportArgumentType]
 
     def append_metrics(self, rows: Iterable[dict[str, Any]]) -> None:
         """Lines added to metrics.jsonl, readable while the run goes on."""
