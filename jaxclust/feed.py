@@ -1,7 +1,6 @@
 """What the training loop is fed: a data set on the device, or block by block from the host."""
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -69,9 +68,12 @@ class Chunk(NamedTuple):
 class Feed:
     """Gives the compiled loop its images: all of them, or the block it needs next.
 
-    An epoch's batches are cut into blocks; a block is read while the device works on the one
-    before, an epoch's first while it works on the last of the epoch before. Devices that share
-    batches are given their own part of a block, and a process reads its devices' parts alone.
+    An epoch's batches are cut into blocks, and the blocks of all epochs are a grain data set:
+    its thread reads and uploads a block while the device works on the one before, an epoch's
+    first while it works on the last of the epoch before. Where in it a run stands follows from
+    the steps it has taken, so that a checkpoint's position is the data's too. Devices that
+    share batches are given their own part of a block, and a process reads its devices' parts
+    alone.
 
     Args:
         data: the set.
@@ -86,12 +88,14 @@ class Feed:
         self.data, self.phase, self.size = data, phase, batch
         # Asked for at every chunk of an epoch, and for the next one's first block.
         self.rows_of = lru_cache(maxsize=2)(rows_of)
-        bytes_a_batch = batch * int(np.prod(data.images.shape[1:])) * data.images.dtype.itemsize
-        self.batches = max(1, _BLOCK_BYTES // max(bytes_a_batch, 1))
-        self.reader = ThreadPoolExecutor(1) if data.streamed else None
-        # Blocks by epoch and number: the one in use, and the one being read.
-        self.held: tuple[tuple[int, int], Any] | None = None
-        self.ahead: tuple[tuple[int, int], Future] | None = None
+        n, *shape = data.images.shape
+        bytes_a_batch = batch * int(np.prod(shape)) * data.images.dtype.itemsize
+        an_epoch = -(-n // min(phase.batch_size, n))
+        self.batches = min(an_epoch, max(1, _BLOCK_BYTES // max(bytes_a_batch, 1)))
+        self.blocks = -(-an_epoch // self.batches)
+        self.reader: Any = self._reader() if data.streamed else None
+        # The block in use, by its place among those of all epochs.
+        self.held: tuple[int, Any] | None = None
 
     @property
     def sharded(self) -> bool:
@@ -103,7 +107,7 @@ class Feed:
 
     def __exit__(self, *_: object) -> None:
         if self.reader is not None:
-            self.reader.shutdown(cancel_futures=True)
+            self.reader.close()
 
     def chunk(self, epoch: int, start: int, stop: int) -> Chunk:
         """Steps start to stop of an epoch, or as many of them as end with a block.
@@ -118,24 +122,14 @@ class Feed:
             mine = self._shared(rows)
             arguments = (self.data.images, mine, mine, np.int32(start), np.int32(stop))
             return Chunk(arguments, stop)
-        repeats, batches = self.phase.repeats, min(self.batches, len(rows))
+        repeats, batches = self.phase.repeats, self.batches
         block = start // repeats // batches
         first = block * batches
         stop = min(stop, (first + batches) * repeats)
-        if self.held is None or self.held[0] != (epoch, block):
-            self.held = None  # before the next one takes its room
-            self.held = (epoch, block), self._uploaded(rows, epoch, block, batches)
-        if self.ahead is None:
-            more = (block + 1) * batches < len(rows)
-            following = (epoch, block + 1) if more else (epoch + 1, 0)
-            if following[0] < self.phase.epochs:
-                read = self.reader.submit(
-                    self._read, self.rows_of(following[0]), following[1], batches
-                )
-                self.ahead = following, read
+        images = self._block(epoch * self.blocks + block)
         offset = first * repeats
         arguments = (
-            self.held[1],
+            images,
             self._shared(_filled(rows, first, batches)),
             self._places(batches),
             np.int32(start - offset),
@@ -143,25 +137,38 @@ class Feed:
         )
         return Chunk(arguments, stop)
 
-    def _uploaded(self, rows: np.ndarray, epoch: int, block: int, batches: int) -> Any:
-        """A block's images on the devices, from what was read ahead if that is them."""
-        images = None
-        if self.ahead is not None:
-            there, future = self.ahead
-            self.ahead = None
-            read = future.result()
-            images = read if there == (epoch, block) else None
-        if images is None:
-            images = self._read(rows, block, batches)
+    def _reader(self) -> Any:
+        """An iterator over the blocks of all epochs that reads one ahead."""
+        import grain  # takes a quarter of a second, and few runs stream
+
+        return iter(
+            grain.MapDataset.range(self.phase.epochs * self.blocks)
+            .map(self._read)
+            .map(self._uploaded)
+            .to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
+        )
+
+    def _block(self, place: int) -> Any:
+        """The images of a block, by its place among those of all epochs, on the devices."""
+        if self.held is None or self.held[0] != place:
+            self.held = None  # before the next one takes its room
+            if self.reader.get_state() != (here := {"next_index": place}):
+                self.reader.set_state(here)
+            self.held = place, next(self.reader)
+        return self.held[1]
+
+    def _uploaded(self, images: np.ndarray) -> Any:
+        """A block's images on the devices."""
         group = self.data.group
         if group is not None and self.sharded:
             return group.spread(images)
         return self.data.upload(images)
 
-    def _read(self, rows: np.ndarray, block: int, batches: int) -> np.ndarray:
+    def _read(self, place: int) -> np.ndarray:
         """Images of a block's batches, [m, …] or, where devices share, [local devices, m, …]."""
-        first = block * batches
-        wanted = rows[first : first + batches]
+        epoch, block = divmod(place, self.blocks)
+        batches, first = self.batches, block * self.batches
+        wanted = self.rows_of(epoch)[first : first + batches]
         group = self.data.group
         # What the last block lacks is never looked at.
         missing = batches - len(wanted)

@@ -1,6 +1,7 @@
 """Sets that are read when needed train to the same bits as those held in memory."""
 
 import csv
+import time
 
 import jax
 import numpy as np
@@ -113,14 +114,45 @@ def test_an_epochs_first_block_is_read_while_the_last_is_worked_on(monkeypatch):
     with feed.Feed(data, phase, 20, lambda epoch: rows[epoch]) as given:
         given.chunk(0, 0, 6)
         given.chunk(0, 3, 6)
-        there, future = given.ahead
-        assert there == (1, 0)
-        np.testing.assert_array_equal(future.result(), pictures[rows[1][:3].ravel()])
+        # Nobody has asked for it yet.
+        waited = time.monotonic()
+        while source.rows < 180 and time.monotonic() < waited + 20:
+            time.sleep(0.01)
+        assert source.rows == 180
         first = given.chunk(1, 0, 6)
         np.testing.assert_array_equal(first.arguments[0], pictures[rows[1][:3].ravel()])
         given.chunk(1, 3, 6)
-        assert given.ahead is None
     assert source.rows == 240
+
+
+def test_reading_begins_where_a_run_goes_on(monkeypatch):
+    """A run resumed in its second epoch reads nothing of what lies before."""
+    pictures, _ = small.images(120)
+    monkeypatch.setattr(feed, "_BLOCK_BYTES", 64 * 60)
+    source = Asked(pictures)
+    data = train.put(source, measure(pictures))
+    phase = small.method(init="random").phases[-1]._replace(epochs=2)
+    rows = [train.epoch_rows(0, 0, epoch, 120, 20) for epoch in range(2)]
+    with feed.Feed(data, phase, 20, lambda epoch: rows[epoch]) as given:
+        chunk = given.chunk(1, 4, 6)
+        np.testing.assert_array_equal(chunk.arguments[0], pictures[rows[1][3:].ravel()])
+        assert tuple(map(int, chunk.arguments[3:])) == (1, 3)
+    assert source.rows == 60
+
+
+def test_what_cannot_be_read_any_more_ends_the_run():
+    """An error of the reading thread reaches the loop."""
+
+    class Gone(Asked):
+        def __getitem__(self, rows):
+            if self.times:
+                raise OSError("unplugged")
+            return super().__getitem__(rows)
+
+    pictures, _ = small.images(120)
+    method = small.method(init="random")
+    with pytest.raises(OSError, match="unplugged"):
+        train.fit(method, train.put(Gone(pictures), measure(pictures)), seed=0)
 
 
 @pytest.mark.parametrize("block", [64 * 20, 2**27])
