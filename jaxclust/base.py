@@ -98,7 +98,8 @@ class Phase(NamedTuple):
     """A stretch of training with one step function and one optimiser.
 
     `begin` runs once, before the phase's first step, and `refresh` after each of
-    its epochs; both see the features of all images under the current state.
+    its epochs; both see the features of all images under the current state, or of `sample`
+    of them where there are more.
     None means identity, and then no features are computed.
     """
 
@@ -121,6 +122,8 @@ class Phase(NamedTuple):
     whole_batch: bool = False
     # Numbers of rows other than the batch's that a step shares out to the devices.
     shared: tuple[int, ...] = ()
+    # Images whose features are enough for `begin` and `refresh`; None: those of all.
+    sample: int | None = None
     # `begin` and `refresh` run on the host, uncompiled, get the features as a NumPy array
     # and keep the state's shapes and dtypes: scikit-learn's algorithms and the like.
     on_host: bool = False

@@ -13,7 +13,7 @@ from jaxclust.data.transforms import Normalisation
 from jaxclust.parallel import Group
 
 # Images of a streamed set that are uploaded together.
-_BLOCK_BYTES = 2**25
+_BLOCK_BYTES = 2**24
 
 
 class Data(NamedTuple):

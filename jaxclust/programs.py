@@ -1,7 +1,7 @@
 """What is compiled: a chunk of steps, and the prediction of a block of images."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -39,12 +39,41 @@ def prediction_program(
     return device.jit(one) if group is None else group.pmap(one, (None, 0 if sharded else None, 0))
 
 
+# (field of Prediction, shape, dtype) -> what takes the array's rows, slice by slice
+Room = Callable[[str, tuple[int, ...], np.dtype], Any]
+
+
+def held(_: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Room in memory."""
+    return np.empty(shape, dtype)
+
+
+class Predictor(Protocol):
+    """Predicts `data` in blocks of fixed size; NumPy arrays in the data's order."""
+
+    def __call__(
+        self,
+        state: TrainState,
+        *,
+        fields: Collection[str] = Prediction._fields,
+        rows: np.ndarray | None = None,
+        room: Room = held,
+    ) -> Prediction:
+        """What the method says of the images under a state.
+
+        Args:
+            state: of the method.
+            fields: what is wanted; the others are None.
+            rows: of the data, int [m]; None: all.
+            room: where the results' arrays are put; what it gives is what is returned.
+        """
+        ...
+
+
 def predictor(
     method: Method, data: Data, program: Callable[..., Prediction] | None = None
-) -> Callable[[TrainState], Prediction]:
-    """A function of the state that predicts all of `data`, in blocks of fixed size.
-
-    Its result holds NumPy arrays in the data's order.
+) -> Predictor:
+    """A function that predicts `data`, or some of it.
 
     Args:
         method: see :class:`jaxclust.base.Method`.
@@ -69,16 +98,28 @@ def predictor(
         parts = group.spread(images.reshape(*mine.shape, *images.shape[1:]))
         return parts, group.copies(np.arange(mine.shape[1], dtype=np.int32))
 
-    def predict(state: TrainState) -> Prediction:
+    def predict(
+        state: TrainState,
+        *,
+        fields: Collection[str] = Prediction._fields,
+        rows: np.ndarray | None = None,
+        room: Room = held,
+    ) -> Prediction:
+        chosen = np.arange(n, dtype=np.int32) if rows is None else rows.astype(np.int32)
+        count = len(chosen)
+        left_out = dict.fromkeys(set(Prediction._fields) - set(fields))
         whole: Any = None
-        for start in range(0, n, block):
+        for start in range(0, count, block):
             # The last block is filled up with rows that are cut off again.
-            rows = np.minimum(np.arange(start, start + block), n - 1).astype(np.int32)
-            part = jax.device_get(program(state, *wanted(rows)))
+            filled = chosen[np.minimum(np.arange(start, start + block), count - 1)]
+            part = jax.device_get(program(state, *wanted(filled))._replace(**left_out))
             if whole is None:
-                whole = jax.tree.map(lambda leaf: np.empty((n, *leaf.shape[1:]), leaf.dtype), part)
+                whole = jax.tree.map_with_path(
+                    lambda path, leaf: room(path[0].name, (count, *leaf.shape[1:]), leaf.dtype),
+                    part,
+                )
             for kept, leaf in zip(jax.tree.leaves(whole), jax.tree.leaves(part), strict=True):
-                kept[start : start + block] = leaf[: n - start]
+                kept[start : start + block] = leaf[: count - start]
         return whole
 
     return predict

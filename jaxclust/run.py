@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -24,10 +24,12 @@ from jaxclust.errors import InputError, first_line
 from jaxclust.feed import Data
 from jaxclust.methods import registry
 from jaxclust.options import Options, as_recorded, check_numbers, default_out, plain
+from jaxclust.programs import Room, held
 from jaxclust.report import tensorboard
 from jaxclust.report.progress import Reporter
 from jaxclust.report.run_dir import RunDirectory
-from jaxclust.report.scoring import Evaluator, scores, write_assignments
+from jaxclust.report.scoring import Evaluator, confidence, scores, write_assignments
+from jaxclust.report.spilled import opened
 
 
 def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
@@ -86,6 +88,12 @@ class Prepared(NamedTuple):
             quiet=self.quiet,
             events=self.options.tensorboard,
         )
+
+    def room(self) -> AbstractContextManager[Room]:
+        """Where the last prediction goes: of sets too large for memory to disk."""
+        if self.data.streamed and self.writes:
+            return self.directory.spilling()
+        return nullcontext(held)
 
     def checkpoints(self) -> Checkpoints:
         """Those of its directory."""
@@ -170,8 +178,9 @@ def carry_out(ready: Prepared) -> dict[str, Any]:
                 method, data, seed=options.seed, hooks=hooks, resume=resume, start=ready.start
             )
     clock = time.perf_counter()
-    prediction = predict(fitted.state)
-    return finish(ready, fitted, prediction, time.perf_counter() - clock)
+    with ready.room() as room:
+        prediction = opened(predict(fitted.state, room=room))
+        return finish(ready, fitted, prediction, time.perf_counter() - clock)
 
 
 def keep_pretrained(ready: Prepared, state: TrainState, phase: str) -> None:
@@ -238,14 +247,13 @@ def _report(
     from jaxclust.report.finished import FinishedRun, flat_map
 
     directory, image_set = ready.directory, ready.image_set
-    clusters = np.asarray(prediction.assignments)
     finished = FinishedRun(
         directory.path,
         ready.record,
         summary,
         image_set.ids,
-        clusters,
-        np.asarray(prediction.probabilities)[np.arange(len(clusters)), clusters],
+        np.asarray(prediction.assignments),
+        confidence(prediction),
         image_set.labels,
         np.asarray(prediction.features),
         flat_map(getattr(state.cluster, "embedding", None)),

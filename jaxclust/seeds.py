@@ -25,7 +25,7 @@ from jaxclust.options import (
     plain,
 )
 from jaxclust.report.run_dir import RunDirectory
-from jaxclust.report.scoring import Evaluator
+from jaxclust.report.scoring import SCORED, Evaluator
 from jaxclust.run import Prepared
 from jaxclust.together import can_share, of_seed, prediction_of_seed, together
 
@@ -218,7 +218,7 @@ def _together(first: Prepared, singles: list[Options], command: str) -> Iterator
         def on_epoch(state: TrainState, phase: str, epoch: int) -> None:
             if epoch % every:
                 return
-            prediction = predict(state)
+            prediction = predict(state, fields=SCORED)
             for i, evaluator in enumerate(evaluators):
                 evaluator.judge(prediction_of_seed(prediction, i), int(state.step), phase, epoch)
 

@@ -19,7 +19,7 @@ from jax import Array
 
 from jaxclust import device
 from jaxclust.base import Method, StepInfo, TrainState
-from jaxclust.data.transforms import normalise
+from jaxclust.data.transforms import evenly_spread, normalise
 from jaxclust.errors import RunError, Stopped
 from jaxclust.feed import Data, Feed, epoch_rows, put, spec_of
 from jaxclust.programs import CAPACITY, chunk_program, prediction_program, predictor
@@ -107,7 +107,8 @@ def template(method: Method, data: Data, phase: int) -> TrainState:
     for entered in method.phases[: phase + 1]:
         if entered.begin is not None and not entered.on_host:
             example = jax.eval_shape(method.predict, state, _example(data)).features
-            features = jax.ShapeDtypeStruct((n, *example.shape[1:]), example.dtype)
+            seen = n if entered.sample is None else min(n, entered.sample)
+            features = jax.ShapeDtypeStruct((seen, *example.shape[1:]), example.dtype)
             state = jax.eval_shape(entered.begin, state, features)
     return state
 
@@ -262,15 +263,16 @@ class _PhaseRun:
     def between(
         self, function: Callable[[TrainState, Any], TrainState]
     ) -> Callable[[TrainState], TrainState]:
-        """A `begin` or `refresh`, given the features of all images.
+        """A `begin` or `refresh`, given the features of the images it wants to see.
 
         Of several processes the first computes it; the others are told.
         """
         on_host, group = self.phase.on_host, self.data.group
         compute = function if on_host else device.jit(function)
+        rows = None if self.phase.sample is None else evenly_spread(self.n, self.phase.sample)
 
         def run(state: TrainState) -> TrainState:
-            features = self.predict(state).features
+            features = self.predict(state, fields=("features",), rows=rows).features
             features = features if on_host else jnp.asarray(features)
             if group is None:
                 after = compute(state, features)

@@ -223,6 +223,16 @@ def test_runs_are_the_same_either_way(folder, tmp_path, monkeypatch):
     assert held.read_text() == streamed.read_text()
     with held.open() as file:
         assert len(list(csv.DictReader(file))) == 30
+    # What went to disk block by block, too; nothing else is left there.
+    with (
+        np.load(tmp_path / "held" / "embeddings.npz") as one,
+        np.load(tmp_path / "streamed" / "embeddings.npz") as other,
+    ):
+        assert set(one) == set(other) >= {"features", "probabilities"}
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+    names = [{path.name for path in (tmp_path / which).iterdir()} for which in ("held", "streamed")]
+    assert names[0] == names[1]
 
 
 def test_files_changed_since_are_not_resumed_on(folder, tmp_path, monkeypatch, capsys):

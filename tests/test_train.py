@@ -180,6 +180,52 @@ def test_prediction_in_blocks_equals_one_pass(monkeypatch):
     np.testing.assert_allclose(blocks.features, whole.features, atol=1e-5)
 
 
+def test_parts_of_a_prediction_are_those_parts(monkeypatch):
+    method, data = small.method(), small.data(50)
+    state = train.init(method, data, 0)
+    monkeypatch.setattr(programs, "_PREDICT_BLOCK", 16)
+    predict = train.predictor(method, data)
+    whole = predict(state)
+    rows = np.array([3, 3, 49, 0, *range(20, 40)])
+    part = predict(state, fields=("features", "readings"), rows=rows)
+    assert part.assignments is None and part.probabilities is None
+    np.testing.assert_allclose(part.features, whole.features[rows], atol=1e-5)
+    for name, reading in whole.readings.items():
+        np.testing.assert_array_equal(part.readings[name], reading[rows])
+
+
+def test_a_phase_may_begin_from_a_sample():
+    method, data = small.method(init="random"), small.data()
+    seen = []
+
+    def begin(state, features):
+        seen.append(np.asarray(features))
+        return state
+
+    phase = method.phases[-1]._replace(begin=begin, on_host=True, sample=50, epochs=1)
+    built = method._replace(phases=(phase,))
+    train.fit(built, data, seed=0)
+    features = train.predictor(method, data)(train.init(built, data, 0)).features
+    # Every second or third of the 120.
+    expected = features[np.arange(50) * 120 // 50]
+    np.testing.assert_allclose(seen[0], expected, atol=1e-5)
+    whole = method._replace(phases=(phase._replace(sample=120),))
+    train.fit(whole, data, seed=0)
+    assert seen[1].shape == features.shape
+
+
+def test_a_state_of_a_sample_is_restored_into(monkeypatch):
+    """Its template has the sample's size where the phase's state has."""
+    method, data = small.method(init="random"), small.data()
+
+    def begin(state, features):
+        return state.replace(cluster=features)
+
+    phase = method.phases[-1]._replace(begin=begin, sample=50)
+    found = train.template(method._replace(phases=(phase,)), data, 0)
+    assert found.cluster.shape == (50, 3)
+
+
 def test_compiler_options_yield_to_the_users_flags(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     assert device.compiler_options("cpu")

@@ -19,6 +19,10 @@ _MOVERS = 8
 _MANY_CLUSTERS = 32
 
 
+# Samples that are enough to seed centroids which further training moves.
+SEEDING_SAMPLE = 100_000
+
+
 class KMeansState(NamedTuple):
     """Centroids and how many samples each has absorbed."""
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxclust.data.names import Names
 from jaxclust.data.pictures import Place, Read, Stretches, read_pictures
 from jaxclust.errors import InputError, first_line
 
@@ -37,7 +38,7 @@ class Index:
     """Names and places of an archive's pictures, in little memory."""
 
     def __init__(self, path: Path, found: Iterable[Named]) -> None:
-        self.path, self.names = path, list[str]()
+        self.path, self.names = path, Names()
         offsets, sizes = array("q"), array("q")
         for name, place in found:
             self.names.append(name)
@@ -95,8 +96,8 @@ def _labelled(
     """Read pictures in the order of their names and look up their classes."""
     if not found.names:
         raise InputError(f"{path} holds none of the pictures wanted; it is not the official one")
-    order = np.asarray(sorted(range(len(found.names)), key=found.names.__getitem__))
-    names = [found.names[i] for i in order]
+    order = found.names.order()
+    names = found.names.take(order)
     labels = np.fromiter(map(label, names), np.int64, len(names))
     places = Stretches(path, found.offsets[order], found.sizes[order])
     read = read_pictures(places, names, size, in_memory, str(path), MARGIN)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxclust.data.names import Names
 from jaxclust.data.pictures import Files, Read, read_pictures
 from jaxclust.errors import InputError
 
@@ -40,29 +41,30 @@ def read_folder(
         InputError: no folder, no readable picture, mixed sizes, more than half
             unreadable, or a picture so large that decoding it may exhaust memory.
     """
-    files = _find(root)
+    names = _find(root)
     root = root if root.is_dir() else root.parent
-    names = [file.relative_to(root).as_posix() for file in files]
     read = read_pictures(Files(root, names), names, size, in_memory, str(root))
     if not labels_from_folders:
         return Folder(read, None, ())
-    return Folder(read, *_folder_labels(root, list(read.ids)))
+    return Folder(read, *_folder_labels(root, read.ids))
 
 
-def _find(root: Path) -> list[Path]:
+def _find(root: Path) -> Names:
+    """The pictures' paths below a folder, in order; of a file its name."""
     if root.is_file():
-        return [root]
+        return Names([root.name])
     if not root.is_dir():
         raise InputError(f"no such folder: {root}; give folder:PATH with pictures in it")
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
-    if not files:
+    pictures = (p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+    found = Names(p.relative_to(root).as_posix() for p in pictures)
+    if not found:
         raise InputError(
             f"no picture in {root}; files ending in {', '.join(sorted(_SUFFIXES))} are looked for"
         )
-    return files
+    return found.take(found.order_of_paths())
 
 
-def _folder_labels(root: Path, ids: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+def _folder_labels(root: Path, ids: Names) -> tuple[np.ndarray, tuple[str, ...]]:
     """Numbers of the first folders in which the pictures' paths differ, and their names."""
     folders = [name.split("/")[:-1] for name in ids]
     # A folder around all the others, as archives have it, tells nothing.

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from jaxclust import parallel
+from jaxclust.data.names import Names
 from jaxclust.data.transforms import resize_and_crop
 from jaxclust.errors import InputError
 
@@ -53,7 +54,7 @@ class Place(NamedTuple):
 class Files:
     """Files below a folder, as places; nothing is held but their names."""
 
-    def __init__(self, root: Path, names: Sequence[str]) -> None:
+    def __init__(self, root: Path, names: Names) -> None:
         self.root, self.names = root, names
 
     def __len__(self) -> int:
@@ -67,7 +68,7 @@ class Files:
 
     def take(self, rows: np.ndarray) -> "Files":
         """Those of the given rows."""
-        return Files(self.root, tuple(self.names[int(i)] for i in rows))
+        return Files(self.root, self.names.take(rows))
 
 
 class Stretches:
@@ -120,7 +121,7 @@ class Streamed:
     def __init__(
         self,
         places: Places,
-        ids: Sequence[str],
+        ids: Names,
         size: int,
         channels: int,
         margin: float = 1.0,
@@ -156,7 +157,7 @@ class Streamed:
 
     def subset(self, rows: np.ndarray) -> "Streamed":
         """The pictures of the given rows, still undecoded."""
-        ids = tuple(self.ids[int(i)] for i in rows)
+        ids = self.ids.take(rows)
         return Streamed(self.places.take(rows), ids, self.size, self.channels, self.margin)
 
     def fingerprint(self) -> str:
@@ -173,13 +174,13 @@ class Read(NamedTuple):
     images: np.ndarray | Streamed  # uint8 [n, h, w, c]
     kept: np.ndarray  # int [n]: which of the places they are
     places: Places  # those
-    ids: tuple[str, ...]
+    ids: Names
     skipped: list[tuple[str, str]]  # name and reason of each that cannot be read
 
 
 def read_pictures(
     places: Places,
-    names: Sequence[str],
+    names: Names,
     size: int | None,
     in_memory: int | None,
     where: str,
@@ -230,14 +231,14 @@ def read_pictures(
             f"{len(skipped)} of the {len(places)} pictures in {where} cannot be read "
             f"({skipped[0][0]}: {skipped[0][1]}, …); more than half is taken for a wrong folder"
         )
-    ids, found_at = tuple(names), places
+    ids, found_at = names, places
     if skipped:
-        ids, found_at = tuple(names[int(i)] for i in kept), places.take(kept)
+        ids, found_at = names.take(kept), places.take(kept)
     if streamed:
         assert size is not None
         images = Streamed(found_at, ids, size, channels, margin)
     else:
-        images = _stack(pictures, list(ids), where)
+        images = _stack(pictures, ids, where)
     return Read(images, kept, found_at, ids, skipped)
 
 
@@ -319,7 +320,7 @@ def _to_eight_bits(picture: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.round(values * (255 / top)), 0, 255).astype(np.uint8))
 
 
-def _stack(pictures: list[np.ndarray], ids: list[str], where: str) -> np.ndarray:
+def _stack(pictures: list[np.ndarray], ids: Names, where: str) -> np.ndarray:
     for picture, name in zip(pictures, ids, strict=True):
         if picture.shape[:2] != pictures[0].shape[:2]:
             (h0, w0), (h, w) = pictures[0].shape[:2], picture.shape[:2]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxclust.data.archives import MARGIN, Labelled, synset_order
+from jaxclust.data.names import Names
 from jaxclust.data.pictures import read_pictures
 from jaxclust.errors import InputError, first_line
 
@@ -130,9 +131,9 @@ def pictures(
     except Exception as error:  # whatever a damaged file makes tfds raise
         raise _unreadable(builder, data_dir, error) from error
     labels = np.asarray([label for label, _ in found], np.int64)
-    names = [
+    names = Names(
         f"{i:08d}" if name is None else bytes(name).decode() for i, (_, name) in enumerate(found)
-    ]
+    )
     rows = np.arange(len(found))
     if synsets is not None:
         order = synset_order()
@@ -144,8 +145,9 @@ def pictures(
                 f"the prepared set {path} lacks {len(missing)} of {len(synsets)} classes "
                 f"({missing[0]}, …); prepare all of it"
             )
-    rows = rows[np.argsort(np.asarray(names, object)[rows], kind="stable")]
-    kept = [names[i] for i in rows]
+    wanted = names.take(rows)
+    order = wanted.order()
+    rows, kept = rows[order], wanted.take(order)
     records = Records(source, rows, path, version)
     read = read_pictures(records, kept, size, in_memory, str(path), MARGIN)
     return Labelled(read, labels[rows][read.kept])

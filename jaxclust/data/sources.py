@@ -12,8 +12,10 @@ import numpy as np
 
 from jaxclust.data import archives, prepared
 from jaxclust.data.imagefolder import read_folder
+from jaxclust.data.names import Names
 from jaxclust.data.npz import read_npz
 from jaxclust.data.pictures import Places, Streamed
+from jaxclust.data.transforms import evenly_spread
 from jaxclust.errors import InputError, nearest_name
 
 
@@ -31,7 +33,7 @@ class ImageSet:
     name: str
     images: Any  # np.ndarray uint8 or float32 [n, h, w, c], or Streamed in its place
     labels: np.ndarray | None  # int64 [n]; for evaluation only
-    ids: tuple[str, ...]  # file names or row numbers
+    ids: Names  # file names or row numbers
     n_classes: int | None  # what the set declares, or its labels show
     skipped: tuple[Skipped, ...] = ()
     places: Places | None = None  # where each picture's file lies; None for arrays
@@ -44,7 +46,7 @@ class ImageSet:
             self,
             images=self.images.subset(rows) if streamed else self.images[rows],
             labels=None if self.labels is None else self.labels[rows],
-            ids=tuple(self.ids[i] for i in rows),
+            ids=self.ids.take(rows),
             places=None if self.places is None else self.places.take(rows),
         )
 
@@ -83,7 +85,7 @@ def _digits(_: Path, size: int | None, in_memory: int | None) -> ImageSet:
 
 
 def _rows(name: str, images: np.ndarray, labels: np.ndarray | None, classes: int) -> ImageSet:
-    ids = tuple(str(i) for i in range(images.shape[0]))
+    ids = Names(str(i) for i in range(images.shape[0]))
     labels = None if labels is None else np.asarray(labels, np.int64)
     return ImageSet(name, images, labels, ids, classes)
 
@@ -305,7 +307,7 @@ def load(
             raise InputError(f"--limit must be at least 1, not {limit}")
         n = len(images_set.ids)
         if limit < n:
-            images_set = images_set.take(np.arange(limit) * n // limit)
+            images_set = images_set.take(evenly_spread(n, limit))
     return images_set
 
 

@@ -23,6 +23,12 @@ class Normalisation(NamedTuple):
         return {"mean": self.mean.tolist(), "std": self.std.tolist()}
 
 
+def evenly_spread(n: int, count: int) -> np.ndarray:
+    """Rows int [count] of n, spread evenly over their order; all of them if there are fewer."""
+    count = min(count, n)
+    return np.arange(count) * n // count
+
+
 def measure(images: Any) -> Normalisation:
     """Mean and standard deviation of each channel of images [n, h, w, c].
 

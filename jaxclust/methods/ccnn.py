@@ -353,7 +353,11 @@ def build(
     epochs = 0 if config.learning == "kmeans" else config.epochs
     step = joint_step if config.learning == "joint" else frozen_step
     shared = (max(config.n_m, config.k_m),) if config.learning == "joint" else ()
-    phases = [Phase("cluster", epochs, config.batch_size, step, begin, shared=shared)]
+    # With no epochs to follow `begin` clusters, else it seeds.
+    sample = kmeans.SEEDING_SAMPLE if epochs else None
+    phases = [
+        Phase("cluster", epochs, config.batch_size, step, begin, shared=shared, sample=sample)
+    ]
     if pretrains:
         phases.insert(
             0,

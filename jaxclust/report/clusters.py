@@ -17,6 +17,8 @@ _BYTES, _SIDE = 4_500_000, 96
 _LISTED, _LISTED_OF_ALL = 12, 2_400
 # Cells of a confusion matrix that can still be read.
 _CELLS = 2_500
+# Images whose features are looked at together.
+_BLOCK = 65_536
 
 
 class Kinds(NamedTuple):
@@ -74,7 +76,9 @@ def _centres(run: FinishedRun) -> np.ndarray:
     """Mean features [k, d] of the clusters; NaN for those that hold nothing."""
     features = run.features.reshape(len(run.ids), -1)
     sums = np.zeros((run.n_clusters, features.shape[1]))
-    np.add.at(sums, run.clusters, features)
+    for start in range(0, len(features), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        np.add.at(sums, run.clusters[block], features[block])
     sizes = np.bincount(run.clusters, minlength=run.n_clusters)[:, None]
     return np.where(sizes > 0, sums / np.maximum(sizes, 1), np.nan)
 

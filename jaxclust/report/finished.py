@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ class FinishedRun:
     path: Path
     config: dict[str, Any]
     summary: dict[str, Any]
-    ids: tuple[str, ...]  # n
+    ids: Sequence[str]  # n
     clusters: np.ndarray  # int [n]
     confidence: np.ndarray  # float [n]
     labels: np.ndarray | None  # int [n]

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxclust.clustering import embedding
+from jaxclust.data.transforms import evenly_spread
 from jaxclust.report.clusters import Kinds
 from jaxclust.report.finished import FinishedRun
 from jaxclust.report.text import shown
@@ -61,7 +62,7 @@ def points(
 ) -> tuple[dict[str, Any], Sheets | None, str]:
     """What the map's script reads, the pictures it shows, and the map's name."""
     n = len(run.ids)
-    rows = np.arange(n) if n <= _POINTS else np.arange(_POINTS) * n // _POINTS
+    rows = evenly_spread(n, _POINTS)
     found, name = plane(run, rows, how)
     whole = np.clip(np.round(found * 65535), 0, 65535).astype("<u2")
     clusters = run.clusters[rows].astype("<u2")

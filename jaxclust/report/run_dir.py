@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 
 from jaxclust import warm_start
 from jaxclust.errors import InputError
+from jaxclust.programs import Room
+from jaxclust.report.spilled import Spilled, whole_file
 
 _CONFIG = "config.json"
 _FILES = (
@@ -156,9 +159,32 @@ class RunDirectory:
 
     def write_arrays(self, name: str, *, compress: bool = True, **arrays: np.ndarray) -> None:
         """An npz file; weights, which hardly shrink, need not be compressed."""
-        save = np.savez_compressed if compress else np.savez
-        with self.writing(name) as file:
-            save(file, **arrays)  # pyright: ignore[reportArgumentType]
+        kind = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+        with self.writing(name) as file, zipfile.ZipFile(file, "w", kind) as archive:
+            for key, array in arrays.items():
+                with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                    if (path := whole_file(array)) is not None:
+                        with path.open("rb") as spilled:
+                            shutil.copyfileobj(spilled, member)
+                    else:
+                        np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+    @contextmanager
+    def spilling(self) -> Iterator[Room]:
+        """Room on disk for what has more than a value an image, as long as the context lasts."""
+        made = []
+
+        def room(name: str, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+            if len(shape) < 2:
+                return np.empty(shape, dtype)
+            made.append(self.path / f".{name}.{os.getpid()}{_TEMPORARY}")
+            return Spilled(made[-1], shape, dtype)
+
+        try:
+            yield room
+        finally:
+            for path in made:
+                path.unlink(missing_ok=True)
 
     def append_metrics(self, rows: Iterable[dict[str, Any]]) -> None:
         """Lines added to metrics.jsonl, readable while the run goes on."""

@@ -11,12 +11,15 @@ from jaxclust.data import sources
 from jaxclust.report.progress import Reporter
 from jaxclust.report.run_dir import RunDirectory
 
+# What of a prediction scores are taken of.
+SCORED = ("assignments", "readings")
+
 
 class Evaluator:
     """Full passes over the data: health always, scores where labels exist.
 
     Args:
-        predict: state -> Prediction of all images, see `train.predictor`.
+        predict: see `train.predictor`.
         labels: of the images, for scores only; None without any.
         n_clusters: asked for.
         reporter: where scores are logged.
@@ -39,7 +42,7 @@ class Evaluator:
         """Score the state after an epoch, where it is due; a hook of `train.fit`."""
         if epoch % self.every:
             return
-        self.judge(self.predict(state), int(state.step), phase, epoch)
+        self.judge(self.predict(state, fields=SCORED), int(state.step), phase, epoch)
 
     def judge(self, prediction: Prediction, step: int, phase: str, epoch: int) -> None:
         """Log the scores of a prediction of all images."""
@@ -67,6 +70,12 @@ def scores(prediction: Prediction, labels: np.ndarray | None, k: int) -> dict[st
     return result
 
 
+def confidence(prediction: Prediction) -> np.ndarray:
+    """Each image's probability of the cluster it is given, float32 [n]."""
+    clusters = np.asarray(prediction.assignments)
+    return np.asarray(prediction.probabilities[np.arange(len(clusters)), clusters])
+
+
 def write_assignments(
     directory: RunDirectory,
     image_set: sources.ImageSet,
@@ -75,12 +84,11 @@ def write_assignments(
 ) -> None:
     """A row an image; with a column of what belongs to no cluster, where there is any."""
     header = ["index", "id", "cluster", "confidence"]
-    confidence = prediction.probabilities[np.arange(len(image_set.ids)), prediction.assignments]
     columns: list[Any] = [
         range(len(image_set.ids)),
         image_set.ids,
         prediction.assignments,
-        (f"{value:.6g}" for value in confidence),
+        (f"{value:.6g}" for value in confidence(prediction)),
     ]
     if image_set.labels is not None:
         header.append("label")

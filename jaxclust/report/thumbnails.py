@@ -28,7 +28,7 @@ def drawing(image_set: ImageSet) -> Draw:
 
     def draw(rows: np.ndarray, side: int) -> np.ndarray:
         if image_set.places is not None and side > min(height, width):
-            names = [image_set.ids[i] for i in rows]
+            names = image_set.ids.take(rows)
             return Streamed(image_set.places.take(rows), names, side, 3)[:]
         return squares(images[np.asarray(rows)], side, low, high)
 

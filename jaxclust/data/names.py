@@ -1,0 +1,72 @@
+"""The names of very many pictures, in little more memory than their letters."""
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
+
+import numpy as np
+
+# File names need not be UTF-8; what is not comes back as it was.
+_CODE = ("utf-8", "surrogateescape")
+
+
+class Names(Sequence[str]):
+    """A sequence of strings held as one string of bytes, 8 bytes a name beside its letters.
+
+    Args:
+        names: to begin with.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._letters, self._ends = bytearray(), array("q")
+        for name in names:
+            self.append(name)
+
+    def append(self, name: str) -> None:
+        """Add one behind the others."""
+        self._letters += name.encode(*_CODE)
+        self._ends.append(len(self._letters))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __iter__(self) -> Iterator[str]:
+        start = 0
+        for end in self._ends:
+            yield self._letters[start:end].decode(*_CODE)
+            start = end
+
+    @overload
+    def __getitem__(self, i: int) -> str: ...
+    @overload
+    def __getitem__(self, i: slice) -> "Names": ...
+    def __getitem__(self, i: int | slice) -> "str | Names":
+        if isinstance(i, slice):
+            return Names(self[j] for j in range(len(self))[i])
+        at = range(len(self))[i]
+        start = self._ends[at - 1] if at else 0
+        return self._letters[start : self._ends[at]].decode(*_CODE)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Names):
+            return self._ends == other._ends and self._letters == other._letters
+        if isinstance(other, Sequence) and not isinstance(other, str):
+            same = (one == two for one, two in zip(self, other, strict=True))
+            return len(self) == len(other) and all(same)
+        return NotImplemented
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+    def take(self, rows: Iterable[int]) -> "Names":
+        """Those of the given rows."""
+        return Names(self[int(i)] for i in rows)
+
+    def order(self) -> np.ndarray:
+        """The rows sorted by name, int [n]."""
+        return np.asarray(sorted(range(len(self)), key=self.__getitem__), np.int64)
+
+    def order_of_paths(self) -> np.ndarray:
+        """The rows sorted folder by folder, as paths compare, int [n]."""
+        # No letter comes before the zero, so that a folder's name ends before a longer one's.
+        parts = (name.replace("/", "\0") for name in self)
+        return Names(parts).order()

@@ -1,0 +1,61 @@
+"""Arrays too large for memory: rows written to a file block by block, then read from there."""
+
+import mmap
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.lib import format as npy
+
+
+class Spilled:
+    """An array of which rows are written to an .npy file, slice by slice.
+
+    Nothing of it stays in memory.
+
+    Args:
+        path: of the file, which is made anew.
+        shape: of the whole array.
+        dtype: of its values.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.path, self.shape, self.dtype = path, shape, dtype
+        header: dict[str, Any] = {
+            "descr": npy.dtype_to_descr(dtype),
+            "fortran_order": False,
+            "shape": shape,
+        }
+        with path.open("wb") as file:
+            npy.write_array_header_2_0(file, header)
+            self._begins = file.tell()
+            a_row = dtype.itemsize * int(np.prod(shape[1:]))
+            file.truncate(self._begins + a_row * shape[0])
+        self._a_row = a_row
+
+    def __setitem__(self, rows: slice, values: np.ndarray) -> None:
+        """Write rows start to stop; those beyond the last are left out."""
+        start, stop, _ = rows.indices(self.shape[0])
+        values = np.ascontiguousarray(values, self.dtype)
+        if values.shape != (stop - start, *self.shape[1:]):
+            raise ValueError(f"{values.shape} given for rows {start} to {stop} of {self.shape}")
+        with self.path.open("r+b") as file:
+            file.seek(self._begins + start * self._a_row)
+            file.write(values.data)
+
+    def array(self) -> np.memmap:
+        """The whole, of which what is looked at is read."""
+        return np.load(self.path, mmap_mode="r")
+
+
+def opened(tree: Any) -> Any:
+    """A tree with the arrays of what is spilled in it."""
+    return jax.tree.map(lambda leaf: leaf.array() if isinstance(leaf, Spilled) else leaf, tree)
+
+
+def whole_file(array: Any) -> Path | None:
+    """The .npy file whose whole content :meth:`Spilled.array` gave; None for anything else."""
+    # What is cut or shaped out of such an array has the array for its base, not the file.
+    mapped = isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)
+    return Path(str(array.filename)) if mapped else None
