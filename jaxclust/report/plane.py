@@ -72,7 +72,7 @@ def points(
         "clusters": _encoded(clusters),
         "confidence": _encoded(certainty),
         "labels": None if kinds is None else _encoded(kinds.labels[rows].astype("<u2")),
-        "ids": [shown(run.ids[i]) for i in rows],
+        "ids": [shown(run.ids[int(i)]) for i in rows],
     }
     pictures = None if draw is None else sheets(draw, rows, _BYTES, _SIDE)
     return data, pictures, name
