@@ -1,32 +1,23 @@
 """One run: a method on a data set, from files in to a finished run directory."""
 
-import shlex
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import asdict
+from contextlib import closing, contextmanager
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from jaxclust import device, parallel, train, warm_start
-from jaxclust.assemble import assemble, check_n_clusters
-from jaxclust.base import Method, Prediction, TrainState, centroids_of
-from jaxclust.checkpoint import Checkpoints
+from jaxclust.base import Prediction, TrainState, centroids_of
 from jaxclust.clustering import health
 from jaxclust.data import sources
-from jaxclust.errors import InputError, first_line
-from jaxclust.feed import Data
-from jaxclust.methods import registry
-from jaxclust.options import Options, as_recorded, check_numbers, default_out, plain
-from jaxclust.programs import Room, held
-from jaxclust.report import tensorboard
-from jaxclust.report.progress import Reporter
+from jaxclust.errors import first_line
+from jaxclust.options import Options
+from jaxclust.prepare import Prepared, prepare
 from jaxclust.report.run_dir import RunDirectory
 from jaxclust.report.scoring import Evaluator, confidence, scores, write_assignments
 from jaxclust.report.spilled import opened
@@ -53,105 +44,6 @@ def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
         return carry_out(prepare(options, config, command))
 
 
-class Prepared(NamedTuple):
-    """A run that may start; nothing is written yet."""
-
-    options: Options
-    record: dict[str, Any]  # config.json
-    image_set: sources.ImageSet
-    method: Method
-    data: Data
-    directory: RunDirectory
-    loading: float  # seconds
-    start: warm_start.WarmStart | None  # in pre-training's place
-
-    @property
-    def writes(self) -> bool:
-        """Of several processes the first alone writes."""
-        return self.data.group is None or self.data.group.process == 0
-
-    @property
-    def n_clusters(self) -> int:
-        """Asked for."""
-        return self.record["n_clusters"]
-
-    @property
-    def quiet(self) -> bool:
-        """Whether nothing is shown."""
-        return self.options.quiet or not self.writes
-
-    def reporter(self) -> Reporter:
-        """What shows and logs the run."""
-        return Reporter(
-            self.directory if self.writes else None,
-            self.options.log_every,
-            quiet=self.quiet,
-            events=self.options.tensorboard,
-        )
-
-    def room(self) -> AbstractContextManager[Room]:
-        """Where the last prediction goes: of sets too large for memory to disk."""
-        if self.data.streamed and self.writes:
-            return self.directory.spilling()
-        return nullcontext(held)
-
-    def checkpoints(self) -> Checkpoints:
-        """Those of its directory."""
-        return Checkpoints(self.directory.checkpoints, self.options.checkpoint_every)
-
-
-def prepare(options: Options, config: Any, command: str = "") -> Prepared:
-    """Load the data, build the method, and check that the directory may be written to.
-
-    Raises:
-        InputError: something does not fit; nothing was written.
-    """
-    registered = registry.find(options.method)
-    check_numbers(options, config)
-    if options.tensorboard:
-        tensorboard.check_available()
-    clock = time.perf_counter()
-    image_set = _load(options)
-    n_clusters = _n_clusters(options, image_set)
-    method, data = assemble(
-        registered,
-        config,
-        image_set.images,
-        n_clusters,
-        precision=options.precision,
-        devices=options.devices,
-    )
-    start = None if options.pretrained is None else warm_start.load(options.pretrained)
-    if start is not None:
-        start.check(method, train.template(method, data, -1))
-    loading = time.perf_counter() - clock
-    group = data.group
-    record = {
-        "options": as_recorded(options),
-        "config": plain(asdict(config)),
-        "n_clusters": n_clusters,
-        "data": {
-            "n_images": len(image_set.ids),
-            "shape": list(image_set.images.shape[1:]),
-            "dtype": str(image_set.images.dtype),
-            "sha256": image_set.fingerprint(),
-            "normalisation": data.normalisation.as_json(),
-        },
-        "streamed": data.streamed,
-        "versions": versions(),
-        "device": {**device.describe(), "device_count": 1 if group is None else group.size},
-        "data_dir": str(options.data_dir or sources.default_data_dir()),
-        "command": command or shlex.join(sys.argv),
-    }
-    directory = RunDirectory(options.out or default_out(options))
-    ready = Prepared(options, record, image_set, method, data, directory, loading, start)
-    if ready.writes:
-        directory.check(record, resume=options.resume, overwrite=options.overwrite)
-        if options.resume:
-            _say_devices(directory, record["device"]["device_count"])
-    return ready
-
-
 def carry_out(ready: Prepared) -> dict[str, Any]:
     """Fit, predict and write; the summary. Raises what :func:`execute` does."""
     options, method, data = ready.options, ready.method, ready.data
@@ -175,7 +67,7 @@ def carry_out(ready: Prepared) -> dict[str, Any]:
                 on_phase=partial(keep_pretrained, ready),
             )
             fitted = train.fit(
-                method, data, seed=options.seed, hooks=hooks, resume=resume, start=ready.start
+                method, data, seed=options.seed, hooks=hooks, resume=resume, start=ready.pretrained
             )
     clock = time.perf_counter()
     with ready.room() as room:
@@ -271,19 +163,6 @@ def _report(
         )
 
 
-def _say_devices(directory: RunDirectory, now: int) -> None:
-    """Warn that a run goes on with another number of devices."""
-    if not (directory.path / "config.json").is_file():
-        return
-    before = directory.read_config().get("device", {}).get("device_count", now)
-    if before != now:
-        print(
-            f"note: the run was begun on {before} devices and goes on with {now}; it computes "
-            "the same up to rounding, no longer bit for bit",
-            file=sys.stderr,
-        )
-
-
 def _write_clustering(
     directory: RunDirectory,
     image_set: sources.ImageSet,
@@ -303,42 +182,6 @@ def _write_clustering(
     if hasattr(found, "embedding"):
         arrays["map"] = np.asarray(found.embedding)
     directory.write_arrays("embeddings.npz", **arrays)
-
-
-def versions() -> dict[str, str | None]:
-    """Versions of this package and of what its numbers depend on."""
-    found: dict[str, str | None] = {"python": sys.version.split()[0]}
-    for name in ("jaxclust", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found
-
-
-def _load(options: Options) -> sources.ImageSet:
-    return sources.load(
-        options.dataset,
-        options.data_dir or sources.default_data_dir(),
-        image_size=options.image_size,
-        labels_from_folders=options.labels_from_folders,
-        limit=options.limit,
-        imbalance=options.imbalance,
-        seed=options.seed,
-        in_memory=int(options.in_memory * 1e9),
-    )
-
-
-def _n_clusters(options: Options, image_set: sources.ImageSet) -> int:
-    k = options.n_clusters
-    if k is None:
-        k = image_set.n_classes
-    if k is None:
-        raise InputError(
-            f"{options.dataset} does not tell how many clusters to look for; give --n-clusters"
-        )
-    check_n_clusters(k, len(image_set.ids))
-    return k
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from jaxclust import device, run, train
+from jaxclust import device, prepare, run, train
 from jaxclust.base import TrainState
 from jaxclust.errors import InputError
 from jaxclust.options import (
@@ -24,9 +24,9 @@ from jaxclust.options import (
     default_out,
     plain,
 )
+from jaxclust.prepare import Prepared
 from jaxclust.report.run_dir import RunDirectory
 from jaxclust.report.scoring import SCORED, Evaluator
-from jaxclust.run import Prepared
 from jaxclust.together import can_share, of_seed, prediction_of_seed, together
 
 # What differs between runs and is summarised by mean and standard deviation.
@@ -64,7 +64,7 @@ def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
     record = {
         "options": as_recorded(options),
         "config": plain(asdict(config)),
-        "versions": run.versions(),
+        "versions": prepare.versions(),
     }
     directory.check(record, resume=options.resume, overwrite=options.overwrite)
     singles = []
@@ -104,7 +104,7 @@ def _runs(
     on_cpu = jax.default_backend() == "cpu"
     if options.seeds_together == "yes" or (options.seeds_together == "auto" and not on_cpu):
         with device.deterministic(options.deterministic):
-            first = run.prepare(singles[0], config, command)
+            first = prepare.prepare(singles[0], config, command)
             reason = _apart(first, singles)
             if reason is None:
                 begin()
@@ -121,7 +121,7 @@ def _runs(
 def _alone(single: Options, config: Any, command: str, begin: Callable[[], None]) -> dict[str, Any]:
     """One of the runs; what it held is let go with its end."""
     with device.deterministic(single.deterministic):
-        ready = run.prepare(single, config, _command_of(single, command))
+        ready = prepare.prepare(single, config, _command_of(single, command))
         begin()
         return run.carry_out(ready)
 
@@ -164,7 +164,7 @@ def _apart(first: Prepared, singles: list[Options]) -> str | None:
         return "each already takes several devices; set --devices 1"
     if first.data.streamed:
         return "the images are streamed"
-    if first.start is not None:
+    if first.pretrained is not None:
         return "they start from another run's pre-training"
     if first.options.imbalance is not None:
         return "--imbalance draws other images for each seed"
