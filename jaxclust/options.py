@@ -116,12 +116,13 @@ def default_out(options: Options) -> Path:
     return Path("runs") / f"{options.method}-{dataset}-{options.seed}"
 
 
+MOST_GIGABYTES = 1e6
 # Lowest and highest value of options and of every method's settings by these names.
 _BOUNDS = {
     "seed": (0, 2**31 - 1),
     "seeds": (1, 10_000),
     "image_size": (1, 2**14),
-    "in_memory": (0, math.inf),
+    "in_memory": (0, MOST_GIGABYTES),
     "evaluate_every": (1, math.inf),
     "log_every": (1, math.inf),
     "checkpoint_every": (0, math.inf),

@@ -1,6 +1,8 @@
 """Labels for new images from a finished run."""
 
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Collection
+from dataclasses import fields as settings_of
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,14 +13,13 @@ from jaxclust.assemble import stand_in
 from jaxclust.base import Compute, DataSpec, Method, Prediction, TrainState
 from jaxclust.checkpoint import Checkpoints
 from jaxclust.data import sources
-from jaxclust.data.transforms import Normalisation
+from jaxclust.data.pictures import Streamed
+from jaxclust.data.transforms import Normalisation, with_channels
 from jaxclust.errors import InputError
 from jaxclust.methods import registry
+from jaxclust.options import Options
 from jaxclust.report.finished import check_finished
 from jaxclust.report.run_dir import RunDirectory
-
-# Parts of red, green and blue in a grey value (ITU-R 601), as Pillow has them.
-_LUMINANCE = (0.299, 0.587, 0.114)
 
 
 class Labelled(NamedTuple):
@@ -68,13 +69,22 @@ def reopen(run: Path) -> Reopened:
     return Reopened(record, config, spec, method, found[0], normalisation, dtype)
 
 
-def predict(run: Path, images: str, data_dir: Path | None = None) -> Labelled:
+def predict(
+    run: Path,
+    images: str,
+    data_dir: Path | None = None,
+    *,
+    in_memory: float = Options.in_memory,
+    fields: Collection[str] = Prediction._fields,
+) -> Labelled:
     """Label images as a finished run would have.
 
     Args:
         run: the run's folder.
         images: a folder, a picture, an npz file, or what `--dataset` takes.
         data_dir: where prepared sets lie.
+        in_memory: gigabytes of decoded pictures that are held; more are read when needed.
+        fields: what of a :class:`Prediction` is wanted; the others are None.
 
     Returns:
         The images, resized and given the channels the run knows, and their labels.
@@ -83,15 +93,16 @@ def predict(run: Path, images: str, data_dir: Path | None = None) -> Labelled:
         InputError: no finished run, no usable images, or such of another kind.
     """
     opened = reopen(run)
-    image_set = _load(images, opened.spec.image_shape, opened.dtype, data_dir)
+    image_set = _load(images, opened, data_dir, int(in_memory * 1e9))
     new = train.put(image_set.images, opened.normalisation)
-    return Labelled(image_set, train.predictor(opened.method, new)(opened.state))
+    predicted = train.predictor(opened.method, new)
+    return Labelled(image_set, predicted(opened.state, fields=fields))
 
 
 def _filled(config: Any, values: dict[str, Any]) -> Any:
     """A method's settings with the values that a config.json holds."""
     known = {}
-    for entry in fields(config):
+    for entry in settings_of(config):
         value, now = values.get(entry.name), getattr(config, entry.name)
         if entry.name not in values:
             continue
@@ -113,31 +124,22 @@ def _named(images: str) -> str:
     return f"npz:{path}" if path.suffix == ".npz" else f"folder:{path}"
 
 
-def _load(
-    images: str, shape: tuple[int, int, int], dtype: np.dtype, data_dir: Path | None
-) -> sources.ImageSet:
+def _load(images: str, opened: Reopened, data_dir: Path | None, in_memory: int) -> sources.ImageSet:
     """Images of the run's kind: its size where that is square, its channels."""
+    shape, dtype = opened.spec.image_shape, opened.dtype
     height, width, channels = shape
-    name = _named(images)
-    size = height if height == width else None
-    loaded = sources.load(name, data_dir or sources.default_data_dir(), image_size=size)
-    pictures = with_channels(loaded.images, channels)
+    loaded = sources.load(
+        _named(images),
+        data_dir or sources.default_data_dir(),
+        image_size=height if height == width else None,
+        in_memory=in_memory,
+    )
+    found = loaded.images
+    streamed = isinstance(found, Streamed)
+    pictures = found.seen_in(channels) if streamed else with_channels(found, channels)
     if pictures.shape[1:] != shape or pictures.dtype != dtype:
         raise InputError(
             f"the run knows {dtype} images of shape {shape}, and {images} holds {pictures.dtype} "
             f"ones of {pictures.shape[1:]}; bring them to the same"
         )
     return replace(loaded, images=pictures)
-
-
-def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
-    """Images [n, h, w, c] with 1 or 3 channels: grey repeated, or colours' luminance."""
-    if images.shape[3] == channels:
-        return images
-    if images.shape[3] == 1:
-        return np.repeat(images, channels, axis=3)
-    if (images.shape[3], channels) != (3, 1):
-        return images
-    grey = images @ np.array(_LUMINANCE, np.float32)
-    grey = np.round(grey) if images.dtype == np.uint8 else grey
-    return grey[..., None].astype(images.dtype)

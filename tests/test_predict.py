@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from jaxclust.cli import main
-from jaxclust.predict import with_channels
+from jaxclust.data.transforms import with_channels
 from tests.methods import small
 
 RUNS = {
@@ -66,6 +66,9 @@ def test_pictures_are_brought_to_the_size_and_channels_of_the_run(run, capsys, t
     recorded = rows((folder / "assignments.csv").read_text())
     same = [a["cluster"] == b["cluster"] for a, b in zip(found, recorded[:6], strict=True)]
     assert sum(same) >= 5
+    streamed = ["predict", str(folder), str(tmp_path), "--in-memory=0"]
+    assert main([*streamed, "--out", "streamed.csv"]) == 0
+    assert Path("streamed.csv").read_text() == Path("labels.csv").read_text()
     assert main(["predict", str(folder), str(tmp_path / "3.png")]) == 0
     assert rows(capsys.readouterr().out)[0]["cluster"] == found[3]["cluster"]
 
@@ -83,6 +86,7 @@ def test_what_cannot_be_predicted_with_is_refused(run, capsys, tmp_path):
     assert "no config.json" in refused(capsys, tmp_path, images)
     assert "no such images" in refused(capsys, folder, "nowhere")
     assert "see jaxclust predict --help" in refused(capsys, folder)
+    assert "invalid gigabytes value: 'nan'" in refused(capsys, folder, images, "--in-memory", "nan")
     assert "unknown option --fast" in refused(capsys, folder, images, "--fast")
     np.savez(tmp_path / "odd.npz", images=np.zeros((4, 8, 8, 2), np.uint8))
     assert "shape (8, 8, 1)" in refused(capsys, folder, tmp_path / "odd.npz")

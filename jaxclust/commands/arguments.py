@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxclust.errors import InputError
+from jaxclust.options import MOST_GIGABYTES
 
 
 def last_value(arguments: Sequence[str], name: str) -> str | None:
@@ -43,6 +44,14 @@ class Parser(argparse.ArgumentParser):
 def path(word: str) -> Path:
     """A path, `~` being home; for `Parser.add_argument(type=…)`."""
     return Path(word).expanduser()
+
+
+def gigabytes(word: str) -> float:
+    """An amount of memory; for `Parser.add_argument(type=…)`."""
+    value = float(word)
+    if not 0 <= value <= MOST_GIGABYTES:
+        raise ValueError
+    return value
 
 
 def data_dir(parser: argparse.ArgumentParser) -> Any:

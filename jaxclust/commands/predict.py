@@ -5,7 +5,8 @@ import io
 import sys
 from collections.abc import Sequence
 
-from jaxclust.commands.arguments import Parser, data_dir, path
+from jaxclust.commands.arguments import Parser, data_dir, gigabytes, path
+from jaxclust.options import Options
 from jaxclust.predict import predict as label
 
 _ABOUT = """\
@@ -22,9 +23,19 @@ def main(arguments: Sequence[str]) -> int:
         "images", metavar="IMAGES", help="a folder, a picture, an npz file, or what --dataset takes"
     )
     parser.add_argument("--out", type=path, metavar="FILE", help="default: print")
+    parser.add_argument(
+        "--in-memory",
+        type=gigabytes,
+        metavar="GB",
+        default=Options.in_memory,
+        help="of decoded pictures; more are read when needed; default %(default)g",
+    )
     data_dir(parser)
     given = parser.parse_args(arguments)
-    image_set, prediction = label(given.run, given.images, given.data_dir)
+    wanted = ("assignments", "probabilities")
+    image_set, prediction = label(
+        given.run, given.images, given.data_dir, in_memory=given.in_memory, fields=wanted
+    )
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("index", "id", "cluster", "confidence"))

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from jaxclust import parallel
 from jaxclust.data.names import Names
-from jaxclust.data.transforms import resize_and_crop
+from jaxclust.data.transforms import resize_and_crop, with_channels
 from jaxclust.errors import InputError
 
 # Pictures decoded ahead of whoever reads them.
@@ -112,7 +112,7 @@ class Streamed:
         places: where they lie.
         ids: their names.
         size: side of the pictures, resized and cropped.
-        channels: 1 or 3.
+        channels: 1 or 3, to which those of others are brought.
         margin: see :func:`transforms.resize_and_crop`.
     """
 
@@ -147,8 +147,8 @@ class Streamed:
 
         def decode(start: int) -> None:
             for i in range(start, min(start + each, len(chosen))):
-                # A grey picture among coloured ones has three equal channels.
-                out[i] = _read(self.places[chosen[i]], self.size, self.margin)
+                picture = _read(self.places[chosen[i]], self.size, self.margin)
+                out[i] = with_channels(picture[None], self.channels)[0]
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for _ in pool.map(decode, range(0, len(chosen), each)):
@@ -159,6 +159,10 @@ class Streamed:
         """The pictures of the given rows, still undecoded."""
         ids = self.ids.take(rows)
         return Streamed(self.places.take(rows), ids, self.size, self.channels, self.margin)
+
+    def seen_in(self, channels: int) -> "Streamed":
+        """The same pictures with 1 or 3 channels."""
+        return Streamed(self.places, self.ids, self.size, channels, self.margin)
 
     def fingerprint(self) -> str:
         """SHA-256 of the pictures' names, sizes of their bytes and size here."""

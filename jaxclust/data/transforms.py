@@ -8,6 +8,8 @@ import numpy as np
 from jax import Array
 from PIL import Image
 
+# Parts of red, green and blue in a grey value (ITU-R 601), as Pillow has them.
+_LUMINANCE = (0.299, 0.587, 0.114)
 # Images this many at a time when statistics are taken, to bound memory.
 _BLOCK = 4096
 
@@ -91,3 +93,16 @@ def resize_array(images: np.ndarray, size: int) -> np.ndarray:
             picture = Image.fromarray(image[..., channel])
             out[i, ..., channel] = np.asarray(resize_and_crop(picture, size))
     return out
+
+
+def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
+    """Images [n, h, w, c] with 1 or 3 channels: grey repeated, or colours' luminance."""
+    if images.shape[3] == channels:
+        return images
+    if images.shape[3] == 1:
+        return np.repeat(images, channels, axis=3)
+    if (images.shape[3], channels) != (3, 1):
+        return images
+    grey = images @ np.array(_LUMINANCE, np.float32)
+    grey = np.round(grey) if images.dtype == np.uint8 else grey
+    return grey[..., None].astype(images.dtype)
