@@ -15,7 +15,13 @@ from tests.methods import small
 
 RUNS = {
     "ccnn": ["--epochs=1", "--pretrain-epochs=1", "--batch-size=30", "--k-m=24", "--n-m=24"],
-    "derc": ["--epochs=1", "--pretrain-epochs=1", "--reducer=pca", "--restarts=1"],
+    "derc": [
+        "--epochs=1",
+        "--pretrain-epochs=1",
+        "--reducer=pca",
+        "--restarts=1",
+        "--iterations=1",
+    ],
     "nmf": [],
 }
 

@@ -13,7 +13,7 @@ COMMON = [
     "run", "--dataset=digits", "--limit=120", "--pretrain-epochs=2", "--batch-size=40",
     "--epochs=1", "--quiet", "--no-report",
 ]  # fmt: skip
-DERC = [*COMMON, "--method=derc", "--reducer=pca", "--restarts=1"]
+DERC = [*COMMON, "--method=derc", "--reducer=pca", "--restarts=1", "--iterations=1"]
 DEC = [*COMMON, "--method=dec"]
 CCNN = [*COMMON, "--method=ccnn", "--k-m=20", "--n-m=20"]
 

@@ -34,7 +34,7 @@ from jaxclust.losses.dec import kl_divergence, student_t_assignment, target_dist
 from jaxclust.losses.reconstruction import reconstruction_error
 from jaxclust.methods import autoencoding, checks
 from jaxclust.methods.descent import descend
-from jaxclust.methods.pretrain import reconstruction_phase
+from jaxclust.methods.pretrain import USUAL, epochs_or, reconstruction_phase
 from jaxclust.models.layers import Module
 
 # Digits are not mirrored.
@@ -60,8 +60,8 @@ class Config:
     latent_width: int = 10
     """Width of the latent that is clustered."""
 
-    pretrain_epochs: int = 50
-    """Passes of reconstruction training before."""
+    pretrain_epochs: int | None = 50
+    """Passes of reconstruction training before; None: as DERC's default."""
     pretrain_augmented: bool = False
     """Pre-train on random affine views, of the ranges of `views`."""
     noise: float = 0.0
@@ -95,10 +95,10 @@ PRESETS: dict[str, dict[str, Config]] = {
         "best": replace(
             _AE,
             network="strided",
-            pretrain_epochs=30,
+            pretrain_epochs=None,
             pretrain_augmented=True,
         ),
-        "paper": replace(_AE, network="strided", pretrain_epochs=30),
+        "paper": replace(_AE, network="strided", pretrain_epochs=None),
     },
     "denoising_ae_kmeans": {name: replace(_AE, noise=0.5) for name in ("best", "paper")},
     "vae_kmeans": {name: replace(_AE, network="variational") for name in ("best", "paper")},
@@ -270,7 +270,7 @@ def build(
     pretrain = reconstruction_phase(
         reconstruct,
         adam,
-        epochs=config.pretrain_epochs,
+        epochs=epochs_or(config.pretrain_epochs, USUAL, config.batch_size, spec.n_images),
         batch_size=config.batch_size,
         ranges=config.views.affine if config.pretrain_augmented else Affine(),
         noise=config.noise,

@@ -36,7 +36,7 @@ from jaxclust.losses.reconstruction import reconstruction_error
 from jaxclust.losses.triplet import weighted_triplet
 from jaxclust.methods import autoencoding, checks
 from jaxclust.methods.descent import descend
-from jaxclust.methods.pretrain import reconstruction_phase
+from jaxclust.methods.pretrain import USUAL, epochs_or, reconstruction_phase
 from jaxclust.models.layers import Module
 
 # Clusters DBSCAN may find; what lies in smaller ones counts as noise.
@@ -47,18 +47,20 @@ _DENSE_CLUSTERS = 256
 class Config:
     """DERC's settings; the defaults are preset `best`."""
 
-    epochs: int = 10
-    """Passes over the data of each retraining."""
-    iterations: int = 1
-    """Rounds of retraining; 0: DERC-R."""
+    epochs: int | None = None
+    """Passes over the data of each retraining; default 10, of small sets as many as make 350
+    steps."""
+    iterations: int = 5
+    """Rounds of retraining, 1 to 5 in the paper; 0: DERC-R."""
     batch_size: int = 256
     """Images a step, in which triplets are sought."""
     network: autoencoding.Network = "strided"
     """strided: Table II's with padding; strided_valid: without, as printed."""
     latent_width: int | None = None
     """Width of the latent; default the number of clusters (Sec. IV.B)."""
-    pretrain_epochs: int = 30
-    """Passes of reconstruction training before."""
+    pretrain_epochs: int | None = None
+    """Passes of reconstruction training before; default 30, of small sets as many as make
+    1000 steps."""
     pretrain_views: Affine = field(default_factory=lambda: Affine(15.0, 0.1, 0.15, 0.2))
     """Random views pre-training reconstructs."""
     learning_rate: float = 1e-3
@@ -94,7 +96,7 @@ class Config:
 
 PRESETS: dict[str, Config] = {
     "best": Config(),
-    "paper": Config(pretrain_views=Affine()),
+    "paper": Config(pretrain_views=Affine(), iterations=1),
 }
 
 
@@ -276,16 +278,18 @@ def build(
         assignments = jnp.argmax(probabilities, axis=1).astype(jnp.int32)
         return Prediction(assignments, probabilities, latent, {config.clusterer: assignments})
 
+    sizes = (config.batch_size, spec.n_images)
     pretrain = reconstruction_phase(
         reconstruct,
         adam,
-        epochs=config.pretrain_epochs,
+        epochs=epochs_or(config.pretrain_epochs, USUAL, *sizes),
         batch_size=config.batch_size,
         ranges=config.pretrain_views,
         axis_name=axis_name,
     )
     last = Phase("cluster", 0, config.batch_size, None, begin, on_host=True)
     # Scored after its clustering only: latents move away from those clustered.
-    again = last._replace(epochs=config.epochs, step=step, scored=False)
+    epochs = epochs_or(config.epochs, (10, 350), *sizes)
+    again = last._replace(epochs=epochs, step=step, scored=False)
     retraining = [again._replace(name=f"retrain{i + 1}") for i in range(config.iterations)]
     return Method(init, predict, (pretrain, *retraining, last))

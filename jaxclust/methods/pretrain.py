@@ -19,6 +19,26 @@ from jaxclust.models.autoencoder import Coded
 Reconstruct = Callable[[PyTree, PyTree, Array, Array], tuple[Coded, PyTree]]
 
 
+# Epochs of DERC's autoencoder, and the steps that they shall make at least.
+USUAL = (30, 1000)
+
+
+def epochs_or(asked: int | None, usual: tuple[int, int], batch_size: int, n_images: int) -> int:
+    """The epochs asked for, or else as many as usual.
+
+    Args:
+        asked: None: nothing.
+        usual: epochs, and steps: of a small set, which has few an epoch, as many epochs as
+            make those.
+        batch_size: images a step.
+        n_images: of the set.
+    """
+    if asked is not None:
+        return asked
+    an_epoch = -(-n_images // min(batch_size, n_images))
+    return max(usual[0], -(-usual[1] // an_epoch))
+
+
 def reconstruction_phase(
     reconstruct: Reconstruct,
     optimiser: optax.GradientTransformation,

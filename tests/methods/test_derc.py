@@ -9,7 +9,7 @@ import pytest
 from jaxclust import metrics, train
 from jaxclust.base import DataSpec
 from jaxclust.errors import InputError
-from jaxclust.methods import derc
+from jaxclust.methods import dec, derc
 from jaxclust.methods.registry import METHODS
 from jaxclust.models.autoencoder import StridedAutoencoder
 from tests.methods import small
@@ -20,7 +20,7 @@ NETWORK = StridedAutoencoder((8, 8, 1), 4, (4, 8), (1, 2))
 
 def build(**changes):
     wanted = {"epochs": 2, "pretrain_epochs": 5, "batch_size": 20, "latent_width": 4}
-    wanted |= {"restarts": 2, "reducer": "pca"}
+    wanted |= {"restarts": 2, "reducer": "pca", "iterations": 1}
     config = dataclasses.replace(derc.Config(), **{**wanted, **changes})
     return derc.build(config, DataSpec(N, (8, 8, 1), K), network=NETWORK)
 
@@ -119,3 +119,18 @@ def test_dbscan_finds_its_own_number_and_noise_names_the_nearest_cluster(caplog)
 def test_settings_without_sense_are_refused(changes):
     with pytest.raises(InputError, match="set --"):
         build(**changes)
+
+
+@pytest.mark.parametrize(
+    ("n", "pretraining", "retraining"), [(70_000, 30, 10), (2856, 84, 30), (1797, 125, 44)]
+)
+def test_small_sets_are_seen_more_often(n, pretraining, retraining):
+    """1000 and 350 steps of 256 images at least, but what is asked for is done."""
+    spec = DataSpec(n, (16, 16, 1), 10)
+    method = derc.build(derc.Config(), spec)
+    assert [phase.epochs for phase in method.phases[:2]] == [pretraining, retraining]
+    asked = derc.build(derc.Config(pretrain_epochs=3, epochs=0), spec)
+    assert [phase.epochs for phase in asked.phases[:2]] == [3, 0]
+    # Its ablations start from the same pre-training.
+    alone = dec.build(dec.PRESETS["dae"]["best"], spec)
+    assert alone.phases[0].epochs == pretraining
