@@ -38,7 +38,7 @@ WIDTHS = {"cmu_pie": ["--latent-width=128"]}
 # All of MNIST has seven times the steps of its test part in an epoch, and a CPU takes hours
 # for the presets' epochs: fewer of them, and still twice the steps.
 FEWER = {
-    "derc": ["--pretrain-epochs=8", "--epochs=3"],
+    "derc": ["--pretrain-epochs=8", "--epochs=3", "--iterations=1"],
     "derc_r": ["--pretrain-epochs=8"],
     "dae": ["--pretrain-epochs=8"],
 }
