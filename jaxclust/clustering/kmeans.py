@@ -19,10 +19,6 @@ _MOVERS = 8
 _MANY_CLUSTERS = 32
 
 
-# Samples that are enough to seed centroids which further training moves.
-SEEDING_SAMPLE = 100_000
-
-
 class KMeansState(NamedTuple):
     """Centroids and how many samples each has absorbed."""
 
@@ -173,6 +169,11 @@ def seed_plus_plus(key: Array, x: Array, k: int, candidates: int = 1) -> Array:
         return seeds.at[i].set(x[drawn[best]]), distances[:, best]
 
     return lax.fori_loop(1, k, draw, (seeds, nearest))[0]
+
+
+def seeding_sample(k: int) -> int:
+    """Samples that are enough to seed k centroids which further training moves."""
+    return max(100_000, 100 * k)
 
 
 def seed(key: Array, x: Array, k: int, seeding: Seeding) -> Array:

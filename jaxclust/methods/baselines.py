@@ -106,6 +106,6 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
             assignments, student_t_assignment(distances), x, {"centroid": assignments}
         )
 
-    sample = None if config.full else kmeans.SEEDING_SAMPLE
+    sample = None if config.full else kmeans.seeding_sample(k)
     phase = Phase("cluster", config.epochs, config.batch_size, step, begin, sample=sample)
     return Method(init, predict, (phase,))

@@ -354,7 +354,7 @@ def build(
     step = joint_step if config.learning == "joint" else frozen_step
     shared = (max(config.n_m, config.k_m),) if config.learning == "joint" else ()
     # With no epochs to follow `begin` clusters, else it seeds.
-    sample = kmeans.SEEDING_SAMPLE if epochs else None
+    sample = kmeans.seeding_sample(k) if epochs else None
     phases = [
         Phase("cluster", epochs, config.batch_size, step, begin, shared=shared, sample=sample)
     ]

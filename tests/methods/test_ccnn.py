@@ -235,3 +235,8 @@ def test_weights_and_a_network_exclude_each_other(mobilenet):
     config = dataclasses.replace(config, init="autoencodr", network="auto")
     with pytest.raises(InputError, match="no weights file autoencodr; --init takes"):
         ccnn.build(config, DataSpec(12, (16, 16, 3), 3))
+
+
+def test_training_is_seeded_on_a_sample_and_clustering_in_one_go_sees_all():
+    assert small.method().phases[-1].sample == 100_000
+    assert small.method(learning="kmeans").phases[-1].sample is None
