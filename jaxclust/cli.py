@@ -12,7 +12,7 @@ from jaxclust.errors import InputError, RunError, Stopped, nearest_name
 _COMMANDS = ("run", "predict", "report", "export", "table", "datasets")
 _USAGE = """\
 usage: jaxclust run --method METHOD --dataset DATASET [options]
-       jaxclust predict RUN_DIR IMAGES [--out FILE] [--data-dir DIR]
+       jaxclust predict RUN_DIR IMAGES [--out FILE] [--in-memory GB] [--data-dir DIR]
        jaxclust report RUN_DIR [--map MAP] [--data-dir DIR]
        jaxclust export RUN_DIR --to FOLDER [--copy] [--data-dir DIR]
        jaxclust table RUN_DIR... [--format FORMAT] [--out FILE]

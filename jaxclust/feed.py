@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from threading import Lock
 from typing import Any, NamedTuple
 
 import jax
@@ -93,9 +94,12 @@ class Feed:
         an_epoch = -(-n // min(phase.batch_size, n))
         self.batches = min(an_epoch, max(1, _BLOCK_BYTES // max(bytes_a_batch, 1)))
         self.blocks = -(-an_epoch // self.batches)
-        self.reader: Any = self._reader() if data.streamed else None
-        # The block in use, by its place among those of all epochs.
+        # Blocks are counted through all epochs: the one in use, and what comes out of the
+        # reader next.
         self.held: tuple[int, Any] | None = None
+        self.reader: Any = None
+        self.next = 0
+        self.reading, self.closed = Lock(), False
 
     @property
     def sharded(self) -> bool:
@@ -106,8 +110,11 @@ class Feed:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.reader is not None:
-            self.reader.close()
+        self.closed = True
+        self._stop_reading()
+        # What is being read is waited for, so that it is not in the way of what comes next.
+        with self.reading:
+            self.held = None
 
     def chunk(self, epoch: int, start: int, stop: int) -> Chunk:
         """Steps start to stop of an epoch, or as many of them as end with a block.
@@ -118,7 +125,7 @@ class Feed:
             stop: the step to end before.
         """
         rows = self.rows_of(epoch)
-        if self.reader is None:
+        if not self.data.streamed:
             mine = self._shared(rows)
             arguments = (self.data.images, mine, mine, np.int32(start), np.int32(stop))
             return Chunk(arguments, stop)
@@ -137,32 +144,42 @@ class Feed:
         )
         return Chunk(arguments, stop)
 
-    def _reader(self) -> Any:
-        """An iterator over the blocks of all epochs that reads one ahead."""
+    def _read_from(self, place: int) -> Any:
+        """Start an iterator over the blocks from this one on, which reads one ahead."""
         import grain  # takes a quarter of a second, and few runs stream
 
-        return iter(
-            grain.MapDataset.range(self.phase.epochs * self.blocks)
-            .map(self._read)
-            .map(self._uploaded)
-            .to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
-        )
+        self._stop_reading()
+        blocks = grain.MapDataset.range(place, self.phase.epochs * self.blocks).map(self._load)
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+        self.reader, self.next = iter(blocks.to_iter_dataset(options)), place
+        return self.reader
+
+    def _stop_reading(self) -> None:
+        if self.reader is not None:
+            self.reader.close()
+        # It holds this feed, which holds it: blocks would outlive both until Python looks.
+        self.reader = None
 
     def _block(self, place: int) -> Any:
-        """The images of a block, by its place among those of all epochs, on the devices."""
+        """The images of a block on the devices."""
         if self.held is None or self.held[0] != place:
             self.held = None  # before the next one takes its room
-            if self.reader.get_state() != (here := {"next_index": place}):
-                self.reader.set_state(here)
-            self.held = place, next(self.reader)
+            reader = self.reader
+            if reader is None or self.next != place:
+                reader = self._read_from(place)
+            self.held = place, next(reader)
+            self.next = place + 1
         return self.held[1]
 
-    def _uploaded(self, images: np.ndarray) -> Any:
-        """A block's images on the devices."""
-        group = self.data.group
-        if group is not None and self.sharded:
-            return group.spread(images)
-        return self.data.upload(images)
+    def _load(self, place: int) -> Any:
+        """Read a block and upload it; on the reader's thread."""
+        with self.reading:
+            if self.closed:
+                return ()
+            images, group = self._read(place), self.data.group
+            if group is not None and self.sharded:
+                return group.spread(images)
+            return self.data.upload(images)
 
     def _read(self, place: int) -> np.ndarray:
         """Images of a block's batches, [m, …] or, where devices share, [local devices, m, …]."""

@@ -26,7 +26,7 @@ class Labelled(NamedTuple):
     """New images and what the run says of them."""
 
     image_set: sources.ImageSet
-    prediction: Prediction  # NumPy arrays, in the images' order
+    prediction: Prediction  # NumPy arrays, in the images' order; None what is not wanted
 
 
 class Reopened(NamedTuple):

@@ -19,7 +19,7 @@ from jaxclust.errors import first_line
 from jaxclust.options import Options
 from jaxclust.prepare import Prepared, prepare
 from jaxclust.report.run_dir import RunDirectory
-from jaxclust.report.scoring import Evaluator, confidence, scores, write_assignments
+from jaxclust.report.scoring import SCORED, Evaluator, confidence, scores, write_assignments
 from jaxclust.report.spilled import opened
 
 
@@ -71,7 +71,8 @@ def carry_out(ready: Prepared) -> dict[str, Any]:
             )
     clock = time.perf_counter()
     with ready.room() as room:
-        prediction = opened(predict(fitted.state, room=room))
+        fields = Prediction._fields if ready.writes else SCORED
+        prediction = opened(predict(fitted.state, fields=fields, room=room))
         return finish(ready, fitted, prediction, time.perf_counter() - clock)
 
 

@@ -227,9 +227,9 @@ class _PhaseRun:
                     # Every process must run the same chunk, whatever its clock says.
                     length = group.agree(length)
                 clock = time.perf_counter()
-                chunk = feed.chunk(epoch, start, min(start + length, self.per_epoch))
-                stop = chunk.stop
-                state, reports, finite = program(state, *chunk.arguments)
+                given, stop = feed.chunk(epoch, start, min(start + length, self.per_epoch))
+                state, reports, finite = program(state, *given)
+                del given  # a block is let go before the next one
                 reports, finite = jax.device_get((reports, finite))
                 elapsed = time.perf_counter() - clock
                 if compiled:

@@ -1,7 +1,9 @@
 """Sets that are read when needed train to the same bits as those held in memory."""
 
 import csv
+import threading
 import time
+import weakref
 
 import jax
 import numpy as np
@@ -151,8 +153,38 @@ def test_what_cannot_be_read_any_more_ends_the_run():
 
     pictures, _ = small.images(120)
     method = small.method(init="random")
+    data = train.put(Gone(pictures), measure(pictures))
+    state = train.init(method, data, 0)
+    # Without its `begin`, what comes first is a block.
+    steps = method.phases[-1]._replace(begin=None)
     with pytest.raises(OSError, match="unplugged"):
-        train.fit(method, train.put(Gone(pictures), measure(pictures)), seed=0)
+        train.fit(
+            method._replace(phases=(steps,)), data, seed=0, resume=(state, train.Position(0, 0, ()))
+        )
+
+
+def test_nothing_is_read_or_held_once_a_phase_is_over(monkeypatch):
+    """A block that is being read is waited for, and all are let go."""
+    begun, going_on = threading.Event(), threading.Event()
+
+    class Slow(Asked):
+        def __getitem__(self, rows):
+            if threading.current_thread() is not threading.main_thread() and self.times == 1:
+                begun.set()
+                going_on.wait(20)
+            return super().__getitem__(rows)
+
+    pictures, _ = small.images(120)
+    monkeypatch.setattr(feed, "_BLOCK_BYTES", 64 * 60)
+    source = Slow(pictures)
+    phase = small.method(init="random").phases[-1]._replace(epochs=2)
+    rows = train.epoch_rows(0, 0, 0, 120, 20)
+    with feed.Feed(train.put(source, measure(pictures)), phase, 20, lambda _: rows) as given:
+        block = weakref.ref(given.chunk(0, 0, 6).arguments[0])
+        assert begun.wait(20)
+        threading.Timer(0.2, going_on.set).start()
+    assert source.times == 2
+    assert block() is None
 
 
 @pytest.mark.parametrize("block", [64 * 20, 2**27])

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from jaxclust.cli import main
+from jaxclust.data.pictures import Streamed
 from jaxclust.data.transforms import with_channels
 from tests.methods import small
 
@@ -58,7 +59,9 @@ def test_the_runs_own_images_get_their_labels(run, capsys):
     np.testing.assert_allclose(mine, theirs, atol=1e-4)
 
 
-def test_pictures_are_brought_to_the_size_and_channels_of_the_run(run, capsys, tmp_path):
+def test_pictures_are_brought_to_the_size_and_channels_of_the_run(
+    run, capsys, tmp_path, monkeypatch
+):
     folder, images = run
     pictures = np.load(images)["images"]
     for i in range(6):
@@ -73,7 +76,10 @@ def test_pictures_are_brought_to_the_size_and_channels_of_the_run(run, capsys, t
     same = [a["cluster"] == b["cluster"] for a, b in zip(found, recorded[:6], strict=True)]
     assert sum(same) >= 5
     streamed = ["predict", str(folder), str(tmp_path), "--in-memory=0"]
+    asked, seen_in = [], Streamed.seen_in
+    monkeypatch.setattr(Streamed, "seen_in", lambda s, c: asked.append(c) or seen_in(s, c))
     assert main([*streamed, "--out", "streamed.csv"]) == 0
+    assert asked == [1]
     assert Path("streamed.csv").read_text() == Path("labels.csv").read_text()
     assert main(["predict", str(folder), str(tmp_path / "3.png")]) == 0
     assert rows(capsys.readouterr().out)[0]["cluster"] == found[3]["cluster"]

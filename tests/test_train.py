@@ -214,7 +214,7 @@ def test_a_phase_may_begin_from_a_sample():
     assert seen[1].shape == features.shape
 
 
-def test_a_state_of_a_sample_is_restored_into(monkeypatch):
+def test_a_state_of_a_sample_is_restored_into():
     """Its template has the sample's size where the phase's state has."""
     method, data = small.method(init="random"), small.data()
 

@@ -31,7 +31,7 @@ EPOCHS = {"digits": ["--pretrain-epochs=30", "--epochs=10"]}
 
 
 def cells(dataset: str) -> list[Cell]:
-    """The kinds of run on a data set; the presets' alpha is 0.7, their rounds five."""
+    """The kinds of run on a data set; the presets' alpha is 0.7, best's rounds five."""
     epochs = EPOCHS.get(dataset, [])
     rounds = Cell(
         f"rounds-{dataset}",

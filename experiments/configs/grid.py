@@ -67,7 +67,8 @@ def _one(folder: Path) -> Row | None:
         return None
     config = json.loads((folder / "config.json").read_text())
     known = {**config["options"], **config["data"], **config["device"]}
-    epochs = config["config"]["epochs"] or "the method's own"
+    epochs = config["config"]["epochs"]
+    epochs = "the method's own" if epochs is None else epochs
     progress = {"epoch": f"{scored[-1]['epoch']} of {epochs}", "seconds": None}
     return {**known, "versions": config["versions"], **scored[-1], **progress}
 

@@ -70,7 +70,7 @@ def cells(dataset: str) -> list[Cell]:
     return listed
 
 
-def certainty(row: Row, folders: list[Path]) -> list[Row]:
+def more_figures(row: Row, folders: list[Path]) -> list[Row]:
     """Add each run's mean probability of the cluster an image is given, and early scores.
 
     Runs that are not finished are compared after the same epoch.
@@ -92,7 +92,7 @@ TABLE = Table(
     "ics_studies",
     "ICS: imbalance, ablation, weights",
     [cell for dataset in ("digits", "usps", "mnist_test") for cell in cells(dataset)],
-    derive=certainty,
+    derive=more_figures,
     columns=["certainty", f"acc_after_{EARLY}"],
 )
 

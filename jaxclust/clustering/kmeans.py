@@ -172,7 +172,7 @@ def seed_plus_plus(key: Array, x: Array, k: int, candidates: int = 1) -> Array:
 
 
 def seeding_sample(k: int) -> int:
-    """Samples that are enough to seed k centroids which further training moves."""
+    """Samples that are enough to begin with k centroids which training then moves."""
     return max(100_000, 100 * k)
 
 

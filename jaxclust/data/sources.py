@@ -41,11 +41,15 @@ class ImageSet:
 
     def take(self, rows: np.ndarray) -> "ImageSet":
         """The images of the given rows, in their order."""
-        streamed = isinstance(self.images, Streamed)
+        labels = None if self.labels is None else self.labels[rows]
+        if isinstance(self.images, Streamed):
+            images = self.images.subset(rows)
+            # The names are held once.
+            return replace(self, images=images, labels=labels, ids=images.ids, places=images.places)
         return replace(
             self,
-            images=self.images.subset(rows) if streamed else self.images[rows],
-            labels=None if self.labels is None else self.labels[rows],
+            images=self.images[rows],
+            labels=labels,
             ids=self.ids.take(rows),
             places=None if self.places is None else self.places.take(rows),
         )

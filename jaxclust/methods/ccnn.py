@@ -353,7 +353,7 @@ def build(
     epochs = 0 if config.learning == "kmeans" else config.epochs
     step = joint_step if config.learning == "joint" else frozen_step
     shared = (max(config.n_m, config.k_m),) if config.learning == "joint" else ()
-    # With no epochs to follow `begin` clusters, else it seeds.
+    # With no epochs to follow, `begin` is the clustering.
     sample = kmeans.seeding_sample(k) if epochs else None
     phases = [
         Phase("cluster", epochs, config.batch_size, step, begin, shared=shared, sample=sample)

@@ -77,7 +77,7 @@ def read_finished(path: Path) -> FinishedRun:
         summary = json.loads((path / "summary.json").read_text("utf-8"))
         rows = _table(path / "assignments.csv")
         with np.load(path / "embeddings.npz", allow_pickle=False) as arrays:
-            stored = {name: arrays[name] for name in arrays}
+            stored = {name: arrays[name] for name in ("features", "map") if name in arrays}
         features, chosen = stored["features"], [int(row["cluster"]) for row in rows]
         certainty = [float(row["confidence"]) for row in rows]
         labels = [int(row["label"]) for row in rows] if rows and "label" in rows[0] else None

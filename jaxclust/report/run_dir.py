@@ -177,7 +177,7 @@ class RunDirectory:
         def room(name: str, shape: tuple[int, ...], dtype: np.dtype) -> Any:
             if len(shape) < 2:
                 return np.empty(shape, dtype)
-            made.append(self.path / f".{name}.{os.getpid()}{_TEMPORARY}")
+            made.append(self.path / f".{name}-{len(made)}.{os.getpid()}{_TEMPORARY}")
             return Spilled(made[-1], shape, dtype)
 
         try:
