@@ -59,9 +59,7 @@ def test_the_runs_own_images_get_their_labels(run, capsys):
     np.testing.assert_allclose(mine, theirs, atol=1e-4)
 
 
-def test_pictures_are_brought_to_the_size_and_channels_of_the_run(
-    run, capsys, tmp_path, monkeypatch
-):
+def test_pictures_are_brought_to_the_size_and_channels_of_the_run(run, capsys, tmp_path):
     folder, images = run
     pictures = np.load(images)["images"]
     for i in range(6):
@@ -75,14 +73,22 @@ def test_pictures_are_brought_to_the_size_and_channels_of_the_run(
     recorded = rows((folder / "assignments.csv").read_text())
     same = [a["cluster"] == b["cluster"] for a, b in zip(found, recorded[:6], strict=True)]
     assert sum(same) >= 5
-    streamed = ["predict", str(folder), str(tmp_path), "--in-memory=0"]
-    asked, seen_in = [], Streamed.seen_in
-    monkeypatch.setattr(Streamed, "seen_in", lambda s, c: asked.append(c) or seen_in(s, c))
-    assert main([*streamed, "--out", "streamed.csv"]) == 0
-    assert asked == [1]
-    assert Path("streamed.csv").read_text() == Path("labels.csv").read_text()
     assert main(["predict", str(folder), str(tmp_path / "3.png")]) == 0
     assert rows(capsys.readouterr().out)[0]["cluster"] == found[3]["cluster"]
+
+
+@pytest.mark.parametrize("run", ["nmf"], indirect=True)
+def test_pictures_beyond_memory_are_read_when_needed(run, tmp_path, monkeypatch):
+    folder, images = run
+    for i, picture in enumerate(np.load(images)["images"][:6]):
+        Image.fromarray(picture[..., 0]).convert("RGB").save(tmp_path / f"{i}.png")
+    held = ["predict", str(folder), str(tmp_path)]
+    assert main([*held, "--out", "held.csv"]) == 0
+    asked, seen_in = [], Streamed.seen_in
+    monkeypatch.setattr(Streamed, "seen_in", lambda s, c: asked.append(c) or seen_in(s, c))
+    assert main([*held, "--in-memory=0", "--out", "streamed.csv"]) == 0
+    assert asked == [1]
+    assert Path("streamed.csv").read_text() == Path("held.csv").read_text()
 
 
 def refused(capsys, *arguments):
