@@ -127,9 +127,9 @@ def test_settings_without_sense_are_refused(changes):
 def test_small_sets_are_seen_more_often(n, pretraining, retraining):
     """1000 and 350 steps of 256 images at least, but what is asked for is done."""
     spec = DataSpec(n, (16, 16, 1), 10)
-    method = derc.build(derc.Config(), spec)
+    method = derc.build(derc.Config(reducer="pca"), spec)
     assert [phase.epochs for phase in method.phases[:2]] == [pretraining, retraining]
-    asked = derc.build(derc.Config(pretrain_epochs=3, epochs=0), spec)
+    asked = derc.build(derc.Config(pretrain_epochs=3, epochs=0, reducer="pca"), spec)
     assert [phase.epochs for phase in asked.phases[:2]] == [3, 0]
     # Its ablations start from the same pre-training.
     alone = dec.build(dec.PRESETS["dae"]["best"], spec)
