@@ -94,11 +94,9 @@ class Feed:
         an_epoch = -(-n // min(phase.batch_size, n))
         self.batches = min(an_epoch, max(1, _BLOCK_BYTES // max(bytes_a_batch, 1)))
         self.blocks = -(-an_epoch // self.batches)
-        # Blocks are counted through all epochs: the one in use, and what comes out of the
-        # reader next.
+        # The block in use, counted through all epochs; the reader gives the one after it.
         self.held: tuple[int, Any] | None = None
         self.reader: Any = None
-        self.next = 0
         self.reading, self.closed = Lock(), False
 
     @property
@@ -144,15 +142,14 @@ class Feed:
         )
         return Chunk(arguments, stop)
 
-    def _read_from(self, place: int) -> Any:
+    def _read_from(self, place: int) -> None:
         """Start an iterator over the blocks from this one on, which reads one ahead."""
         import grain  # takes a quarter of a second, and few runs stream
 
         self._stop_reading()
         blocks = grain.MapDataset.range(place, self.phase.epochs * self.blocks).map(self._load)
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
-        self.reader, self.next = iter(blocks.to_iter_dataset(options)), place
-        return self.reader
+        self.reader = iter(blocks.to_iter_dataset(options))
 
     def _stop_reading(self) -> None:
         if self.reader is not None:
@@ -163,12 +160,11 @@ class Feed:
     def _block(self, place: int) -> Any:
         """The images of a block on the devices."""
         if self.held is None or self.held[0] != place:
+            follows = self.held is not None and self.held[0] + 1 == place
             self.held = None  # before the next one takes its room
-            reader = self.reader
-            if reader is None or self.next != place:
-                reader = self._read_from(place)
-            self.held = place, next(reader)
-            self.next = place + 1
+            if not follows:
+                self._read_from(place)
+            self.held = place, next(self.reader)
         return self.held[1]
 
     def _load(self, place: int) -> Any:

@@ -106,14 +106,24 @@ def test_a_block_is_read_once_however_many_chunks_it_takes(monkeypatch):
     assert source.times == 3
 
 
-def test_an_epochs_first_block_is_read_while_the_last_is_worked_on(monkeypatch):
-    pictures, _ = small.images(120)
+@pytest.fixture
+def halves(monkeypatch):
+    """Makes (data, phase, rows) of two epochs, each of two blocks of 60 images, read by a kind."""
     monkeypatch.setattr(feed, "_BLOCK_BYTES", 64 * 60)
-    source = Asked(pictures)
-    data = train.put(source, measure(pictures))
-    phase = small.method(init="random").phases[-1]._replace(epochs=2)
-    rows = [train.epoch_rows(0, 0, epoch, 120, 20) for epoch in range(2)]
-    with feed.Feed(data, phase, 20, lambda epoch: rows[epoch]) as given:
+    pictures, _ = small.images(120)
+
+    def make(kind=Asked):
+        data = train.put(kind(pictures), measure(pictures))
+        phase = small.method(init="random").phases[-1]._replace(epochs=2)
+        return data, phase, [train.epoch_rows(0, 0, epoch, 120, 20) for epoch in range(2)]
+
+    return make
+
+
+def test_an_epochs_first_block_is_read_while_the_last_is_worked_on(halves):
+    data, phase, rows = halves()
+    source = data.images
+    with feed.Feed(data, phase, 20, rows.__getitem__) as given:
         given.chunk(0, 0, 6)
         given.chunk(0, 3, 6)
         # Nobody has asked for it yet.
@@ -122,22 +132,18 @@ def test_an_epochs_first_block_is_read_while_the_last_is_worked_on(monkeypatch):
             time.sleep(0.01)
         assert source.rows == 180
         first = given.chunk(1, 0, 6)
-        np.testing.assert_array_equal(first.arguments[0], pictures[rows[1][:3].ravel()])
+        np.testing.assert_array_equal(first.arguments[0], source.images[rows[1][:3].ravel()])
         given.chunk(1, 3, 6)
     assert source.rows == 240
 
 
-def test_reading_begins_where_a_run_goes_on(monkeypatch):
+def test_reading_begins_where_a_run_goes_on(halves):
     """A run resumed in its second epoch reads nothing of what lies before."""
-    pictures, _ = small.images(120)
-    monkeypatch.setattr(feed, "_BLOCK_BYTES", 64 * 60)
-    source = Asked(pictures)
-    data = train.put(source, measure(pictures))
-    phase = small.method(init="random").phases[-1]._replace(epochs=2)
-    rows = [train.epoch_rows(0, 0, epoch, 120, 20) for epoch in range(2)]
-    with feed.Feed(data, phase, 20, lambda epoch: rows[epoch]) as given:
+    data, phase, rows = halves()
+    source = data.images
+    with feed.Feed(data, phase, 20, rows.__getitem__) as given:
         chunk = given.chunk(1, 4, 6)
-        np.testing.assert_array_equal(chunk.arguments[0], pictures[rows[1][3:].ravel()])
+        np.testing.assert_array_equal(chunk.arguments[0], source.images[rows[1][3:].ravel()])
         assert tuple(map(int, chunk.arguments[3:])) == (1, 3)
     assert source.rows == 60
 
@@ -163,7 +169,7 @@ def test_what_cannot_be_read_any_more_ends_the_run():
         )
 
 
-def test_nothing_is_read_or_held_once_a_phase_is_over(monkeypatch):
+def test_nothing_is_read_or_held_once_a_phase_is_over(halves):
     """A block that is being read is waited for, and all are let go."""
     begun, going_on = threading.Event(), threading.Event()
 
@@ -174,12 +180,9 @@ def test_nothing_is_read_or_held_once_a_phase_is_over(monkeypatch):
                 going_on.wait(20)
             return super().__getitem__(rows)
 
-    pictures, _ = small.images(120)
-    monkeypatch.setattr(feed, "_BLOCK_BYTES", 64 * 60)
-    source = Slow(pictures)
-    phase = small.method(init="random").phases[-1]._replace(epochs=2)
-    rows = train.epoch_rows(0, 0, 0, 120, 20)
-    with feed.Feed(train.put(source, measure(pictures)), phase, 20, lambda _: rows) as given:
+    data, phase, rows = halves(Slow)
+    source = data.images
+    with feed.Feed(data, phase, 20, rows.__getitem__) as given:
         block = weakref.ref(given.chunk(0, 0, 6).arguments[0])
         assert begun.wait(20)
         threading.Timer(0.2, going_on.set).start()
