@@ -11,7 +11,7 @@ the one with the smallest can be chosen without labels.
 A run of five rounds scores every round, which gives Table VI; its rows list the seeds'
 last pre-training errors too, for Sec. V.F.
 
-Time on two CPU cores: USPS and MNIST-test 5 to 15 minutes a run. Larger sets:
+Time on two CPU cores: USPS 3 to 6 minutes a run, MNIST-test 3 to 20. Larger sets:
 `jaxclust run --method=derc --dataset=mnist --alpha=…`, hours a run. Results:
 derc_studies.md and .json in experiments/results/; how a table is run: grid.py.
 """

@@ -9,7 +9,7 @@ preset's. Fig. 4, assignments of one class with and without the entropy: its two
 the ablation's, their mean certainty is in the rows (`certainty`). `acc_after_5` is ACC after
 the fifth epoch, by which runs that were stopped early compare.
 
-Time on two CPU cores: digits two minutes a run, USPS and MNIST-test 10 to 20. Larger sets:
+Time on two CPU cores: digits half a minute a run, USPS 2 to 6, MNIST-test 30. Larger sets:
 `jaxclust run --method=ics --dataset=mnist --imbalance=…` and `--preset=deep
 --dataset=cifar10`. Results: ics_studies.md and .json in experiments/results/; how a table is
 run: grid.py.
