@@ -11,10 +11,15 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxclust.clustering.blocks import block_rows, by_blocks
+from jaxclust.clustering.bounds import Bounds, reassign, rounding_slack
+from jaxclust.clustering.distances import (
+    absolute_distances,
+    nearest_column,
+    relative_distances,
+    squared_distances,
+)
 
 Seeding = Literal["kmeans++", "greedy", "uniform"]
-# One centroid in so many is compared with every row.
-_MOVERS = 8
 # From this many clusters on, keeping bounds costs less than the distances it saves.
 _MANY_CLUSTERS = 32
 
@@ -35,45 +40,6 @@ class KMeansFit(NamedTuple):
     inertia: Array  # float []: sum of squared distances to the nearest centroid
 
 
-def _relative_distances(x: Array, centroids: Array) -> Array:
-    """Half the squared distances less the rows' own half squared norms -> [n, k].
-
-    They order the centroids of a row as the distances do, with one pass less.
-    """
-    cross = jnp.dot(x, centroids.T, precision=lax.Precision.HIGHEST)
-    return 0.5 * jnp.sum(jnp.square(centroids), axis=1)[None] - cross
-
-
-def _absolute(relative: Array, x: Array) -> Array:
-    """Squared distances from relative ones of each row of x[n, d]: [n, j] -> [n, j]."""
-    return jnp.maximum(jnp.sum(jnp.square(x), axis=1, keepdims=True) + 2 * relative, 0)
-
-
-def squared_distances(x: Array, centroids: Array) -> Array:
-    """Squared Euclidean distances, x[n, d] to centroids[k, d] -> [n, k], none negative."""
-    return _absolute(_relative_distances(x, centroids), x)
-
-
-def nearest(distances: Array) -> tuple[Array, Array]:
-    """Column of the smallest of each row of distances[n, k], and that value.
-
-    The first of equals. Two reductions that vectorise; `argmin` on CPU does not.
-    """
-    k = distances.shape[1]
-    least = jnp.min(distances, axis=1)
-    columns = lax.broadcasted_iota(jnp.int32, distances.shape, 1)
-    first = jnp.min(jnp.where(distances <= least[:, None], columns, k - 1), axis=1)
-    return first, least
-
-
-def _two_nearest(distances: Array) -> tuple[Array, Array, Array]:
-    """:func:`nearest`, and the second smallest value of each row."""
-    first, least = nearest(distances)
-    columns = lax.broadcasted_iota(jnp.int32, distances.shape, 1)
-    second = jnp.min(jnp.where(columns == first[:, None], jnp.inf, distances), axis=1)
-    return first, least, second
-
-
 def assign(x: Array, centroids: Array) -> tuple[Array, Array]:
     """Nearest centroid of each row of x[n, d].
 
@@ -83,8 +49,8 @@ def assign(x: Array, centroids: Array) -> tuple[Array, Array]:
     """
 
     def all_at_once(x: Array) -> tuple[Array, Array]:
-        first, least = nearest(_relative_distances(x, centroids))
-        return first, _absolute(least[:, None], x)[:, 0]
+        first, least = nearest_column(relative_distances(x, centroids))
+        return first, absolute_distances(least[:, None], x)[:, 0]
 
     return by_blocks(all_at_once, block_rows(x.shape[0], centroids.shape[0]), x)
 
@@ -207,97 +173,6 @@ def lloyd_step(x: Array, centroids: Array) -> tuple[Array, Array]:
     """
     assignments, distances = assign(x, centroids)
     return means(x, assignments, distances, centroids.shape[0]), jnp.sum(distances)
-
-
-class Bounds(NamedTuple):
-    """What spares Lloyd's iterations most distances."""
-
-    assignments: Array  # int32 [n]
-    lower: Array  # float [n]: at most the distance to every other centroid
-
-
-def rounding_slack(x: Array) -> Array:
-    """Bound float [] on the rounding of `|x|^2 - 2xc + |c|^2` over the rows of x[n, d].
-
-    Bounds give way by this much, and so err on the side of looking again.
-    """
-    return 16 * jnp.finfo(x.dtype).eps * jnp.max(jnp.sum(jnp.square(x), axis=1))
-
-
-def _screen(
-    x: Array, centroids: Array, bounds: Bounds, movers: Array, other_shift: Array, slack: Array
-) -> tuple[Bounds, Array, Array]:
-    """Bounds and own squared distances of rows [b, d], and which rows they leave open.
-
-    Only the movers, int [j], are compared with; the other centroids cannot have come
-    nearer than the lower bound less the largest shift among them.
-    """
-    own = jnp.sum(jnp.square(x - centroids[bounds.assignments]), axis=1)
-    norms = jnp.sum(jnp.square(x), axis=1)
-    distances = norms[:, None] + 2 * _relative_distances(x, centroids[movers])
-    distances = jnp.where(movers[None] == bounds.assignments[:, None], jnp.inf, distances)
-    column, least, second = _two_nearest(distances)
-    unseen = bounds.lower - other_shift
-    now = jnp.minimum(own, least)
-    # Near ties are left to the full comparison, so that both give one answer.
-    is_open = (jnp.sqrt(now + slack) >= unseen) | (jnp.abs(own - least) <= 2 * slack)
-    assignments = jnp.where(least < own, movers[column], bounds.assignments)
-    other = jnp.minimum(jnp.maximum(own, least), second)
-    lower = jnp.minimum(unseen, jnp.sqrt(jnp.maximum(other - slack, 0)))
-    return Bounds(assignments, lower), now, is_open
-
-
-def _movers(shifts: Array) -> tuple[Array, Array]:
-    """The centroids that moved farthest, int [k // _MOVERS], and the next largest shift."""
-    count = max(1, shifts.shape[0] // _MOVERS)
-    largest, order = lax.top_k(shifts, count + 1)
-    return order[:count], largest[count]
-
-
-def reassign(
-    x: Array, centroids: Array, bounds: Bounds, shifts: Array, slack: Array
-) -> tuple[Bounds, Array]:
-    """Assignment that spares most rows the comparison with all centroids.
-
-    Bounds in the manner of Hamerly 2010, with the farthest-moved eighth of the
-    centroids compared with directly: late in a run most centroids stand still and few
-    move far, and one bound for all would be spoilt by those.
-
-    Args:
-        x: samples, float [n, d].
-        centroids: [k, d], after moving.
-        bounds: of the centroids before moving; lower bounds of -1 say nothing.
-        shifts: how far each centroid has moved, float [k].
-        slack: :func:`rounding_slack` of x, the same in every iteration.
-
-    Returns:
-        (bounds with the assignments that :func:`assign` gives, squared distances to
-        them float [n]).
-    """
-    n, k = x.shape[0], centroids.shape[0]
-    rows = block_rows(n, k)
-    movers, other_shift = _movers(shifts)
-
-    def screen(x: Array, bounds: Bounds) -> tuple[Bounds, Array, Array]:
-        return _screen(x, centroids, bounds, movers, other_shift, slack)
-
-    screened, own, is_open = by_blocks(screen, rows, x, bounds)
-    # Open rows first, the others after them.
-    count = jnp.sum(is_open)
-    place = jnp.where(is_open, jnp.cumsum(is_open) - 1, count + jnp.cumsum(~is_open) - 1)
-    order = jnp.zeros(n, jnp.int32).at[place].set(jnp.arange(n), unique_indices=True)
-
-    def compare(i: Array, out: tuple[Bounds, Array]) -> tuple[Bounds, Array]:
-        chosen = lax.dynamic_slice_in_dim(order, jnp.minimum(i * rows, n - rows), rows)
-        part = x[chosen]
-        first, *relative = _two_nearest(_relative_distances(part, centroids))
-        least, second = _absolute(jnp.stack(relative, axis=1), part).T
-        new = (Bounds(first, jnp.sqrt(jnp.maximum(second - slack, 0))), least)
-        return jax.tree.map(
-            lambda whole, piece: whole.at[chosen].set(piece, unique_indices=True), out, new
-        )
-
-    return lax.fori_loop(0, -(-count // rows), compare, (screened, own))
 
 
 def lloyd(x: Array, centroids: Array, max_iterations: int = 300, tol: float = 1e-4) -> Array:

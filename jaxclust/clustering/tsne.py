@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxclust.clustering.blocks import block_rows, by_blocks
-from jaxclust.clustering.kmeans import squared_distances
+from jaxclust.clustering.distances import squared_distances
 
 _BISECTIONS = 60
 # The published schedule, as scikit-learn has it.

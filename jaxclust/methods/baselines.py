@@ -18,6 +18,7 @@ from jaxclust.base import (
     first_state,
 )
 from jaxclust.clustering import health, kmeans
+from jaxclust.clustering.distances import nearest_column, squared_distances
 from jaxclust.data.descriptors import Descriptor, check_descriptor, describe
 from jaxclust.losses.dec import student_t_assignment
 
@@ -100,8 +101,8 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
 
     def predict(state: TrainState, images: Array) -> Prediction:
         x = describe(images, config.features)
-        distances = kmeans.squared_distances(x, state.cluster.kmeans.centroids)
-        assignments, _ = kmeans.nearest(distances)
+        distances = squared_distances(x, state.cluster.kmeans.centroids)
+        assignments, _ = nearest_column(distances)
         return Prediction(
             assignments, student_t_assignment(distances), x, {"centroid": assignments}
         )

@@ -29,6 +29,7 @@ from jaxclust.base import (
     first_state,
 )
 from jaxclust.clustering import health, kmeans
+from jaxclust.clustering.distances import nearest_column, squared_distances
 from jaxclust.clustering.drift import rollback
 from jaxclust.clustering.selection import (
     Buffer,
@@ -42,7 +43,12 @@ from jaxclust.data.augment import random_affine
 from jaxclust.losses.dec import student_t_assignment
 from jaxclust.losses.pseudo_label import sum_of_squared_errors
 from jaxclust.methods.ccnn_config import PRESETS, Config, check, fit_to_batch, weights_file
-from jaxclust.methods.ccnn_network import fine_tuning_optimiser, network_body, with_backbone
+from jaxclust.methods.ccnn_network import (
+    fine_tuning_optimiser,
+    fit_output,
+    network_body,
+    with_backbone,
+)
 from jaxclust.methods.descent import descend
 from jaxclust.methods.pretrain import reconstruction_phase
 from jaxclust.models import precision, pretrained
@@ -58,8 +64,6 @@ __all__ = [
     "fine_tuning_optimiser",
     "network_body",
 ]
-
-_OUTPUT_FIT_STEPS, _OUTPUT_FIT_BATCH = 500, 512
 
 
 class ClusterState(NamedTuple):
@@ -184,24 +188,6 @@ def build(
             cluster=cluster,
         )
 
-    def fit_output(key: Array, layer: PyTree, features: Array, targets: Array) -> PyTree:
-        """The output layer trained alone to give `targets` from fixed features."""
-        adam = optax.adam(1e-2)
-
-        def one(carry: tuple[PyTree, PyTree], key: Array) -> tuple[tuple[PyTree, PyTree], None]:
-            layer, opt_state = carry
-            rows = jax.random.randint(key, (_OUTPUT_FIT_BATCH,), 0, features.shape[0])
-
-            def loss_of(layer: PyTree) -> Array:
-                logits = features[rows] @ layer["kernel"] + layer["bias"][None]
-                return sum_of_squared_errors(activate(logits), targets[rows])
-
-            updates, opt_state = adam.update(jax.grad(loss_of)(layer), opt_state)
-            return (optax.apply_updates(layer, updates), opt_state), None
-
-        keys = jax.random.split(key, _OUTPUT_FIT_STEPS)
-        return jax.lax.scan(one, (layer, adam.init(layer)), keys)[0][0]
-
     def begin(state: TrainState, features: Array) -> TrainState:
         """Seed the centroids, fit the output layer, drop the decoder."""
         seed_key, fit_key = jax.random.split(jax.random.fold_in(state.key, state.step))
@@ -217,7 +203,7 @@ def build(
         if config.fit_output and config.learning == "joint":
             targets, _ = kmeans.assign(features, centroids)
             params["network"]["output"] = fit_output(
-                fit_key, params["network"]["output"], features, targets
+                fit_key, params["network"]["output"], features, targets, activate
             )
         cluster = state.cluster._replace(kmeans=kmeans.KMeansState(centroids, counts))
         return state.replace(
@@ -340,8 +326,8 @@ def build(
 
     def predict(state: TrainState, images: Array) -> Prediction:
         h, logits = extract(state.params["network"], state.model_state["network"], prepare(images))
-        distances = kmeans.squared_distances(h, state.cluster.kmeans.centroids)
-        readings = {"centroid": kmeans.nearest(distances)[0]}
+        distances = squared_distances(h, state.cluster.kmeans.centroids)
+        readings = {"centroid": nearest_column(distances)[0]}
         probabilities = student_t_assignment(distances)
         if config.learning == "joint":
             readings["output"] = jnp.argmax(logits, axis=1).astype(jnp.int32)

@@ -1,8 +1,13 @@
-"""CCNN's network and optimiser by its settings."""
+"""CCNN's network and optimiser by its settings, and its output layer's first fit."""
 
+from collections.abc import Callable
+
+import jax
 import optax
+from jax import Array
 
 from jaxclust.base import DataSpec, PyTree
+from jaxclust.losses.pseudo_label import sum_of_squared_errors
 from jaxclust.methods.ccnn_config import Config, fine_tuning_rate
 from jaxclust.models import pretrained
 from jaxclust.models.ccnn import (
@@ -19,6 +24,8 @@ from jaxclust.models.layers import Module
 # Below this height or width AlexNet's first convolution leaves too little.
 _SMALL = 64
 _ALEXNET_SIZE = 224
+# Of the output layer's first fit.
+_FIT_STEPS, _FIT_BATCH = 500, 512
 
 
 def network_body(
@@ -70,3 +77,36 @@ def fine_tuning_optimiser(config: Config, n_images: int) -> optax.GradientTransf
     if config.optimiser == "adam":
         return optax.adam(rate)
     return optax.sgd(rate, momentum=0.9)
+
+
+def fit_output(
+    key: Array,
+    layer: PyTree,
+    features: Array,
+    targets: Array,
+    activate: Callable[[Array], Array],
+) -> PyTree:
+    """The output layer trained alone to give cluster indices from fixed features.
+
+    Args:
+        key: random key, of the rows of each step.
+        layer: its `kernel` [d, k] and `bias` [k].
+        features: float [n, d].
+        targets: cluster indices, int [n].
+        activate: logits [b, k] -> outputs [b, k].
+    """
+    adam = optax.adam(1e-2)
+
+    def one(carry: tuple[PyTree, PyTree], key: Array) -> tuple[tuple[PyTree, PyTree], None]:
+        layer, opt_state = carry
+        rows = jax.random.randint(key, (_FIT_BATCH,), 0, features.shape[0])
+
+        def loss_of(layer: PyTree) -> Array:
+            logits = features[rows] @ layer["kernel"] + layer["bias"][None]
+            return sum_of_squared_errors(activate(logits), targets[rows])
+
+        updates, opt_state = adam.update(jax.grad(loss_of)(layer), opt_state)
+        return (optax.apply_updates(layer, updates), opt_state), None
+
+    keys = jax.random.split(key, _FIT_STEPS)
+    return jax.lax.scan(one, (layer, adam.init(layer)), keys)[0][0]

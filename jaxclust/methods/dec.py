@@ -29,6 +29,7 @@ from jaxclust.base import (
     first_state,
 )
 from jaxclust.clustering import health, kmeans
+from jaxclust.clustering.distances import squared_distances
 from jaxclust.data.augment import Affine, Augmentation
 from jaxclust.losses.dec import kl_divergence, student_t_assignment, target_distribution
 from jaxclust.losses.reconstruction import reconstruction_error
@@ -170,7 +171,7 @@ def build(
 
     def assign(params: PyTree, latent: Array) -> Array:
         """Student-t assignments q [b, k]."""
-        return student_t_assignment(kmeans.squared_distances(latent, params["centroids"]))
+        return student_t_assignment(squared_distances(latent, params["centroids"]))
 
     def reconstruct(params: PyTree, stats: PyTree, images: Array, key: Array) -> Any:
         return auto.run(params["network"], stats, images, key)

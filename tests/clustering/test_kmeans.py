@@ -8,6 +8,8 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, make_blobs
 
 from jaxclust.clustering import blocks, kmeans
+from jaxclust.clustering import bounds as bounding
+from jaxclust.clustering.distances import nearest_column, squared_distances
 
 
 def sequential(centroids, counts, x, assignments):
@@ -70,7 +72,7 @@ def test_distances_against_numpy():
     rng = np.random.default_rng(0)
     x, c = rng.normal(size=(20, 3)).astype("f"), rng.normal(size=(4, 3)).astype("f")
     expected = ((x[:, None] - c[None]) ** 2).sum(-1)
-    np.testing.assert_allclose(kmeans.squared_distances(x, c), expected, atol=1e-5)
+    np.testing.assert_allclose(squared_distances(x, c), expected, atol=1e-5)
     assignments, distances = kmeans.assign(x, c)
     np.testing.assert_array_equal(assignments, expected.argmin(1))
     np.testing.assert_allclose(distances, expected.min(1), atol=1e-5)
@@ -163,7 +165,7 @@ def test_assignment_in_blocks_equals_all_at_once(monkeypatch, k):
 
 def test_nearest_takes_the_first_of_equals():
     distances = jnp.array([[2.0, 1, 1], [0, 0, 0], [3, 2, 1]])
-    first, least = kmeans.nearest(distances)
+    first, least = nearest_column(distances)
     np.testing.assert_array_equal(first, [1, 0, 2])
     np.testing.assert_array_equal(least, [1, 0, 1])
 
@@ -181,19 +183,19 @@ def test_bounds_spare_rows_and_change_no_assignment(monkeypatch, data):
         x = np.round(x)
     x, k = jnp.asarray(x, jnp.float32), 40
     centroids = kmeans.seed_uniform(jax.random.key(0), x, k).at[0].set(1e3)  # one is empty
-    bounds = kmeans.Bounds(jnp.zeros(1500, jnp.int32), jnp.full(1500, -1.0))
+    bounds = bounding.Bounds(jnp.zeros(1500, jnp.int32), jnp.full(1500, -1.0))
     shifts, spared = jnp.full(k, jnp.inf), 0
-    screen, reassign = jax.jit(kmeans._screen), jax.jit(kmeans.reassign)
+    screen, reassign = jax.jit(bounding.screen_rows), jax.jit(bounding.reassign)
     means = jax.jit(kmeans.means, static_argnums=3)
     for _ in range(25):
         expected, distances = jax.jit(kmeans.assign)(x, centroids)
         slack = 1e-4 * jnp.max(jnp.square(x))
-        still_open = screen(x, centroids, bounds, *kmeans._movers(shifts), slack)[2]
+        still_open = screen(x, centroids, bounds, *bounding.farthest_moved(shifts), slack)[2]
         spared += int(jnp.sum(~still_open))
-        bounds, own = reassign(x, centroids, bounds, shifts, kmeans.rounding_slack(x))
+        bounds, own = reassign(x, centroids, bounds, shifts, bounding.rounding_slack(x))
         np.testing.assert_array_equal(bounds.assignments, expected)
         np.testing.assert_allclose(own, distances, atol=2e-6 * float(jnp.max(x**2)) * 6 + 1e-5)
-        others = kmeans.squared_distances(x, centroids).at[jnp.arange(1500), expected].set(jnp.inf)
+        others = squared_distances(x, centroids).at[jnp.arange(1500), expected].set(jnp.inf)
         gap = bounds.lower - jnp.sqrt(jnp.min(others, axis=1))
         assert float(jnp.max(gap)) <= 1e-4 * float(jnp.max(jnp.abs(x)))
         moved = means(x, bounds.assignments, own, k)

@@ -8,6 +8,7 @@ import pytest
 from jaxclust import losses, metrics, train
 from jaxclust.base import DataSpec
 from jaxclust.clustering import kmeans
+from jaxclust.clustering.distances import squared_distances
 from jaxclust.errors import InputError
 from jaxclust.methods import dec
 from jaxclust.methods.registry import METHODS
@@ -56,7 +57,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(preset):
     after, info = jax.jit(method.step)(state, batch)
     variables = {"params": state.params["network"]}
     latent = NETWORK.apply(variables, batch.images, train=True, method="encode")
-    distances = kmeans.squared_distances(latent, state.params["centroids"])
+    distances = squared_distances(latent, state.params["centroids"])
     q = losses.student_t_assignment(distances)
     clustering = losses.kl_divergence(state.cluster.targets[:20], q)
     np.testing.assert_allclose(info.watch["clustering_loss"], clustering, rtol=1e-4)
