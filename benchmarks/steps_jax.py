@@ -189,7 +189,7 @@ def _latents(name: str, options: argparse.Namespace) -> Subject:
     b, shape = options.batch, tuple(options.shape)
     config = METHODS[name].config("best")
     if name == "ics":
-        config = replace(config, views=Augmentation(), tries=1)
+        config = replace(config, views=Augmentation(), cluster_augmented=False, tries=1)
     if name == "derc":
         config = replace(config, reducer="pca")
     spec = DataSpec(b, shape, K)

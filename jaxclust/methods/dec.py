@@ -30,7 +30,7 @@ from jaxclust.base import (
 )
 from jaxclust.clustering import health, kmeans
 from jaxclust.clustering.distances import squared_distances
-from jaxclust.data.augment import Affine, Augmentation
+from jaxclust.data.augment import Affine, Augmentation, augment
 from jaxclust.losses.dec import kl_divergence, student_t_assignment, target_distribution
 from jaxclust.losses.reconstruction import reconstruction_error
 from jaxclust.methods import autoencoding, checks
@@ -76,6 +76,9 @@ class Config:
     """Of the reconstruction error; 0: the decoder is left alone (DEC)."""
     per_pixel: bool = True
     """Average the reconstruction error over an image's values instead of summing."""
+    cluster_augmented: bool = False
+    """Cluster random views, of the ranges of `views`, towards the targets of the plain
+    images (Guo et al. 2018)."""
     refresh_every: int = 1
     """Epochs between two computations of the target distribution."""
     tolerance: float = 0.001
@@ -146,6 +149,7 @@ def build(
     compute: Compute = Compute(),  # noqa: B008  (a NamedTuple, immutable)
     network: Module | None = None,
     terms: Callable[[autoencoding.Autoencoder], Terms] | None = None,
+    usual: tuple[int, int] = USUAL,
 ) -> Method:
     """DEC's family as pure functions.
 
@@ -155,6 +159,8 @@ def build(
         compute: precision of the network's passes, and the devices' axis.
         network: an autoencoder in the named one's place, see :func:`autoencoding.build`.
         terms: given the autoencoder, what further losses a step has.
+        usual: epochs and steps of a pre-training whose `pretrain_epochs` is None, see
+            :func:`jaxclust.methods.pretrain.epochs_or`.
 
     Returns:
         A Method whose phases are `pretrain` and `cluster`.
@@ -222,6 +228,10 @@ def build(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
         run_key, term_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         targets = state.cluster.targets[batch.rows]
+        if config.cluster_augmented:
+            view_key = jax.random.fold_in(run_key, 1)
+            places = collectives.positions(batch.images.shape[0], axis_name)
+            batch = batch._replace(images=augment(view_key, batch.images, config.views, places))
 
         def loss_of(params: PyTree) -> tuple[Array, tuple[PyTree, tuple[dict[str, Array], Array]]]:
             weights, stats = params["network"], state.model_state
@@ -271,7 +281,7 @@ def build(
     pretrain = reconstruction_phase(
         reconstruct,
         adam,
-        epochs=epochs_or(config.pretrain_epochs, USUAL, config.batch_size, spec.n_images),
+        epochs=epochs_or(config.pretrain_epochs, usual, config.batch_size, spec.n_images),
         batch_size=config.batch_size,
         ranges=config.views.affine if config.pretrain_augmented else Affine(),
         noise=config.noise,

@@ -28,8 +28,9 @@ class Config(dec.Config):
 
     network: autoencoding.Network = "shallow"
     """shallow (digits) and deep (natural images) are the paper's."""
-    pretrain_epochs: int = 3
-    """Passes of reconstruction training before (Sec. 3.3)."""
+    pretrain_epochs: int | None = 3
+    """Passes of reconstruction training before (Sec. 3.3); None: 50, or of a small set as
+    many as make 7500 steps."""
     clustering_weight: float = 0.8
     """beta, of KL(p || q) (Eq. 4); 0 leaves it out."""
     reconstruction_weight: float = 1.0
@@ -48,6 +49,8 @@ class Config(dec.Config):
     """Images drawn for a negative; the farthest is taken where none lies outside."""
 
 
+# Latents that k-means tells apart take more steps than a small reconstruction error does.
+USUAL = (50, 7500)
 _DEEP = Config(
     network="deep",
     clustering_weight=0.7,
@@ -56,11 +59,13 @@ _DEEP = Config(
     views=replace(dec.DIGIT_VIEWS, flip=True),
 )
 PRESETS: dict[str, Config] = {
-    # Three passes over a small set are too few to tell its images apart; and a reconstruction
-    # error summed over pixels outweighs the terms that cluster.
+    # Three passes over a small set are too few to tell its images apart; a reconstruction
+    # error summed over pixels outweighs the terms that cluster; and of plain images alone
+    # clustering keeps what k-means begins with.
     "best": Config(
-        pretrain_epochs=50,
+        pretrain_epochs=None,
         pretrain_augmented=True,
+        cluster_augmented=True,
         per_pixel=True,
         entropy_weight=0.1,
         triplet_weight=1.0,
@@ -160,5 +165,10 @@ def build(
     """ICS as pure functions; arguments and errors as of :func:`dec.build`."""
     check(config)
     return dec.build(
-        config, spec, compute, network, terms=lambda auto: _terms(config, auto, compute.axis_name)
+        config,
+        spec,
+        compute,
+        network,
+        terms=lambda auto: _terms(config, auto, compute.axis_name),
+        usual=USUAL,
     )

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from jaxclust import losses, metrics, train
-from jaxclust.base import DataSpec
+from jaxclust.base import Batch, DataSpec
 from jaxclust.clustering import kmeans
 from jaxclust.clustering.distances import squared_distances
+from jaxclust.data.augment import Augmentation
 from jaxclust.errors import InputError
 from jaxclust.methods import dec
 from jaxclust.methods.registry import METHODS
@@ -78,6 +79,24 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(preset):
     assert not np.array_equal(state.params["centroids"], after.params["centroids"])
 
 
+def test_views_are_clustered_towards_the_targets_of_the_plain_images():
+    """Mirrored or not is all that these views can be, so each loss is one of two."""
+    method = build("idec", cluster_augmented=True, views=Augmentation(flip=True))
+    plain = build("idec")
+    _, _, state = begun(method)
+    step, plain_step = jax.jit(method.step), jax.jit(plain.step)
+    mirrored = []
+    for row in range(12):
+        image = small.batch(20).images[row : row + 1]
+        batches = [Batch(shown, jnp.array([row])) for shown in (image, image[:, :, ::-1])]
+        given = state.replace(step=jnp.asarray(row))
+        loss = float(step(given, batches[0])[1].loss)
+        either = [float(plain_step(given, batch)[1].loss) for batch in batches]
+        assert min(abs(loss - one) for one in either) < 1e-5 * abs(loss)
+        mirrored.append(abs(loss - either[1]) < abs(loss - either[0]))
+    assert 0 < sum(mirrored) < 12
+
+
 def test_targets_are_refreshed_from_new_latents():
     method = build(refresh_every=2)
     assert method.phases[-1].refresh_every == 2
@@ -129,7 +148,6 @@ def test_images_too_small_for_unpadded_convolutions_are_refused():
 
 def test_noise_is_on_the_input_only():
     """The target of pre-training is the view without the noise."""
-    from jaxclust.base import Batch
     from jaxclust.data.augment import Affine
     from jaxclust.methods.pretrain import reconstruction_phase
     from jaxclust.models.autoencoder import Coded

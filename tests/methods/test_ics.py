@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -104,6 +105,18 @@ def test_the_entropy_term_is_that_of_the_batch(begun):
     offsets = coded.latent[:, None] - begun.params["centroids"][None]
     q = losses.student_t_assignment(jnp.sum(jnp.square(offsets), axis=2))
     np.testing.assert_allclose(info.watch["entropy"], losses.assignment_entropy(q), atol=1e-4)
+
+
+def test_small_sets_are_pretrained_for_as_many_steps_as_large_ones_need():
+    def pretraining(n):
+        method = ics.build(ics.PRESETS["best"], DataSpec(n, (28, 28, 1), 10))
+        phase = method.phases[0]
+        return phase.epochs, phase.epochs * math.ceil(n / phase.batch_size)
+
+    epochs, steps = pretraining(1797)
+    assert epochs > 50
+    assert 7500 <= steps < 7500 + 8
+    assert pretraining(70_000)[0] == 50
 
 
 def test_bars_are_told_apart():
