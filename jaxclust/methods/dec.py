@@ -77,8 +77,8 @@ class Config:
     per_pixel: bool = True
     """Average the reconstruction error over an image's values instead of summing."""
     cluster_augmented: bool = False
-    """Cluster random views, of the ranges of `views`, towards the targets of the plain
-    images (Guo et al. 2018)."""
+    """Train on random views, of the ranges of `views`, in the images' place, towards the
+    targets of the plain images (Guo et al. 2018)."""
     refresh_every: int = 1
     """Epochs between two computations of the target distribution."""
     tolerance: float = 0.001
