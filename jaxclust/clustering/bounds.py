@@ -75,8 +75,8 @@ def reassign(
         slack: :func:`rounding_slack` of x, the same in every iteration.
 
     Returns:
-        (bounds with the assignments that :func:`assign` gives, squared distances to
-        them float [n]).
+        (bounds with the assignments that :func:`jaxclust.clustering.kmeans.assign` gives,
+        squared distances to them float [n]).
     """
     n, k = x.shape[0], centroids.shape[0]
     rows = block_rows(n, k)
