@@ -9,7 +9,7 @@ here the one of 9,298), MNIST 98.93. DERC (Yan et al. 2020, Tables III and IV; a
 83.7 / 94.3, 48.1 / 73.8, 80.1 / 92.4; MNIST DERC 97.5 / 92.7, DERC-R 95.6 / 91.4, DAE 82.4 /
 78.9.
 
-Time on two CPU cores: digits 1 to 2 minutes a run, USPS and MNIST-test 5 to 30, CMU-PIE 5, MNIST's
+Time on two CPU cores: digits 1 to 3 minutes a run, USPS and MNIST-test 5 to 40, CMU-PIE 5, MNIST's
 70,000 half an hour by fewer epochs. With a GPU run those, and what is not listed, in full:
 `jaxclust run --method=derc --dataset=mnist`, `--method=ics --dataset=mnist`,
 `--method=ics --preset=deep --dataset=cifar10`.
@@ -37,7 +37,7 @@ SMALL = ("digits", "usps", "cmu_pie", "mnist_test")
 # The width of Sec. V.B; elsewhere that of the number of clusters.
 WIDE = ("", ["--latent-width=128"])
 # MNIST and CIFAR-10 have five to seven times the steps of the smaller sets in an epoch, and a
-# CPU takes hours for the presets' epochs: eight of pre-training are still twice their steps.
+# CPU takes hours for the presets' epochs: eight of pre-training are some 2,000 steps.
 PRETRAINING = "--pretrain-epochs=8"
 # What a method is run with on a set: how the row says so, options. The large sets have no others.
 SETTINGS = {

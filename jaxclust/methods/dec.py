@@ -149,7 +149,6 @@ def build(
     compute: Compute = Compute(),  # noqa: B008  (a NamedTuple, immutable)
     network: Module | None = None,
     terms: Callable[[autoencoding.Autoencoder], Terms] | None = None,
-    usual: tuple[int, int] = USUAL,
 ) -> Method:
     """DEC's family as pure functions.
 
@@ -159,8 +158,6 @@ def build(
         compute: precision of the network's passes, and the devices' axis.
         network: an autoencoder in the named one's place, see :func:`autoencoding.build`.
         terms: given the autoencoder, what further losses a step has.
-        usual: epochs and steps of a pre-training whose `pretrain_epochs` is None, see
-            :func:`jaxclust.methods.pretrain.epochs_or`.
 
     Returns:
         A Method whose phases are `pretrain` and `cluster`.
@@ -281,7 +278,7 @@ def build(
     pretrain = reconstruction_phase(
         reconstruct,
         adam,
-        epochs=epochs_or(config.pretrain_epochs, usual, config.batch_size, spec.n_images),
+        epochs=epochs_or(config.pretrain_epochs, USUAL, config.batch_size, spec.n_images),
         batch_size=config.batch_size,
         ranges=config.views.affine if config.pretrain_augmented else Affine(),
         noise=config.noise,

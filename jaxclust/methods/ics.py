@@ -17,6 +17,7 @@ from jaxclust.data.augment import augment
 from jaxclust.losses.entropy import assignment_entropy
 from jaxclust.losses.triplet import triplet_separation
 from jaxclust.methods import autoencoding, checks, dec
+from jaxclust.methods.pretrain import epochs_or
 from jaxclust.models.layers import Module
 
 __all__ = ["PRESETS", "Config", "build", "choose_negatives"]
@@ -164,11 +165,8 @@ def build(
 ) -> Method:
     """ICS as pure functions; arguments and errors as of :func:`dec.build`."""
     check(config)
+    epochs = epochs_or(config.pretrain_epochs, USUAL, config.batch_size, spec.n_images)
+    config = replace(config, pretrain_epochs=epochs)
     return dec.build(
-        config,
-        spec,
-        compute,
-        network,
-        terms=lambda auto: _terms(config, auto, compute.axis_name),
-        usual=USUAL,
+        config, spec, compute, network, terms=lambda auto: _terms(config, auto, compute.axis_name)
     )
