@@ -37,21 +37,21 @@ def jaxclust_epochs(options: argparse.Namespace) -> list[float]:
     """Seconds of each epoch but the first, which compiles."""
     from dataclasses import replace
 
-    from jaxclust import train
-    from jaxclust.base import Compute
-    from jaxclust.data.transforms import measure
+    from jaxclust.core.types import Compute
+    from jaxclust.images.transforms import measure
     from jaxclust.methods.registry import METHODS
+    from jaxclust.training import loop
 
     registered = METHODS[options.method]
     config = replace(
         registered.config("best"), epochs=options.epochs + 1, pretrain_epochs=1, tolerance=0.0
     )
     pictures = images(options)
-    data = train.put(pictures, measure(pictures))
-    method = registered.build(config, train.spec_of(data, K), Compute())
+    data = loop.put(pictures, measure(pictures))
+    method = registered.build(config, loop.spec_of(data, K), Compute())
     ends: list[float] = []
-    hooks = train.Hooks(on_epoch=lambda *_: ends.append(time.perf_counter()))
-    train.fit(method, data, seed=0, hooks=hooks)
+    hooks = loop.Hooks(on_epoch=lambda *_: ends.append(time.perf_counter()))
+    loop.fit(method, data, seed=0, hooks=hooks)
     # The first entry is the start of clustering, the second the end of its first epoch.
     return np.diff(ends[1:]).tolist()
 

@@ -42,8 +42,8 @@ def jax_side(options: argparse.Namespace) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from jaxclust import device
     from jaxclust.clustering import kmeans
+    from jaxclust.core import device
 
     given = np.load(f"{options.exchange}/x.npy", mmap_mode="r")
     x, seeds = jnp.asarray(given), jnp.asarray(given[: options.k])

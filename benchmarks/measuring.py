@@ -67,7 +67,7 @@ def jax_rates(size: int = 3000, megabytes: int = 256) -> dict[str, float]:
     import jax
     import jax.numpy as jnp
 
-    from jaxclust import device
+    from jaxclust.core import device
 
     a = jnp.ones((size, size))
     product = device.jit(lambda a: a @ a)

@@ -28,7 +28,7 @@ import measuring
 import numpy as np
 from PIL import Image
 
-from jaxclust.data import sources
+from jaxclust.data import catalogue
 
 # Different pictures in the tar; reading and decoding does not know them again.
 _DIFFERENT = 999
@@ -66,7 +66,7 @@ def write_archive(path: Path, n: int, side: int) -> None:
 
 def reading_speed(data_dir: Path, side: int) -> float:
     """Images a second of the input path alone, in blocks."""
-    found = sources.load("places_train", data_dir, image_size=side, in_memory=0).images
+    found = catalogue.load("places_train", data_dir, image_size=side, in_memory=0).images
     count = min(_TIMED, len(found))
     started = time.perf_counter()
     for start in range(0, count, _BLOCK):
@@ -80,7 +80,7 @@ def run(n: int, options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         call = [sys.executable, "-m", "jaxclust", "run", f"--method={options.method}"]
         if options.streamed:
-            entry = sources.CATALOGUE["places_train"]
+            entry = catalogue.CATALOGUE["places_train"]
             write_archive(Path(folder) / entry.file, n, side)
             call += ["--dataset=places_train", f"--data-dir={folder}", "--in-memory=0"]
             call += [f"--image-size={side}"]

@@ -15,10 +15,11 @@ import jax
 import measuring
 import numpy as np
 
-from jaxclust import parallel, train
-from jaxclust.base import Compute, DataSpec
-from jaxclust.data.transforms import measure
+from jaxclust.core.types import Compute, DataSpec
+from jaxclust.images.transforms import measure
 from jaxclust.methods.registry import METHODS
+from jaxclust.training import loop as train
+from jaxclust.training import parallel
 
 K = 10
 

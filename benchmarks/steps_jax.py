@@ -13,9 +13,9 @@ import optax
 from jax import Array
 from measuring import jax_rates, timed
 
-from jaxclust import device
-from jaxclust.base import Batch, Compute, DataSpec, PyTree
-from jaxclust.data.augment import Affine, Augmentation
+from jaxclust.core import device
+from jaxclust.core.types import Batch, Compute, DataSpec, PyTree
+from jaxclust.images.augment import Affine, Augmentation
 from jaxclust.losses import restrain
 from jaxclust.methods import ccnn, dac, derc, ics
 from jaxclust.methods.registry import METHODS

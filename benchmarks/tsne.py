@@ -17,7 +17,7 @@ import measuring
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from jaxclust.clustering import embedding
+from jaxclust.clustering.host import reducers
 
 CLUSTERS, DIMENSIONS, NEIGHBOURS, ASKED = 10, 10, 10, 1000
 
@@ -50,10 +50,10 @@ def main() -> None:
     parser.add_argument("--reducer", choices=["tsne", "tsne_exact"], default="tsne")
     options = parser.parse_args()
     logging.basicConfig(format="%(message)s")
-    embedding.progress.setLevel(logging.INFO)
+    reducers.progress.setLevel(logging.INFO)
     x = latents(options.n)
     started = time.perf_counter()
-    y = embedding.reduce(x, options.reducer, seed=0)
+    y = reducers.reduce(x, options.reducer, seed=0)
     seconds = time.perf_counter() - started
     report = {
         "benchmark": "tsne",

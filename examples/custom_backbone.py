@@ -13,11 +13,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxclust import metrics, train
-from jaxclust.data import sources
-from jaxclust.data.transforms import measure
+from jaxclust import metrics
+from jaxclust.data import catalogue
+from jaxclust.images.transforms import measure
 from jaxclust.methods import ccnn
 from jaxclust.models.layers import BatchNorm, Conv
+from jaxclust.training import loop
 
 
 class Residual(nn.Module):
@@ -30,9 +31,9 @@ class Residual(nn.Module):
         """images [b, h, w, c] -> [b, width]."""
         x = Conv(self.width, (3, 3), strides=(2, 2))(images)
         for _ in range(2):
-            y = nn.relu(BatchNorm()(x, not train))
+            y = nn.relu(BatchNorm()(x, not loop))
             y = Conv(self.width, (3, 3), use_bias=False)(y)
-            y = nn.relu(BatchNorm()(y, not train))
+            y = nn.relu(BatchNorm()(y, not loop))
             x += Conv(self.width, (3, 3))(y)
         return jnp.mean(nn.relu(x), axis=(1, 2))
 
@@ -43,12 +44,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--limit", type=int, default=1797)
     given = parser.parse_args()
-    digits = sources.load("digits", sources.default_data_dir(), limit=given.limit)
-    data = train.put(digits.images, measure(digits.images))
+    digits = catalogue.load("digits", catalogue.default_data_dir(), limit=given.limit)
+    data = loop.put(digits.images, measure(digits.images))
     config = replace(ccnn.PRESETS["best"], epochs=given.epochs, pretrain_epochs=given.epochs)
-    method = ccnn.build(config, train.spec_of(data, n_clusters=10), body=Residual())
-    fitted = train.fit(method, data, seed=0)
-    clusters = train.predictor(method, data)(fitted.state).assignments
+    method = ccnn.build(config, loop.spec_of(data, n_clusters=10), body=Residual())
+    fitted = loop.fit(method, data, seed=0)
+    clusters = loop.predictor(method, data)(fitted.state).assignments
     print({name: round(value, 3) for name, value in metrics.score(digits.labels, clusters).items()})
 
 

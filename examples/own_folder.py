@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from jaxclust import CCNN
-from jaxclust.data import sources
+from jaxclust.data import catalogue
 
 
 def main() -> None:
@@ -21,8 +21,8 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=28)
     parser.add_argument("--epochs", type=int, help="default: the preset's 20")
     given = parser.parse_args()
-    pictures = sources.load(
-        f"folder:{given.folder}", sources.default_data_dir(), image_size=given.image_size
+    pictures = catalogue.load(
+        f"folder:{given.folder}", catalogue.default_data_dir(), image_size=given.image_size
     )
     model = CCNN(n_clusters=given.n_clusters, epochs=given.epochs, verbose=True)
     clusters = model.fit_predict(pictures.images)

@@ -11,7 +11,7 @@ import statistics
 from sklearn.base import clone
 
 from jaxclust import DEC, metrics
-from jaxclust.data import sources
+from jaxclust.data import catalogue
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="default: the preset's")
     parser.add_argument("--limit", type=int, default=1797)
     given = parser.parse_args()
-    digits = sources.load("digits", sources.default_data_dir(), limit=given.limit)
+    digits = catalogue.load("digits", catalogue.default_data_dir(), limit=given.limit)
     template = DEC(n_clusters=10, epochs=given.epochs)
     runs = [
         clone(template).set_params(seed=seed).fit_predict(digits.images)

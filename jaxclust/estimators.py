@@ -20,13 +20,13 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from jaxclust import train
-from jaxclust.assemble import assemble, check_n_clusters, stand_in
-from jaxclust.base import Compute, DataSpec, Precision, Prediction, centroids_of
-from jaxclust.errors import InputError
+from jaxclust.core.errors import InputError
+from jaxclust.core.types import Compute, DataSpec, Precision, Prediction, centroids_of
 from jaxclust.methods import registry
-from jaxclust.options import check_number, check_numbers
-from jaxclust.report.progress import Reporter
+from jaxclust.runs.options import check_number, check_numbers
+from jaxclust.runs.progress import Reporter
+from jaxclust.training import loop
+from jaxclust.training.assemble import assemble, check_n_clusters, stand_in
 
 
 def picture_shape(width: int) -> tuple[int, int, int]:
@@ -126,9 +126,9 @@ class ImageClusterer(
             devices=self.devices,
         )
         with Reporter(None, 1, quiet=not self.verbose) as reporter:
-            hooks = train.Hooks(on_chunk=reporter.chunk)
-            state = train.fit(method, data, seed=self.seed, hooks=hooks).state
-        prediction = train.predictor(method, data)(state)
+            hooks = loop.Hooks(on_chunk=reporter.chunk)
+            state = loop.fit(method, data, seed=self.seed, hooks=hooks).state
+        prediction = loop.predictor(method, data)(state)
         self._spec = DataSpec(len(images), images.shape[1:], self.n_clusters)
         self._normalisation, self._dtype = data.normalisation, images.dtype
         self._leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
@@ -205,16 +205,16 @@ class ImageClusterer(
         if self._compiled is None:
             self._compiled = self._program()
         method, state, program = self._compiled
-        return train.predictor(method, train.put(images, self._normalisation), program)(state)
+        return loop.predictor(method, loop.put(images, self._normalisation), program)(state)
 
     def _program(self) -> tuple[Any, Any, Any]:
         """The method, its fitted state and the compiled prediction, from arrays and settings."""
         build = registry.find(self._method).build
         method = build(self.config_, self._spec, Compute(self.precision))
         seen = stand_in(self._spec, self._dtype, self._normalisation)
-        shapes = train.template(method, seen, len(method.phases) - 1)
+        shapes = loop.template(method, seen, len(method.phases) - 1)
         state = jax.tree.unflatten(jax.tree.structure(shapes), self._leaves)
-        return method, state, train.prediction_program(method, self._normalisation)
+        return method, state, loop.prediction_program(method, self._normalisation)
 
     def __getstate__(self) -> dict[str, Any]:
         # Arrays and settings only: compiled functions are made anew when needed.

@@ -1,5 +1,6 @@
 """What the tables of experiments/ say is what their runs said."""
 
+import importlib
 import json
 import statistics
 import sys
@@ -8,21 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-CONFIGS = Path(__file__).parent.parent / "experiments" / "configs"
-
 
 @pytest.fixture(autouse=True)
-def configs_on_path(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(CONFIGS)
+def own_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    yield
-    for path in CONFIGS.glob("*.py"):
-        sys.modules.pop(path.stem, None)
 
 
 @pytest.fixture
 def table(monkeypatch, tmp_path):
-    import grid
+    from experiments.tables import grid
 
     monkeypatch.setattr(grid, "RESULTS", tmp_path / "results")
     cells = [grid.Cell("a-digits", "A", "digits", ["--method=kmeans", "--limit=60"])]
@@ -30,7 +25,7 @@ def table(monkeypatch, tmp_path):
 
 
 def run(table, monkeypatch, *arguments):
-    import grid
+    from experiments.tables import grid
 
     monkeypatch.setattr(sys, "argv", ["example.py", *arguments])
     assert grid.main(table, "An example.") == 0
@@ -71,7 +66,7 @@ def test_an_unfinished_run_is_listed_with_its_epoch_and_finished_later(
 
 
 def test_rows_are_merged_by_seed():
-    import grid
+    from experiments.tables import grid
 
     old = {"name": "a", "seeds": [0, 2], "acc": [0.1, 0.3], "nmi_output": [1, 3]}
     new = {"name": "a", "seeds": [1, 2], "acc": [0.2, 0.9]}
@@ -98,13 +93,13 @@ def test_every_cell_of_every_table_is_a_run_that_can_start(name):
     """Options, presets and data sets exist; nothing is run."""
     from dataclasses import replace
 
-    from jaxclust.commands.arguments import last_value
-    from jaxclust.commands.run import parse
-    from jaxclust.data.sources import CATALOGUE
+    from jaxclust.cli.arguments import last_value
+    from jaxclust.cli.run import parse
+    from jaxclust.data.catalogue import CATALOGUE
     from jaxclust.methods import registry
-    from jaxclust.options import Options
+    from jaxclust.runs.options import Options
 
-    module = __import__(name)
+    module = importlib.import_module(f"experiments.tables.{name}")
     cells = module.TABLE.cells if hasattr(module, "TABLE") else module.CELLS
     assert len({cell.name for cell in cells}) == len(cells)
     for cell in cells:
@@ -117,7 +112,7 @@ def test_every_cell_of_every_table_is_a_run_that_can_start(name):
 
 
 def test_a_response_map_adds_up_to_the_likeness_of_the_mean():
-    import ccnn_maps
+    from experiments.figures import ccnn_maps
 
     rng = np.random.default_rng(0)
     maps, centroid = rng.random((2, 3, 4, 5)), rng.random(5)

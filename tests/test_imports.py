@@ -12,19 +12,12 @@ import jaxclust
 ROOT = Path(jaxclust.__file__).parent
 # Each may import itself and what stands before it.
 LAYERS = [
-    {"errors", "base", "collectives", "device", "metrics", "parallel", "options"},
-    {"losses", "clustering", "data"},
+    {"core", "metrics"},
+    {"losses", "clustering", "images", "data"},
     {"models"},
     {"methods"},
-    {"feed", "warm_start"},
-    {"programs"},
-    {"start", "assemble"},
-    {"train", "together"},
-    {"checkpoint", "report"},
-    {"prepare", "predict", "estimators"},
-    {"run"},
-    {"seeds"},
-    {"commands"},
+    {"training"},
+    {"runs", "report", "estimators"},
     {"cli"},
     {"__main__"},
 ]

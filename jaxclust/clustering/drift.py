@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 from jax import Array
 
-from jaxclust.base import PyTree
+from jaxclust.core.types import PyTree
 
 
 def rollback(params: PyTree, last_updates: PyTree, layers: Sequence[str] | None = None) -> PyTree:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxclust.core.errors import InputError, first_line
+from jaxclust.data.decoding import Place, Read, Stretches, read_pictures
 from jaxclust.data.names import Names
-from jaxclust.data.pictures import Place, Read, Stretches, read_pictures
-from jaxclust.errors import InputError, first_line
 
 # Pictures are resized to this much more than the square that is cut out: 256 for 224.
 MARGIN = 8 / 7

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxclust.data.decoding import Places, Streamed
 from jaxclust.data.names import Names
-from jaxclust.data.pictures import Places, Streamed
 
 
 class Skipped(NamedTuple):

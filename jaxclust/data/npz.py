@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxclust.errors import InputError, first_line
+from jaxclust.core.errors import InputError, first_line
 
 # Pictures do not compress a hundredfold; a file this dense and large is no data set.
 _BOMB_BYTES, _BOMB_RATIO = 2**30, 100

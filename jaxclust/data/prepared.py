@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxclust.core.errors import InputError, first_line
 from jaxclust.data.archives import MARGIN, Labelled, synset_order
+from jaxclust.data.decoding import read_pictures
 from jaxclust.data.names import Names
-from jaxclust.data.pictures import read_pictures
-from jaxclust.errors import InputError, first_line
 
 
 def present(folder: Path) -> bool:

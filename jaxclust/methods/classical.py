@@ -14,7 +14,10 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxclust.base import (
+from jaxclust.clustering import kmeans
+from jaxclust.clustering.host import clusterers, mixture
+from jaxclust.core.errors import InputError
+from jaxclust.core.types import (
     Compute,
     DataSpec,
     Method,
@@ -24,10 +27,8 @@ from jaxclust.base import (
     TrainState,
     first_state,
 )
-from jaxclust.clustering import classical, kmeans, mixture
-from jaxclust.data.descriptors import Descriptor, check_descriptor, describe
-from jaxclust.errors import InputError
-from jaxclust.methods import checks
+from jaxclust.images.descriptors import Descriptor, check_descriptor, describe
+from jaxclust.methods.parts import checks
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class SpectralConfig(Config):
 class AgglomerativeConfig(Config):
     """Bottom-up merging."""
 
-    linkage: classical.Linkage = "ward"
+    linkage: clusterers.Linkage = "ward"
     """What the distance of two clusters is."""
 
 
@@ -194,7 +195,7 @@ def build_spectral(config: SpectralConfig, spec: DataSpec, compute: Compute = Co
     checks.at_least(config, 2, "neighbours")
 
     def assign(x: np.ndarray, seed: int) -> np.ndarray:
-        return classical.spectral(x, spec.n_clusters, seed, config.neighbours)
+        return clusterers.spectral(x, spec.n_clusters, seed, config.neighbours)
 
     return _build(config, spec, 100_000, _by_neighbour(spec, assign))
 
@@ -213,7 +214,7 @@ def build_agglomerative(
 
     def assign(x: np.ndarray, seed: int) -> np.ndarray:
         del seed  # nothing is drawn
-        return classical.agglomerative(x, spec.n_clusters, config.linkage)
+        return clusterers.agglomerative(x, spec.n_clusters, config.linkage)
 
     # Half of all pairs' distances: 3.6 GB at this many.
     return _build(config, spec, 30_000, _by_neighbour(spec, assign))
@@ -230,12 +231,12 @@ def build_nmf(config: NMFConfig, spec: DataSpec, compute: Compute = Compute()) -
 
     def fit(x: np.ndarray, seed: int) -> Parts:
         floor = x.min(axis=0)
-        components = classical.nmf(x - floor, k, seed, config.max_iterations)
+        components = clusterers.nmf(x - floor, k, seed, config.max_iterations)
         return Parts(floor, components)
 
     def judge(left: Parts, x: Array) -> Array:
         floor, components = jnp.asarray(left.floor), jnp.asarray(left.components)
-        weights = classical.nmf_weights(jnp.maximum(x - floor[None], 0), components)
+        weights = clusterers.nmf_weights(jnp.maximum(x - floor[None], 0), components)
         # An image without any component is shared by all.
         total = jnp.sum(weights, axis=1, keepdims=True)
         return jnp.where(total > 0, weights / jnp.maximum(total, 1e-12), 1 / k)

@@ -15,8 +15,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from jaxclust import collectives
-from jaxclust.base import (
+from jaxclust.clustering import health, kmeans
+from jaxclust.clustering.distances import squared_distances
+from jaxclust.core import collectives
+from jaxclust.core.types import (
     Batch,
     Compute,
     DataSpec,
@@ -28,14 +30,12 @@ from jaxclust.base import (
     TrainState,
     first_state,
 )
-from jaxclust.clustering import health, kmeans
-from jaxclust.clustering.distances import squared_distances
-from jaxclust.data.augment import Affine, Augmentation, augment
+from jaxclust.images.augment import Affine, Augmentation, augment
 from jaxclust.losses.dec import kl_divergence, student_t_assignment, target_distribution
 from jaxclust.losses.reconstruction import reconstruction_error
-from jaxclust.methods import autoencoding, checks
-from jaxclust.methods.descent import descend
-from jaxclust.methods.pretrain import USUAL, epochs_or, reconstruction_phase
+from jaxclust.methods.parts import autoencoding, checks
+from jaxclust.methods.parts.descent import descend
+from jaxclust.methods.parts.pretraining import USUAL, epochs_or, reconstruction_phase
 from jaxclust.models.layers import Module
 
 # Digits are not mirrored.

@@ -16,8 +16,11 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxclust import collectives
-from jaxclust.base import (
+from jaxclust.clustering import health, kmeans
+from jaxclust.clustering.host import clusterers, mixture, reducers
+from jaxclust.core import collectives
+from jaxclust.core.errors import InputError
+from jaxclust.core.types import (
     Batch,
     Compute,
     DataSpec,
@@ -29,14 +32,12 @@ from jaxclust.base import (
     TrainState,
     first_state,
 )
-from jaxclust.clustering import classical, embedding, health, kmeans, mixture
-from jaxclust.data.augment import Affine
-from jaxclust.errors import InputError
+from jaxclust.images.augment import Affine
 from jaxclust.losses.reconstruction import reconstruction_error
 from jaxclust.losses.triplet import weighted_triplet
-from jaxclust.methods import autoencoding, checks
-from jaxclust.methods.descent import descend
-from jaxclust.methods.pretrain import USUAL, epochs_or, reconstruction_phase
+from jaxclust.methods.parts import autoencoding, checks
+from jaxclust.methods.parts.descent import descend
+from jaxclust.methods.parts.pretraining import USUAL, epochs_or, reconstruction_phase
 from jaxclust.models.layers import Module
 
 # Clusters DBSCAN may find; what lies in smaller ones counts as noise.
@@ -66,7 +67,7 @@ class Config:
     learning_rate: float = 1e-3
     """Adam's, in all phases."""
 
-    reducer: embedding.Reducer = "tsne"
+    reducer: reducers.Reducer = "tsne"
     """What takes latents to few dimensions: tsne, umap, pca or none."""
     dimensions: int = 2
     """How many."""
@@ -104,7 +105,7 @@ class ClusterState(NamedTuple):
     """What the last clustering of all images said, c clusters."""
 
     latents: ArrayLike  # float [n, d]: of the images then
-    embedding: ArrayLike  # float [n, dimensions]
+    reducers: ArrayLike  # float [n, dimensions]
     probabilities: ArrayLike  # float [n, c]
     noise: ArrayLike  # bool [n]: of no cluster (DBSCAN)
     usage: ArrayLike  # float [k]: running share of each cluster
@@ -112,7 +113,7 @@ class ClusterState(NamedTuple):
 
 def check(config: Config, n_images: int) -> None:
     """Raise InputError for settings without sense."""
-    embedding.check_reducer(config.reducer, n_images)
+    reducers.check_reducer(config.reducer, n_images)
     if not 0 <= config.alpha <= 1:
         raise InputError(f"alpha must lie between 0 and 1, not {config.alpha}; set --alpha")
     checks.positive(config, "learning_rate", "eps")
@@ -164,9 +165,9 @@ def cluster_map(config: Config, x: np.ndarray, k: int, seed: int) -> tuple[np.nd
         fit = kmeans.fit(jax.random.PRNGKey(seed), jnp.asarray(x), k)
         return np.eye(k, dtype=np.float32)[np.asarray(fit.assignments)], noise
     spread = float(x.std()) or 1.0
-    found = classical.dbscan(x, config.eps * spread / 50, config.min_samples, _DENSE_CLUSTERS)
+    found = clusterers.dbscan(x, config.eps * spread / 50, config.min_samples, _DENSE_CLUSTERS)
     noise = found.noise
-    embedding.progress.info(
+    reducers.progress.info(
         "DBSCAN found %d clusters and %d images in none (--n-clusters %d is not used)",
         len(np.unique(found.assignments[~noise])), noise.sum(), k,
     )  # fmt: skip
@@ -235,7 +236,7 @@ def build(
         """Reduce and cluster all latents; runs on the host."""
         draws = np.random.SeedSequence([*np.asarray(state.key).tolist(), int(state.step)])
         reducer_seed, cluster_seed = (int(seed) % 2**31 for seed in draws.generate_state(2))
-        reduced = embedding.reduce(
+        reduced = reducers.reduce(
             latents, config.reducer, reducer_seed, config.dimensions, config.neighbours
         )
         probabilities, noise = cluster_map(config, reduced, k, cluster_seed)

@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxclust import collectives
-from jaxclust.base import Compute, DataSpec, Method, PyTree
-from jaxclust.data.augment import augment
+from jaxclust.core import collectives
+from jaxclust.core.types import Compute, DataSpec, Method, PyTree
+from jaxclust.images.augment import augment
 from jaxclust.losses.entropy import assignment_entropy
 from jaxclust.losses.triplet import triplet_separation
-from jaxclust.methods import autoencoding, checks, dec
-from jaxclust.methods.pretrain import epochs_or
+from jaxclust.methods import dec
+from jaxclust.methods.parts import autoencoding, checks
+from jaxclust.methods.parts.pretraining import epochs_or
 from jaxclust.models.layers import Module
 
 __all__ = ["PRESETS", "Config", "build", "choose_negatives"]

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jaxclust.base import Compute, DataSpec, Method
-from jaxclust.errors import InputError, nearest_name
-from jaxclust.methods import baselines, ccnn, classical, dac, dec, derc, ics
+from jaxclust.core.errors import InputError, nearest_name
+from jaxclust.core.types import Compute, DataSpec, Method
+from jaxclust.methods import ccnn, classical, dac, dec, derc, ics, plain_kmeans
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,10 @@ METHODS: dict[str, Registered] = {
     "vae_kmeans": Registered(
         dec.build, dec.PRESETS["vae_kmeans"], "k-means on a variational autoencoder's latents"
     ),
-    "kmeans": Registered(baselines.build, baselines.PRESETS, "full-set k-means"),
+    "kmeans": Registered(plain_kmeans.build, plain_kmeans.PRESETS, "full-set k-means"),
     "minibatch_kmeans": Registered(
-        baselines.build,
-        baselines.PRESETS,
+        plain_kmeans.build,
+        plain_kmeans.PRESETS,
         "mini-batch k-means",
         {"full": False, "epochs": 10},
     ),

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxclust import collectives
+from jaxclust.core import collectives
 from jaxclust.models.layers import BatchNorm, Conv, ConvTranspose, max_pool, upsample
 
 

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxclust import collectives
-from jaxclust.models.convolution import Padding, conv2d, conv_transpose2d
-from jaxclust.models.normalisation import batch_norm, over_channels
-from jaxclust.models.pooling import max_pool
+from jaxclust.core import collectives
+from jaxclust.models._cpu.batch_norm import batch_norm, over_channels
+from jaxclust.models._cpu.convolution import Padding, conv2d, conv_transpose2d
+from jaxclust.models._cpu.pooling import max_pool
 
 __all__ = [
     "BatchNorm",

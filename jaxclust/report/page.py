@@ -7,14 +7,14 @@ from typing import Any
 
 import jinja2
 
-from jaxclust.data.sources import ImageSet
-from jaxclust.report import clusters, curves, plane
+from jaxclust.data.catalogue import ImageSet
+from jaxclust.report import cluster_sections, curves, planar_map
 from jaxclust.report.colours import COLOURS
-from jaxclust.report.finished import FinishedRun
-from jaxclust.report.plane import MapOf
-from jaxclust.report.run_dir import RunDirectory, flatten
+from jaxclust.report.planar_map import MapOf
 from jaxclust.report.text import shown
 from jaxclust.report.thumbnails import drawing
+from jaxclust.runs.directory import RunDirectory, flatten
+from jaxclust.runs.finished import FinishedRun
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -47,9 +47,9 @@ def render(run: FinishedRun, image_set: ImageSet | None, how: MapOf = "auto") ->
         undefined=jinja2.StrictUndefined,
     )
     draw = None if image_set is None else drawing(image_set)
-    kinds = clusters.kinds_of(run, () if image_set is None else image_set.class_names)
-    sections, cluster_sheets = clusters.sections(run, image_set, draw, kinds)
-    points, map_sheets, map_name = plane.points(run, draw, kinds, how)
+    kinds = cluster_sections.kinds_of(run, () if image_set is None else image_set.class_names)
+    sections, cluster_sheets = cluster_sections.sections(run, image_set, draw, kinds)
+    points, map_sheets, map_name = planar_map.points(run, draw, kinds, how)
     data = {
         **points,
         "labelNames": kinds.names if kinds else [],
@@ -68,7 +68,7 @@ def render(run: FinishedRun, image_set: ImageSet | None, how: MapOf = "auto") ->
         map_name=map_name,
         shown_points=len(points["ids"]),
         data=data,
-        confusion=clusters.confusion(run, kinds),
+        confusion=cluster_sections.confusion(run, kinds),
         skipped=[(shown(file), shown(reason)) for file, reason in run.skipped],
         settings=_settings(run.config),
         versions=run.config["versions"],

@@ -11,9 +11,9 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxclust.cli import main
-from jaxclust.data import archives, sources
-from jaxclust.data.pictures import Streamed
-from jaxclust.errors import InputError
+from jaxclust.core.errors import InputError
+from jaxclust.data import archives, catalogue
+from jaxclust.data.decoding import Streamed
 from tests.data import prepared_set
 
 
@@ -47,7 +47,7 @@ def imagenet_val(manual):
 
 
 def test_imagenets_validation_pictures_and_classes(imagenet_val, tmp_path):
-    found = sources.load("ilsvrc_val", tmp_path)
+    found = catalogue.load("ilsvrc_val", tmp_path)
     assert found.ids[:2] == ("ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000002.JPEG")
     assert len(found.ids) == 11
     assert [skipped.file for skipped in found.skipped] == ["ILSVRC2012_val_00000005.JPEG"]
@@ -63,11 +63,11 @@ def test_imagenets_validation_pictures_and_classes(imagenet_val, tmp_path):
 
 
 def test_streamed_out_of_the_archive(imagenet_val, tmp_path):
-    held = sources.load("ilsvrc_val", tmp_path, image_size=32)
-    streamed = sources.load("ilsvrc_val", tmp_path, image_size=32, in_memory=0)
+    held = catalogue.load("ilsvrc_val", tmp_path, image_size=32)
+    streamed = catalogue.load("ilsvrc_val", tmp_path, image_size=32, in_memory=0)
     assert isinstance(streamed.images, Streamed)
     np.testing.assert_array_equal(streamed.images[:], held.images)
-    some = sources.load("ilsvrc_val", tmp_path, image_size=32, in_memory=0, limit=3)
+    some = catalogue.load("ilsvrc_val", tmp_path, image_size=32, in_memory=0, limit=3)
     np.testing.assert_array_equal(some.images[:], held.images[[0, 3, 7]])
     np.testing.assert_array_equal(some.labels, held.labels[[0, 3, 7]])
 
@@ -80,7 +80,7 @@ def test_margin_is_cut_off(manual, tmp_path):
     Image.fromarray(picture).save(content, "PNG")
     with tarfile.open(manual / "ILSVRC2012_img_val.tar", "w") as archive:
         add(archive, "ILSVRC2012_val_00000001.JPEG", content.getvalue())
-    found = sources.load("ilsvrc_val", tmp_path)
+    found = catalogue.load("ilsvrc_val", tmp_path)
     assert found.images.min() == 255
 
 
@@ -92,13 +92,13 @@ def test_classes_of_a_tar_of_tars(manual, tmp_path):
                 for j in (2, 1):
                     add(inner, f"{synset}_{j}.JPEG", jpeg(10 * i + j))
             add(outer, f"{synset}.tar", content.getvalue())
-    found = sources.load("imagenet10", tmp_path, image_size=16)
+    found = catalogue.load("imagenet10", tmp_path, image_size=16)
     assert len(found.ids) == 20
     assert found.ids[0] == "n02056570_1.JPEG"
     assert found.labels.tolist() == sorted([*range(10)] * 2)
     assert abs(int(found.images[3, 8, 8, 0]) - 12) <= 2
     with pytest.raises(InputError, match="lacks 14 of 15 classes"):
-        sources.load("imagenet_dog", tmp_path)
+        catalogue.load("imagenet_dog", tmp_path)
 
 
 def test_places(manual, tmp_path):
@@ -106,15 +106,15 @@ def test_places(manual, tmp_path):
         for i in range(1, 5):
             add(archive, f"val_256/Places365_val_{i:08d}.jpg", jpeg(30 * i, (256, 256)))
     with pytest.raises(InputError, match=r"places365_val\.txt.*filelist"):
-        sources.load("places_val", tmp_path)
+        catalogue.load("places_val", tmp_path)
     lines = [f"Places365_val_{i:08d}.jpg {7 * i}" for i in range(1, 5)]
     (manual / "places365_val.txt").write_text("\n".join(lines) + "\n")
-    found = sources.load("places_val", tmp_path, image_size=24)
+    found = catalogue.load("places_val", tmp_path, image_size=24)
     assert found.labels.tolist() == [7, 14, 21, 28]
     with tarfile.open(manual / "train_256_places365standard.tar", "w") as archive:
         for name in ("z/zen_garden/00000001", "a/airfield/00000002", "a/airfield/00000001"):
             add(archive, f"data_256/{name}.jpg", jpeg(9, (256, 256)))
-    found = sources.load("places_train", tmp_path, image_size=24)
+    found = catalogue.load("places_train", tmp_path, image_size=24)
     assert found.ids[0] == "data_256/a/airfield/00000001.jpg"
     assert found.labels.tolist() == [0, 0, 1]
 
@@ -126,7 +126,7 @@ def test_members_that_leave_their_folder_are_refused(name, manual, tmp_path):
     with tarfile.open(manual / "ILSVRC2012_img_val.tar", "w") as archive:
         add(archive, name, jpeg(1))
     with pytest.raises(InputError, match="points out of its folder"):
-        sources.load("ilsvrc_val", tmp_path)
+        catalogue.load("ilsvrc_val", tmp_path)
 
 
 def test_links_are_refused(manual, tmp_path):
@@ -135,21 +135,21 @@ def test_links_are_refused(manual, tmp_path):
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
     with pytest.raises(InputError, match="points out of its folder"):
-        sources.load("ilsvrc_val", tmp_path)
+        catalogue.load("ilsvrc_val", tmp_path)
 
 
 def test_other_files_are_refused(manual, tmp_path):
     path = manual / "ILSVRC2012_img_val.tar"
     path.write_bytes(b"no tar" * 200)
     with pytest.raises(InputError, match="cannot be read as an uncompressed tar"):
-        sources.load("ilsvrc_val", tmp_path)
+        catalogue.load("ilsvrc_val", tmp_path)
     with tarfile.open(path, "w") as archive:
         add(archive, "readme.txt", b"")
     with pytest.raises(InputError, match="none of the pictures wanted"):
-        sources.load("ilsvrc_val", tmp_path)
+        catalogue.load("ilsvrc_val", tmp_path)
     path.unlink()
     with pytest.raises(InputError, match=r"ILSVRC2012_img_val\.tar is wanted; put the official"):
-        sources.load("ilsvrc_val", tmp_path)
+        catalogue.load("ilsvrc_val", tmp_path)
 
 
 def test_the_whole_way_to_assignments(imagenet_val, tmp_path, monkeypatch):
@@ -176,7 +176,7 @@ def prepared_imagenet(root, split, examples):
 
 def test_a_prepared_imagenet_serves_in_the_archive_s_stead(imagenet_val, tmp_path):
     """tensorflow-datasets shuffles; by name, the pictures are those of the tar."""
-    archive = sources.load("ilsvrc_val", tmp_path)
+    archive = catalogue.load("ilsvrc_val", tmp_path)
     order = archives.synset_order()
     truth = archives._list_of_imagenet("validation_labels.txt")
     examples = [
@@ -185,11 +185,11 @@ def test_a_prepared_imagenet_serves_in_the_archive_s_stead(imagenet_val, tmp_pat
         for i in (3, 1, 12, 5, 7, 2, 4, 6, 8, 9, 10, 11)
     ]  # fmt: skip
     root = tmp_path / "elsewhere"
-    assert not sources.present("ilsvrc_val", root)
+    assert not catalogue.present("ilsvrc_val", root)
     prepared_imagenet(root, "validation", examples)
-    assert sources.present("ilsvrc_val", root)
+    assert catalogue.present("ilsvrc_val", root)
     for in_memory in (None, 0):
-        found = sources.load("ilsvrc_val", root, in_memory=in_memory)
+        found = catalogue.load("ilsvrc_val", root, in_memory=in_memory)
         assert isinstance(found.images, Streamed) == (in_memory == 0)
         assert found.ids == archive.ids
         assert [one.file for one in found.skipped] == [one.file for one in archive.skipped]
@@ -209,9 +209,9 @@ def test_classes_of_a_prepared_training_set(tmp_path):
         for i in range(2)
     ]
     prepared_imagenet(tmp_path, "train", examples)
-    found = sources.load("imagenet10", tmp_path, image_size=16)
+    found = catalogue.load("imagenet10", tmp_path, image_size=16)
     assert len(found.ids) == 20
     expected = [archives.IMAGENET10.index(name.split("_")[0]) for name in found.ids]
     assert found.labels.tolist() == expected
     with pytest.raises(InputError, match="lacks 14 of 15 classes"):
-        sources.load("imagenet_dog", tmp_path)
+        catalogue.load("imagenet_dog", tmp_path)

@@ -5,11 +5,11 @@ import dataclasses
 import jax
 import numpy as np
 
-from jaxclust import train
-from jaxclust.base import Batch
-from jaxclust.data.transforms import measure
+from jaxclust.core.types import Batch
+from jaxclust.images.transforms import measure
 from jaxclust.methods import ccnn
-from jaxclust.models.ccnn import Body, FlatHead, LeNetBackbone
+from jaxclust.models.backbones import Body, FlatHead, LeNetBackbone
+from jaxclust.training import loop
 
 
 def images(n=120, seed=0):
@@ -24,13 +24,13 @@ def images(n=120, seed=0):
 
 def data(n=120, seed=0):
     pictures, _ = images(n, seed)
-    return train.put(pictures, measure(pictures))
+    return loop.put(pictures, measure(pictures))
 
 
 def method(preset="best", n=120, k=3, **changes):
     defaults = {"epochs": 2, "pretrain_epochs": 1, "batch_size": 20, "k_m": 5, "n_m": 10}
     config = dataclasses.replace(ccnn.PRESETS[preset], **{**defaults, **changes})
-    spec = train.spec_of(data(n), k)
+    spec = loop.spec_of(data(n), k)
     return ccnn.build(config, spec, body=Body(LeNetBackbone((4, 8)), FlatHead(16)))
 
 
@@ -41,6 +41,6 @@ def batch(n=20, seed=3):
 
 def begun(built, seed=0):
     """The state at the start of the clustering phase."""
-    state = train.init(built, data(), seed)
-    features = train.predictor(built, data())(state).features
+    state = loop.init(built, data(), seed)
+    features = loop.predictor(built, data())(state).features
     return jax.jit(built.phases[-1].begin)(state, features)

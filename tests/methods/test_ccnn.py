@@ -6,14 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxclust import train
-from jaxclust.base import Batch, DataSpec
 from jaxclust.clustering import kmeans
-from jaxclust.errors import InputError
-from jaxclust.methods import ccnn, ccnn_config, registry
-from jaxclust.models import pretrained
+from jaxclust.core.errors import InputError
+from jaxclust.core.types import Batch, DataSpec
+from jaxclust.methods import ccnn, registry
+from jaxclust.methods.ccnn import ccnn_config
+from jaxclust.models.encoders import pretrained
+from jaxclust.training import loop
 from tests.methods import small
-from tests.mobilenet import mobilenet_arrays
+from tests.models.mobilenet import mobilenet_arrays
 
 
 def run(steps=4, seed=0, **changes):
@@ -84,8 +85,8 @@ def test_table_1_trains_only_on_a_full_buffer():
 
 def test_paper_seeds_are_features_of_images():
     method = small.method("paper", init="random")
-    state = train.init(method, small.data(), 0)
-    features = train.predictor(method, small.data())(state).features
+    state = loop.init(method, small.data(), 0)
+    features = loop.predictor(method, small.data())(state).features
     begun = jax.jit(method.phases[-1].begin)(state, features)
     for centroid in np.asarray(begun.cluster.kmeans.centroids):
         assert np.abs(features - centroid).max(axis=1).min() == 0
@@ -94,11 +95,11 @@ def test_paper_seeds_are_features_of_images():
 
 def test_output_layer_starts_from_the_first_pseudo_labels():
     method = small.method()
-    state = train.init(method, small.data(), 0)
+    state = loop.init(method, small.data(), 0)
     state = jax.jit(method.phases[-1].begin)(
-        state, train.predictor(method, small.data())(state).features
+        state, loop.predictor(method, small.data())(state).features
     )
-    readings = train.predictor(method, small.data())(state).readings
+    readings = loop.predictor(method, small.data())(state).readings
     assert np.mean(readings["output"] == readings["centroid"]) > 0.95
 
 
@@ -112,7 +113,7 @@ def test_frozen_baselines_train_nothing_after_pretraining(name):
     changes = registry.find(name).changes
     method = small.method(**changes)
     before = small.begun(method)
-    fitted = train.fit(small.method(**changes, init="random"), small.data(), seed=0)
+    fitted = loop.fit(small.method(**changes, init="random"), small.data(), seed=0)
     fresh = small.begun(small.method(**changes, init="random"))
     jax.tree.map(np.testing.assert_array_equal, fitted.state.params, fresh.params)
     assert before.cluster.kmeans.centroids.shape == (3, 3)
@@ -158,10 +159,10 @@ def test_settings_shrink_with_the_data():
 
 def test_small_clear_set_is_clustered():
     method = small.method(epochs=8, pretrain_epochs=8, batch_size=40, k_m=30, n_m=30)
-    fitted = train.fit(method, small.data(), seed=0)
+    fitted = loop.fit(method, small.data(), seed=0)
     from jaxclust import metrics
 
-    prediction = train.predictor(method, small.data())(fitted.state)
+    prediction = loop.predictor(method, small.data())(fitted.state)
     assert metrics.accuracy(small.images()[1], prediction.assignments) > 0.95
 
 

@@ -8,11 +8,12 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from jaxclust import metrics, train
-from jaxclust.base import DataSpec
-from jaxclust.data.transforms import measure, normalise
-from jaxclust.errors import InputError
+from jaxclust import metrics
+from jaxclust.core.errors import InputError
+from jaxclust.core.types import DataSpec
+from jaxclust.images.transforms import measure, normalise
 from jaxclust.methods.registry import METHODS
+from jaxclust.training import loop
 
 CLASSICAL = ["gmm", "spectral", "agglomerative", "nmf"]
 
@@ -21,14 +22,14 @@ CLASSICAL = ["gmm", "spectral", "agglomerative", "nmf"]
 def digits():
     images, labels = load_digits(return_X_y=True)
     images = images.reshape(-1, 8, 8, 1)[:600].astype(np.uint8)
-    return train.put(images, measure(images)), labels[:600]
+    return loop.put(images, measure(images)), labels[:600]
 
 
 def fitted(name, data, **changes):
     config = dataclasses.replace(METHODS[name].config("best"), **changes)
-    method = METHODS[name].build(config, train.spec_of(data, 10))
-    state = train.fit(method, data, seed=0).state
-    return method, state, train.predictor(method, data)(state)
+    method = METHODS[name].build(config, loop.spec_of(data, 10))
+    state = loop.fit(method, data, seed=0).state
+    return method, state, loop.predictor(method, data)(state)
 
 
 def pixels(data):

@@ -7,12 +7,13 @@ import numpy as np
 import optax
 import pytest
 
-from jaxclust import metrics, train
-from jaxclust.base import Batch, DataSpec
-from jaxclust.data.augment import Affine, Augmentation
-from jaxclust.errors import InputError
+from jaxclust import metrics
+from jaxclust.core.errors import InputError
+from jaxclust.core.types import Batch, DataSpec
+from jaxclust.images.augment import Affine, Augmentation
 from jaxclust.losses import pairwise
 from jaxclust.methods import dac, registry
+from jaxclust.training import loop
 from tests.methods import small
 
 N, M, K = 60, 20, 3
@@ -24,7 +25,7 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x, train):
         scale = self.variable("batch_stats", "seen", lambda: jnp.zeros(()))
-        if train:
+        if loop:
             scale.value = scale.value + 1
         return nn.Dense(K)(x.reshape(x.shape[0], -1))
 
@@ -37,7 +38,7 @@ def build(network=None, **changes):
 
 def start(method, seed=0):
     data = small.data(N)
-    return data, train.init(method, data, seed)
+    return data, loop.init(method, data, seed)
 
 
 def test_targets_are_fixed_for_a_draw_and_come_from_its_first_network():
@@ -135,8 +136,8 @@ def test_thresholds_move_by_epoch_and_the_optimiser_restarts():
     method = build(epochs=3, upper=(0.9, 0.5), restart_optimiser=True)
     data, _ = start(method)
     rows = []
-    hooks = train.Hooks(on_chunk=lambda progress: rows.extend(progress.steps))
-    fitted = train.fit(method, data, seed=0, hooks=hooks)
+    hooks = loop.Hooks(on_chunk=lambda progress: rows.extend(progress.steps))
+    fitted = loop.fit(method, data, seed=0, hooks=hooks)
     per_epoch = 3 * method.phases[0].repeats
     assert int(fitted.state.step) == 3 * per_epoch == len(rows)
     uppers = np.array([row["upper"] for row in rows]).reshape(3, per_epoch)
@@ -198,9 +199,9 @@ def test_bars_are_told_apart():
     config = dac.Config(
         epochs=10, draw_size=60, batch_size=30, inner_passes=5, upper=(0.95, 0.7), views=views
     )
-    method = dac.build(config, train.spec_of(data, K))
-    state = train.fit(method, data, seed=0).state
-    assignments = train.predictor(method, data)(state).assignments
+    method = dac.build(config, loop.spec_of(data, K))
+    state = loop.fit(method, data, seed=0).state
+    assignments = loop.predictor(method, data)(state).assignments
     assert metrics.accuracy(kinds, assignments) > 0.9
 
 

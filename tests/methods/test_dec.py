@@ -5,15 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxclust import losses, metrics, train
-from jaxclust.base import Batch, DataSpec
+from jaxclust import losses, metrics
 from jaxclust.clustering import kmeans
 from jaxclust.clustering.distances import squared_distances
-from jaxclust.data.augment import Augmentation
-from jaxclust.errors import InputError
+from jaxclust.core.errors import InputError
+from jaxclust.core.types import Batch, DataSpec
+from jaxclust.images.augment import Augmentation
 from jaxclust.methods import dec
 from jaxclust.methods.registry import METHODS
 from jaxclust.models.autoencoder import DenseAutoencoder
+from jaxclust.training import loop
 from tests.methods import small
 
 N, K = 60, 3
@@ -29,8 +30,8 @@ def build(preset="dec", **changes):
 def begun(method):
     """(data, latents, state at the start of clustering)."""
     data = small.data(N)
-    state = train.init(method, data, 0)
-    latents = jnp.asarray(train.predictor(method, data)(state).features)
+    state = loop.init(method, data, 0)
+    latents = jnp.asarray(loop.predictor(method, data)(state).features)
     return data, latents, jax.jit(method.phases[-1].begin)(state, latents)
 
 
@@ -112,7 +113,7 @@ def test_targets_are_refreshed_from_new_latents():
 @pytest.mark.parametrize(("tolerance", "epochs"), [(2.0, 1), (0.0, 5)])
 def test_it_stops_once_assignments_hardly_change(tolerance, epochs):
     method = build(epochs=5, tolerance=tolerance, pretrain_epochs=1)
-    state = train.fit(method, small.data(N), seed=0).state
+    state = loop.fit(method, small.data(N), seed=0).state
     steps_an_epoch = 3
     assert int(state.step) == steps_an_epoch * (1 + epochs)
 
@@ -124,8 +125,8 @@ def test_bars_are_told_apart():
     for preset in ("dec", "idec", "ae_kmeans", "denoising_ae_kmeans"):
         changes = {"epochs": 0} if preset.endswith("kmeans") else {"epochs": 10}
         method = build(preset, pretrain_epochs=30, **changes)
-        state = train.fit(method, data, seed=0).state
-        prediction = train.predictor(method, data)(state)
+        state = loop.fit(method, data, seed=0).state
+        prediction = loop.predictor(method, data)(state)
         scores[preset] = metrics.accuracy(kinds, prediction.assignments)
     assert min(scores.values()) > 0.9, scores
 
@@ -148,13 +149,13 @@ def test_images_too_small_for_unpadded_convolutions_are_refused():
 
 def test_noise_is_on_the_input_only():
     """The target of pre-training is the view without the noise."""
-    from jaxclust.data.augment import Affine
-    from jaxclust.methods.pretrain import reconstruction_phase
+    from jaxclust.images.augment import Affine
+    from jaxclust.methods.parts.pretraining import reconstruction_phase
     from jaxclust.models.autoencoder import Coded
 
     images = jnp.zeros((4, 8, 8, 1))
     method = build()
-    state = train.init(method, small.data(N), 0)
+    state = loop.init(method, small.data(N), 0)
 
     def copying(params, model_state, seen, key):
         return Coded(seen.reshape(4, -1), seen), model_state

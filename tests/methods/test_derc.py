@@ -6,12 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxclust import metrics, train
-from jaxclust.base import DataSpec
-from jaxclust.errors import InputError
+from jaxclust import metrics
+from jaxclust.core.errors import InputError
+from jaxclust.core.types import DataSpec
 from jaxclust.methods import dec, derc
 from jaxclust.methods.registry import METHODS
 from jaxclust.models.autoencoder import StridedAutoencoder
+from jaxclust.training import loop
 from tests.methods import small
 
 N, K = 60, 3
@@ -49,8 +50,8 @@ def test_triplets_join_one_class_and_part_two():
 def test_the_loss_is_eq_8():
     method = build()
     data = small.data(N)
-    state = train.init(method, data, 0)
-    state = method.phases[1].begin(state, train.predictor(method, data)(state).features)
+    state = loop.init(method, data, 0)
+    state = method.phases[1].begin(state, loop.predictor(method, data)(state).features)
     _, info = jax.jit(method.step)(jax.device_put(state), small.batch(20))
     expected = 0.7 * info.watch["triplet"] + 0.3 * info.watch["reconstruction"]
     np.testing.assert_allclose(info.loss, expected, rtol=1e-5)
@@ -73,8 +74,8 @@ def test_bars_are_told_apart_and_every_image_has_its_own_cluster(clusterer):
     _, kinds = small.images(N)
     data = small.data(N)
     method = build(clusterer=clusterer, epochs=4, pretrain_epochs=15)
-    state = train.fit(method, data, seed=0).state
-    prediction = train.predictor(method, data)(state)
+    state = loop.fit(method, data, seed=0).state
+    prediction = loop.predictor(method, data)(state)
     np.testing.assert_array_equal(
         prediction.assignments, np.asarray(state.cluster.probabilities).argmax(axis=1)
     )
@@ -88,7 +89,7 @@ def test_retraining_parts_the_clusters():
 
     def ratio(iterations):
         method = build(iterations=iterations, epochs=10, pretrain_epochs=5)
-        cluster = train.fit(method, data, seed=0).state.cluster
+        cluster = loop.fit(method, data, seed=0).state.cluster
         z, p = np.asarray(cluster.latents), np.asarray(cluster.probabilities)
         distances = np.linalg.norm(z[:, None] - z[None], axis=2)
         same = p.argmax(axis=1)[:, None] == p.argmax(axis=1)[None]

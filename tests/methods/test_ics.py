@@ -6,11 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxclust import losses, metrics, train
-from jaxclust.base import DataSpec
-from jaxclust.errors import InputError
+from jaxclust import losses, metrics
+from jaxclust.core.errors import InputError
+from jaxclust.core.types import DataSpec
 from jaxclust.methods import ics
 from jaxclust.models.autoencoder import PooledAutoencoder
+from jaxclust.training import loop
 from tests.methods import small
 
 N, K = 60, 3
@@ -78,8 +79,8 @@ TERMS = {
 def begun():
     method = build()
     data = small.data(N)
-    state = train.init(method, data, 0)
-    features = jnp.asarray(train.predictor(method, data)(state).features)
+    state = loop.init(method, data, 0)
+    features = jnp.asarray(loop.predictor(method, data)(state).features)
     return jax.jit(method.phases[-1].begin)(state, features)
 
 
@@ -123,8 +124,8 @@ def test_bars_are_told_apart():
     _, kinds = small.images(N)
     data = small.data(N)
     method = build(epochs=8, pretrain_epochs=10)
-    state = train.fit(method, data, seed=0).state
-    assignments = train.predictor(method, data)(state).assignments
+    state = loop.fit(method, data, seed=0).state
+    assignments = loop.predictor(method, data)(state).assignments
     assert metrics.accuracy(kinds, assignments) > 0.9
 
 

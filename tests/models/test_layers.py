@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxclust import device
-from jaxclust.models import convolution, layers
+from jaxclust.core import device
+from jaxclust.models import layers
+from jaxclust.models._cpu import convolution
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 
@@ -174,7 +175,7 @@ def test_transposed_convolution_and_gradients_equal_xla(size, window, strides, p
 
 
 def test_large_maps_are_transposed_row_by_row(monkeypatch):
-    from jaxclust.models import convolution
+    from jaxclust.models._cpu import convolution
 
     x = jax.random.normal(jax.random.key(0), (3, 5, 4, 2))
     monkeypatch.setattr(convolution, "_LARGE_MAP", 1)

@@ -14,7 +14,7 @@ from jaxclust.models.allconvnet import (
     mnist_network,
 )
 from jaxclust.models.autoencoder import Decoder, PooledAutoencoder
-from jaxclust.models.ccnn import (
+from jaxclust.models.backbones import (
     CCNN,
     AlexNetBackbone,
     Body,

@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxclust import train
-from jaxclust.base import Compute
+from jaxclust.core.types import Compute
 from jaxclust.methods import ccnn
 from jaxclust.models import precision
-from jaxclust.models.ccnn import CCNN, Body, FlatHead, LeNetBackbone
+from jaxclust.models.backbones import CCNN, Body, FlatHead, LeNetBackbone
+from jaxclust.training import loop
 from tests.methods import small
 
 
@@ -85,7 +85,7 @@ def test_batch_norm_statistics_are_not_rounded_to_bfloat16():
 
 def test_a_step_keeps_every_state_leaf_in_float32():
     data = small.data()
-    spec = train.spec_of(data, 3)
+    spec = loop.spec_of(data, 3)
     body = Body(LeNetBackbone((4, 8)), FlatHead(16))
     config = ccnn.Config(init="random", batch_size=20, k_m=5, n_m=10)
     states = {}

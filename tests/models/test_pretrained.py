@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxclust.errors import InputError
-from jaxclust.models import pretrained
-from tests.mobilenet import mobilenet_arrays
+from jaxclust.core.errors import InputError
+from jaxclust.models.encoders import pretrained
+from tests.models.mobilenet import mobilenet_arrays
 
 SIDE = 64
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxclust.report.finished import read_finished
 from jaxclust.report.text import shown
+from jaxclust.runs.finished import read_finished
 from tests.report.conftest import N
 
 

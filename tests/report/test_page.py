@@ -15,13 +15,13 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from jaxclust.cli import main
-from jaxclust.report import clusters, plane
+from jaxclust.report import cluster_sections, planar_map
 from jaxclust.report.chart import Line, line_chart
 from jaxclust.report.curves import charts
-from jaxclust.report.finished import images_of, read_finished
 from jaxclust.report.page import render
 from jaxclust.report.text import shown
 from jaxclust.report.thumbnails import drawing, place, sheets, squares
+from jaxclust.runs.finished import images_of, read_finished
 from tests.report.conftest import CLASSES, NAMES, N
 
 
@@ -145,7 +145,7 @@ def test_the_pictures_of_a_folder_are_shown_larger_than_the_run_saw_them(run):
 
 
 def test_the_nearest_other_cluster(run):
-    sections, _ = clusters.sections(run, None, None, None)
+    sections, _ = cluster_sections.sections(run, None, None, None)
     means = [run.features[run.clusters == c].reshape(-1, 64).mean(0) for c in range(3)]
     for c, section in enumerate(sections):
         others = {o: np.linalg.norm(means[c] - means[o]) for o in range(3) if o != c}
@@ -160,11 +160,11 @@ def test_the_most_and_the_least_certain_are_listed():
     class Run:
         n_clusters = 2
         ids = tuple(map(str, range(n)))
-        clusters = np.arange(n) % 2
+        cluster_sections = np.arange(n) % 2
         confidence = rng.permutation(n) / n
         features = rng.normal(size=(n, 3))
 
-    sections, _ = clusters.sections(Run, None, None, None)
+    sections, _ = cluster_sections.sections(Run, None, None, None)
     for c, section in enumerate(sections):
         order = sorted(range(c, n, 2), key=lambda i: Run.confidence[i])
         assert [p.row for p in section.most] == order[::-1][:12]
@@ -183,15 +183,15 @@ def test_confusion_is_scikit_learn_s_with_matched_columns(run):
     rng = np.random.default_rng(0)
     labels, found = rng.integers(0, 4, 200), rng.integers(0, 3, 200)
     labels[labels == 3] = 1_000_000_007
-    kinds = clusters.kinds_of(replace(run, labels=labels), ("a",))
+    kinds = cluster_sections.kinds_of(replace(run, labels=labels), ("a",))
     assert kinds.names == ["a", "1", "2", "1000000007"]
-    table = clusters.confusion(replace(run, labels=labels, clusters=found), kinds)
+    table = cluster_sections.confusion(replace(run, labels=labels, clusters=found), kinds)
     counts = np.array([[count for count, _ in row] for row in table.rows])
     expected = confusion_matrix(kinds.labels, found, labels=range(4))[:, table.clusters]
     np.testing.assert_array_equal(counts, expected)
     many = rng.integers(0, 60, 5000)
     crowded = replace(run, labels=many, clusters=many)
-    assert clusters.confusion(crowded, clusters.kinds_of(crowded, ())) is None
+    assert cluster_sections.confusion(crowded, cluster_sections.kinds_of(crowded, ())) is None
 
 
 def test_a_chart_draws_its_values():
@@ -224,15 +224,17 @@ def test_losses_of_phases_do_not_share_a_scale():
 
 def test_maps_lie_in_the_unit_square_and_keep_proportions(run):
     every = np.arange(N)
-    found, name = plane.plane(run, every, "pca")
+    found, name = planar_map.plane(run, every, "pca")
     assert name.startswith("principal components")
     assert found.min() >= 0 and found.max() <= 1
-    own, name = plane.plane(replace(run, map=np.array([[0.0, 0], [4, 1]] * 18)), every, "auto")
+    own, name = planar_map.plane(replace(run, map=np.array([[0.0, 0], [4, 1]] * 18)), every, "auto")
     assert name == "the run's own map"
     np.testing.assert_allclose(np.ptp(own, axis=0), [1, 0.25])
-    constant, _ = plane.plane(replace(run, features=np.zeros((N, 5))), every, "auto")
+    constant, _ = planar_map.plane(replace(run, features=np.zeros((N, 5))), every, "auto")
     assert np.isfinite(constant).all()
-    narrow, _ = plane.plane(replace(run, features=run.features.reshape(N, -1)[:, :1]), every, "pca")
+    narrow, _ = planar_map.plane(
+        replace(run, features=run.features.reshape(N, -1)[:, :1]), every, "pca"
+    )
     assert narrow.shape == (N, 2)
 
 

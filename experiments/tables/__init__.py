@@ -1,0 +1,1 @@
+"""Runs of several kinds and seeds, and the tables they make."""

@@ -1,0 +1,64 @@
+"""How a subcommand reads its words."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jaxclust.core.errors import InputError
+from jaxclust.runs.options import MOST_GIGABYTES
+
+
+def last_value(arguments: Sequence[str], name: str) -> str | None:
+    """The last value given for an option."""
+    found = None
+    for i, word in enumerate(arguments):
+        if word == f"--{name}" and i + 1 < len(arguments):
+            found = arguments[i + 1]
+        elif word.startswith(f"--{name}="):
+            found = word.split("=", 1)[1]
+    return found
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that refuses in one line, as everything else does.
+
+    Args:
+        command: the subcommand.
+        about: what it does.
+    """
+
+    def __init__(self, command: str, about: str) -> None:
+        super().__init__(
+            prog=f"jaxclust {command}",
+            description=about,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        said = message.replace("unrecognized arguments:", "unknown option")
+        raise InputError(f"{said}; see {self.prog} --help")
+
+
+def path(word: str) -> Path:
+    """A path, `~` being home; for `Parser.add_argument(type=…)`."""
+    return Path(word).expanduser()
+
+
+def gigabytes(word: str) -> float:
+    """An amount of memory; for `Parser.add_argument(type=…)`."""
+    value = float(word)
+    if not 0 <= value <= MOST_GIGABYTES:
+        raise ValueError
+    return value
+
+
+def data_dir(parser: argparse.ArgumentParser) -> Any:
+    """Add `--data-dir`, where prepared sets lie."""
+    return parser.add_argument(
+        "--data-dir",
+        type=path,
+        metavar="DIR",
+        help="where prepared sets lie; default JAXCLUST_DATA_DIR or ~/tensorflow_datasets",
+    )

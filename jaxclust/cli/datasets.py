@@ -1,0 +1,27 @@
+"""`jaxclust datasets`: what is known by name."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from jaxclust.cli.arguments import Parser, data_dir
+from jaxclust.data import catalogue
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`jaxclust datasets`: names, sizes, whether present, where each file goes."""
+    parser = Parser("datasets", "List the data sets known by name.")
+    data_dir(parser)
+    place = parser.parse_args(arguments).data_dir or catalogue.default_data_dir()
+    print(f"data directory: {place}")
+    table = Table("name", "images", "classes", "shape", "present", "file, below it")
+    for name, entry in catalogue.CATALOGUE.items():
+        shape = "x".join(str(side) for side in entry.shape)
+        here = "yes" if catalogue.present(name, place) else "no"
+        where = entry.file or entry.how
+        table.add_row(name, f"{entry.n_images:,}", str(entry.n_classes), shape, here, where)
+    table.add_row("npz:PATH", "", "", "", "", "images, labels")
+    table.add_row("folder:PATH", "", "", "", "", "JPEG, PNG, …")
+    Console().print(table, highlight=False)
+    return 0

@@ -1,0 +1,47 @@
+"""`jaxclust table`: runs side by side with the papers' figures."""
+
+from collections.abc import Sequence
+
+from jaxclust.cli.arguments import Parser, path
+from jaxclust.core.errors import InputError
+from jaxclust.report import comparison
+
+_ABOUT = """\
+Runs side by side: one row for each method, data set and setting, mean and standard deviation
+over seeds in percent, beside what the paper reports for that method and set.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`jaxclust table`: print or write the table."""
+    parser = Parser("table", _ABOUT)
+    parser.add_argument(
+        "runs",
+        type=path,
+        nargs="+",
+        metavar="RUN_DIR",
+        help="run directories, folders of them, or json files of experiments/results/",
+    )
+    parser.add_argument(
+        "--format", choices=("terminal", "markdown", "csv"), default="terminal", help="of the table"
+    )
+    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="only rows of these sets")
+    parser.add_argument("--out", type=path, metavar="FILE", help="default: print")
+    given = parser.parse_args(arguments)
+    for place in given.runs:
+        if not place.exists():
+            raise InputError(f"no such run: {place}")
+    rows = comparison.rows_of(given.runs)
+    if given.datasets:
+        rows = [row for row in rows if row.dataset in given.datasets]
+    if not rows:
+        raise InputError("no runs of these data sets; see --datasets")
+    if given.format == "terminal" and given.out is None:
+        comparison.show(rows)
+        return 0
+    text = comparison.as_csv(rows) if given.format == "csv" else comparison.markdown(rows)
+    if given.out is None:
+        print(text, end="")
+    else:
+        given.out.write_text(text, "utf-8")
+    return 0

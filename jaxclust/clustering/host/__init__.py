@@ -1,0 +1,1 @@
+"""Algorithms that run on the host: scikit-learn's, openTSNE's."""

@@ -1,0 +1,1 @@
+"""Pure JAX on pixels: random views, normalisation, descriptors."""

@@ -1,0 +1,165 @@
+"""CCNN's settings (Hsu & Lin 2017), the presets, and what they must satisfy."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from jaxclust.clustering.kmeans import Seeding
+from jaxclust.core.errors import InputError
+from jaxclust.images.augment import Affine
+from jaxclust.methods.parts import checks
+
+
+@dataclass(frozen=True)
+class Config:
+    """CCNN's settings; the defaults are preset `best`."""
+
+    epochs: int = 20
+    """Passes over the data while clustering."""
+    batch_size: int = 200
+    """Images a mini-batch is clustered in."""
+    network: Literal["auto", "lenet", "alexnet", "alexnet_dense"] = "auto"
+    """lenet: the paper's Fig. 4; alexnet: Fig. 1, on images resized to 224;
+    alexnet_dense: AlexNet's own fully connected head (Table V). auto: lenet under
+    64 pixels, alexnet from there."""
+    feature_width: int | None = None
+    """Width of the feature that is clustered; default the number of clusters, or what a
+    weights file's network has, whose features a layer of chance would blur."""
+    rectify_features: bool = False
+    """ReLU on the feature, as in the paper."""
+    output: Literal["relu", "softmax"] = "softmax"
+    """Non-linearity of the output: relu (Eqs. 4-6) or softmax (Figs. 1 and 3)."""
+
+    init: str = "autoencoder"
+    """The network clustering starts from: autoencoder (reconstruction training first),
+    random, or a weights file (.safetensors, .npz, .pth) of AlexNet, VGG-16 or a ResNet by
+    torchvision's names or MobileNet-v1 by Keras's: then that network, on images resized
+    to 224, its last map averaged as the feature."""
+    frozen_statistics: bool = True
+    """A weights file's network keeps the batch-norm statistics that came with it while it
+    is fine-tuned, so that what is tuned is what extracts features (in AlexNet, which has
+    no batch norm, it is). Without, it is tuned by those of each batch."""
+    pretrain_epochs: int = 20
+    """Passes of the autoencoder's reconstruction training."""
+    pretrain_learning_rate: float = 1e-3
+    """Adam's rate in it."""
+
+    learning: Literal["joint", "minibatch_kmeans", "kmeans"] = "joint"
+    """joint: the method. minibatch_kmeans (Baseline-II) and kmeans (Baseline-III)
+    cluster the initial network's features and train nothing."""
+    features: Literal["feature_layer", "backbone"] = "feature_layer"
+    """What the two frozen baselines cluster: the feature layer (FC9) or the
+    backbone's map averaged over positions."""
+    seeding: Seeding = "kmeans++"
+    """k-means++ (Sec. III.C) or uniform (Table I)."""
+    initial_kmeans: bool = True
+    """Run full k-means from the seeds before training."""
+    fit_output: bool = True
+    """Fit the output layer to the first pseudo-labels before training."""
+    normalise_features: bool = True
+    """Cluster features of unit length."""
+
+    k_m: int = 160
+    """Samples of each mini-batch that are trusted (the paper's top-k_m)."""
+    n_m: int = 160
+    """Trusted samples a fine-tuning step needs; a multiple of k_m."""
+    balanced: bool = True
+    """Choose trusted samples in turn from every cluster, not by distance alone."""
+    centroid_update: Literal["minibatch", "finetune"] = "minibatch"
+    """Move centroids on every mini-batch (Sec. III.C) or only when fine-tuning, by
+    the samples fine-tuned on (Table I)."""
+    max_count: float | None = 50.0
+    """Cap on the counts that set the centroids' learning rate; None is Eq. 12."""
+
+    compensation: Literal["rollback", "none"] = "rollback"
+    """Feature-drift compensation (Eqs. 13-14); none is Baseline-I."""
+    rollback_scope: Literal["network", "feature_layer"] = "network"
+    """Roll back the whole network or the feature layer alone (W_FC9)."""
+    rollback_path: Literal["fast", "explicit"] = "fast"
+    """For the whole network: reuse the features extracted before the update, or
+    subtract the update and extract them again."""
+
+    optimiser: Literal["adam", "sgd"] = "adam"
+    """Of fine-tuning; sgd has momentum 0.9."""
+    learning_rate: float | None = None
+    """Of fine-tuning; default 3e-4, from a weights file 1e-5: ten times that emptied all
+    clusters but one there (MobileNet-v1, Adam)."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """How the rate runs over the epochs; cosine ends at zero."""
+    dropout: float = 0.5
+    """On the wide layers of the AlexNet-size networks."""
+    views: Affine = field(default_factory=lambda: Affine(15.0, 0.1, 0.15, 0.2))
+    """Random views the networks are trained on; pseudo-labels and centroids always
+    come from the plain images."""
+    labels: Literal["centroid", "output"] = "output"
+    """Reading of the final labels: nearest centroid or largest output."""
+
+
+PRESETS: dict[str, Config] = {
+    "best": Config(),
+    "paper": Config(
+        epochs=10,
+        batch_size=50,
+        rectify_features=True,
+        output="relu",
+        seeding="uniform",
+        initial_kmeans=False,
+        fit_output=False,
+        normalise_features=False,
+        k_m=10,
+        n_m=50,
+        balanced=False,
+        centroid_update="finetune",
+        max_count=None,
+        optimiser="sgd",
+        # The paper gives none; this is the usual rate for fine-tuning an AlexNet. At it,
+        # networks that were trained with batch norm need each batch's statistics.
+        learning_rate=1e-3,
+        frozen_statistics=False,
+        schedule="constant",
+        views=Affine(),
+        labels="centroid",
+    ),
+}
+
+
+def weights_file(config: Config) -> Path | None:
+    """The file that `init` names, if it names one."""
+    return None if config.init in {"autoencoder", "random"} else Path(config.init)
+
+
+def fine_tuning_rate(config: Config) -> float:
+    """The learning rate set, or its default."""
+    if config.learning_rate is not None:
+        return config.learning_rate
+    return 3e-4 if weights_file(config) is None else 1e-5
+
+
+def check(config: Config) -> None:
+    """Raise InputError for settings that contradict each other."""
+    if weights_file(config) and config.network != "auto":
+        raise InputError("a weights file brings its own network; leave out --network")
+    if config.features == "backbone" and config.learning == "joint":
+        raise InputError(
+            "features=backbone is for the frozen baselines; set learning=kmeans or "
+            "minibatch_kmeans, or leave features at feature_layer"
+        )
+    known = replace(config, learning_rate=fine_tuning_rate(config))
+    checks.positive(known, "learning_rate", "pretrain_learning_rate")
+    if not 1 <= config.k_m <= config.batch_size:
+        raise InputError(
+            f"k_m must lie between 1 and batch_size ({config.batch_size}), not {config.k_m}; "
+            "lower --k-m or raise --batch-size"
+        )
+    if config.n_m < config.k_m or config.n_m % config.k_m:
+        raise InputError(
+            f"n_m must be a multiple of k_m ({config.k_m}), not {config.n_m}; set --n-m"
+        )
+
+
+def fit_to_batch(config: Config, n_images: int) -> Config:
+    """The settings with k_m and n_m scaled down to a set smaller than the batch."""
+    if config.batch_size <= n_images:
+        return config
+    k_m = max(1, config.k_m * n_images // config.batch_size)
+    return replace(config, batch_size=n_images, k_m=k_m, n_m=k_m * max(1, config.n_m // config.k_m))

@@ -1,0 +1,136 @@
+"""DAC's settings (Chang et al. 2017), the presets, and what they must satisfy."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from jaxclust.clustering import thresholds
+from jaxclust.core.errors import InputError
+from jaxclust.images.augment import Affine, Augmentation
+from jaxclust.methods.parts import checks
+
+# Value changes are in standard deviations of the normalised images; the published code's
+# channel shifts of 0.05 and 0.1 are of a range of one, about 0.3 deviations wide.
+_VIEWS_A = Augmentation(
+    Affine(rotation=10.0, shift=0.1, zoom=0.05, scale=0.975), channel_shift=0.15
+)
+_VIEWS_B = Augmentation(
+    Affine(rotation=20.0, shift=0.18, zoom=0.15, scale=0.95), flip=True, channel_shift=0.3
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """DAC's settings; the defaults are preset `reference`, the published code's for MNIST."""
+
+    epochs: int | None = 20
+    """Passes over the data (outer epochs); None: until adaptive thresholds cross."""
+    network: Literal["auto", "mnist", "cifar1", "cifar2", "stl", "dog"] = "auto"
+    """One of the published networks; auto: the one whose images are nearest in size and
+    not larger (cifar2 of the two for CIFAR)."""
+    draw_size: int = 1000
+    """Images whose targets are fixed together (the paper's m)."""
+    batch_size: int = 128
+    """Images an update compares in pairs."""
+    inner_passes: int = 5
+    """Passes over a draw before the next one."""
+    views_per_batch: int = 1
+    """Updates a batch is used for, each with views of its own."""
+
+    thresholds: Literal["adaptive", "linear"] = "linear"
+    """adaptive: u = 0.95 - lambda and l = 0.455 + 0.1 lambda, lambda by Eq. 12.
+    linear: u and l run from their first to their last value over the epochs."""
+    lambda_rate: float = 0.009
+    """Learning rate of lambda, for adaptive thresholds."""
+    upper: tuple[float, float] = (0.9, 0.5)
+    """First and last u of linear thresholds."""
+    lower: tuple[float, float] | None = None
+    """First and last l of linear thresholds; None: l = u, so that every pair is used."""
+
+    loss: Literal["bce", "squared_error"] = "squared_error"
+    """Of the selected pairs: cross-entropy (Eq. 2) or the published code's for MNIST."""
+    self_label_weight: float = 0.0
+    """Weight of the outputs' cross-entropy against those before the inner passes."""
+    self_label: Literal["softmax", "label_features"] = "softmax"
+    """What that term compares."""
+    target_statistics: Literal["running", "batch"] = "batch"
+    """Batch-norm statistics the targets are computed with; predictions always use
+    running ones, so that no image's label depends on the others."""
+
+    learning_rate: float = 1e-3
+    """RMSprop's."""
+    restart_optimiser: bool = False
+    """Forget RMSprop's averages at every outer epoch."""
+    views: Augmentation = field(default_factory=lambda: _VIEWS_A)
+    """Random views the network is trained on; targets come from the plain images."""
+
+
+_CIFAR = Config(
+    epochs=50,
+    batch_size=32,
+    inner_passes=10,
+    views_per_batch=2,
+    upper=(0.99, 0.895),
+    lower=(0.8, 0.895),
+    loss="bce",
+    self_label_weight=1.0,
+    restart_optimiser=True,
+    views=replace(_VIEWS_A, affine=replace(_VIEWS_A.affine, shift=0.09), flip=True),
+)
+_NATURAL = replace(
+    _CIFAR,
+    upper=(0.99, 0.75),
+    lower=None,
+    self_label_weight=10.0,
+    self_label="label_features",
+    restart_optimiser=False,
+    views=replace(_VIEWS_A, flip=True),
+)
+
+PRESETS: dict[str, Config] = {
+    # Targets renewed after every pass, and pairs the network is unsure of left out: what
+    # it settles on in its first passes is hard to leave later.
+    "best": Config(epochs=40, inner_passes=1, upper=(0.95, 0.8), lower=(0.7, 0.8)),
+    # Algorithm 1; the paper names no number of inner passes: one.
+    "paper": Config(
+        epochs=None,
+        inner_passes=1,
+        thresholds="adaptive",
+        loss="bce",
+        target_statistics="running",
+    ),
+    "reference": Config(),
+    "reference_cifar10": _CIFAR,
+    "reference_cifar100": replace(_NATURAL, network="cifar1", views=_VIEWS_B),
+    "reference_stl10": replace(_NATURAL, epochs=75, upper=(0.99, 0.5)),
+    "reference_imagenet": _NATURAL,
+    "reference_dog": replace(_NATURAL, network="dog"),
+}
+
+
+def check(config: Config) -> None:
+    """Raise InputError for settings that contradict each other."""
+    checks.positive(config, "learning_rate", "lambda_rate")
+    checks.at_least(config, 1, "draw_size", "batch_size", "inner_passes", "views_per_batch")
+    lower = config.upper if config.lower is None else config.lower
+    ends = zip(lower, config.upper, strict=True)
+    if config.thresholds == "linear" and any(low > high + 1e-9 for low, high in ends):
+        raise InputError("the lower threshold must not exceed the upper one; set --lower")
+
+
+def fit_to_set(config: Config, n_images: int) -> Config:
+    """The settings with draw and batch no larger than the set."""
+    draw = min(config.draw_size, n_images)
+    return replace(config, draw_size=draw, batch_size=min(config.batch_size, draw))
+
+
+def schedule_of(config: Config) -> tuple[thresholds.Schedule, int]:
+    """The thresholds' schedule and the number of epochs.
+
+    Algorithm 1 ends where adaptive thresholds cross; linear ones take as many epochs
+    where none are named.
+    """
+    crossing = thresholds.epochs_until_crossing(thresholds.adaptive(config.lambda_rate))
+    epochs = crossing if config.epochs is None else config.epochs
+    if config.thresholds == "adaptive":
+        return thresholds.adaptive(config.lambda_rate), min(epochs, crossing)
+    return thresholds.linear(epochs, config.upper, config.lower), epochs

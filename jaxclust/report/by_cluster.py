@@ -1,0 +1,64 @@
+"""A run's pictures laid out in a folder for each cluster."""
+
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from jaxclust.core.errors import InputError
+from jaxclust.data.catalogue import ImageSet
+from jaxclust.data.decoding import Place
+from jaxclust.report.thumbnails import as_bytes, value_range
+from jaxclust.runs.finished import FinishedRun
+
+How = Literal["link", "copy"]
+
+
+def check_empty(folder: Path) -> None:
+    """InputError for a folder that holds something already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is not empty; give --to another folder")
+
+
+def lay_out(run: FinishedRun, image_set: ImageSet, folder: Path, how: How) -> int:
+    """Put every picture under `folder/cluster-C/`, by its name in the run.
+
+    Pictures that are files of their own are linked or copied, those in an archive copied;
+    those of an array are written as PNG.
+
+    Args:
+        run: the finished run.
+        image_set: its images.
+        folder: made where it is missing; must be empty.
+        how: of files; a link is symbolic.
+
+    Returns:
+        How many pictures there are.
+
+    Raises:
+        InputError: the folder is not empty, or a picture's name would leave it.
+    """
+    check_empty(folder)
+    names = [PurePosixPath(name) for name in run.ids]
+    for name in names:
+        if name.is_absolute() or ".." in name.parts:
+            raise InputError(f"the picture named {name} would lie outside {folder}; rename it")
+    digits = len(str(run.n_clusters - 1))
+    low, high = value_range(image_set.images)
+    for row, (name, cluster) in enumerate(zip(names, run.clusters, strict=True)):
+        target = folder / f"cluster-{cluster:0{digits}d}" / name
+        if image_set.places is None:
+            target = target.with_name(f"{target.name}.png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if image_set.places is None:
+            image = as_bytes(image_set.images[np.array([row])][0], low, high)
+            grey = image.shape[2] != 3
+            Image.fromarray(image[..., 0] if grey else image).save(target)
+            continue
+        found = image_set.places[row]
+        if isinstance(found, Place) and found.size is None and how == "link":
+            target.symlink_to(found.path.absolute())
+        else:
+            target.write_bytes(found.content())
+    return len(run.ids)

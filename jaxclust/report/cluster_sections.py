@@ -1,0 +1,172 @@
+"""The clusters of a run in words and pictures, and against labels."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxclust import metrics
+from jaxclust.data.catalogue import ImageSet
+from jaxclust.report.text import shown
+from jaxclust.report.thumbnails import Draw, Sheets, chosen, largest_side, place, sheets
+from jaxclust.runs.finished import FinishedRun
+
+# Bytes of the page that their pictures may take, and the largest side.
+_BYTES, _SIDE = 4_500_000, 96
+# Pictures listed of a cluster, at each end, and of all clusters together.
+_LISTED, _LISTED_OF_ALL = 12, 2_400
+# Cells of a confusion matrix that can still be read.
+_CELLS = 2_500
+# Images whose features are looked at together.
+_BLOCK = 65_536
+
+
+class Kinds(NamedTuple):
+    """The classes that occur: labels numbered from 0 on, and the names of the numbers."""
+
+    labels: np.ndarray  # int [n]
+    names: list[str]
+
+
+def kinds_of(run: FinishedRun, class_names: Sequence[str]) -> Kinds | None:
+    """None for a run without labels."""
+    if run.labels is None:
+        return None
+    values, labels = np.unique(run.labels, return_inverse=True)
+    named = [str(class_names[v]) if 0 <= v < len(class_names) else str(v) for v in values]
+    return Kinds(labels, [shown(name) for name in named])
+
+
+class Picture(NamedTuple):
+    """A picture in a cluster's sheet."""
+
+    name: str
+    row: int
+    certainty: str
+    sheet: int  # number of the sheet it is on
+    style: str  # where on it; empty without pictures
+
+
+class Cluster(NamedTuple):
+    """A cluster's section."""
+
+    number: int
+    size: int
+    share: str
+    confidence: str
+    nearest: int | None  # the other cluster with the nearest centre
+    purity: str | None
+    label: str | None  # most frequent
+    most: list[Picture]
+    least: list[Picture]
+
+
+def _listed(run: FinishedRun) -> list[list[int]]:
+    """Rows of every cluster that are shown: the surest first, the least sure last."""
+    each = max(1, min(_LISTED, _LISTED_OF_ALL // (2 * run.n_clusters)))
+    listed = []
+    for cluster in range(run.n_clusters):
+        rows = np.flatnonzero(run.clusters == cluster)
+        order = rows[np.argsort(-run.confidence[rows], kind="stable")]
+        listed.append(chosen(order.tolist(), each))
+    return listed
+
+
+def _centres(run: FinishedRun) -> np.ndarray:
+    """Mean features [k, d] of the clusters; NaN for those that hold nothing."""
+    features = run.features.reshape(len(run.ids), -1)
+    sums = np.zeros((run.n_clusters, features.shape[1]))
+    for start in range(0, len(features), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        np.add.at(sums, run.clusters[block], features[block])
+    sizes = np.bincount(run.clusters, minlength=run.n_clusters)[:, None]
+    return np.where(sizes > 0, sums / np.maximum(sizes, 1), np.nan)
+
+
+def _nearest(centres: np.ndarray) -> list[int | None]:
+    found: list[int | None] = []
+    for i, centre in enumerate(centres):
+        distances = np.linalg.norm(centres - centre, axis=1)
+        distances[i] = np.nan
+        known = not np.isnan(distances).all()
+        found.append(int(np.nanargmin(distances)) if known else None)
+    return found
+
+
+def sections(
+    run: FinishedRun,
+    image_set: ImageSet | None,
+    draw: Draw | None,
+    kinds: Kinds | None,
+) -> tuple[list[Cluster], Sheets | None]:
+    """A section for every cluster, and the sheets its pictures are cut out of."""
+    listed = _listed(run)
+    rows = np.asarray([row for rows in listed for row in rows], np.int64)
+    pictures = None
+    if draw is not None and image_set is not None:
+        pictures = sheets(draw, rows, _BYTES, largest_side(image_set, _SIDE))
+    nearest = _nearest(_centres(run))
+    found, begun = [], 0
+    for cluster, of_it in enumerate(listed):
+        members = run.clusters == cluster
+        size = int(members.sum())
+        purity = label = None
+        if kinds is not None and size:
+            counts = np.bincount(kinds.labels[members])
+            purity = f"{100 * counts.max() / size:.1f} %"
+            label = kinds.names[int(counts.argmax())]
+
+        def picture(i: int, row: int) -> Picture:
+            sheet, style = 0, ""
+            if pictures is not None:
+                sheet, x, y = place(pictures, i, len(rows))
+                style = f"--x:{-x};--y:{-y}"
+            return Picture(shown(run.ids[row]), row, f"{run.confidence[row]:.3f}", sheet, style)
+
+        entries = [picture(begun + i, row) for i, row in enumerate(of_it)]
+        begun += len(of_it)
+        half = -(-len(entries) // 2)
+        found.append(
+            Cluster(
+                cluster,
+                size,
+                f"{100 * size / len(run.ids):.1f} %",
+                f"{run.confidence[members].mean():.3f}" if size else "–",
+                nearest[cluster] if size else None,
+                purity,
+                label,
+                entries[:half],
+                # The least certain first.
+                entries[half:][::-1],
+            )
+        )
+    return found, pictures
+
+
+class Confusion(NamedTuple):
+    """Counts of labels against clusters, clusters in the order of the labels they match."""
+
+    labels: list[str]
+    clusters: list[int]
+    rows: list[list[tuple[int, int]]]  # count, and percent of its label
+
+
+def confusion(run: FinishedRun, kinds: Kinds | None) -> Confusion | None:
+    """None without labels, or where nobody could read the table."""
+    if kinds is None:
+        return None
+    counts = metrics.contingency(kinds.labels, run.clusters)
+    if counts.size > _CELLS:
+        return None
+    from scipy.optimize import linear_sum_assignment
+
+    clusters = np.unique(run.clusters)
+    row, column = linear_sum_assignment(counts, maximize=True)
+    matched = column[np.argsort(row)].tolist()
+    order = [*matched, *(c for c in range(len(clusters)) if c not in set(matched))]
+    share = np.round(100 * counts / counts.sum(axis=1, keepdims=True)).astype(int)
+    return Confusion(
+        kinds.names,
+        [int(clusters[c]) for c in order],
+        [[(int(counts[r, c]), int(share[r, c])) for c in order] for r in range(len(counts))],
+    )

@@ -1,0 +1,236 @@
+"""The run directory: every file written to a temporary name and renamed."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxclust.training import warm_start
+from jaxclust.core.errors import InputError
+from jaxclust.training.programs import Room
+from jaxclust.runs.spilled import Spilled, whole_file
+
+_CONFIG = "config.json"
+_FILES = (
+    "metrics.jsonl",
+    "assignments.csv",
+    "embeddings.npz",
+    warm_start.FILE,
+    "summary.json",
+    "skipped.csv",
+    "report.html",
+)
+_CHECKPOINTS = "checkpoints"
+_TEMPORARY = ".jaxclust-tmp"
+
+
+def _is_temporary(path: Path) -> bool:
+    """What a killed run may have left half-written."""
+    return path.name.endswith(_TEMPORARY)
+
+
+class RunDirectory:
+    """A run's folder.
+
+    Use :meth:`open` to start or continue one; nothing is touched before it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Orbax's folder."""
+        return self.path / _CHECKPOINTS
+
+    def check(self, config: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+        """Refuse what may not be written to; changes nothing.
+
+        Args:
+            config: the run's settings, as they would be written.
+            resume: going on with what lies there is wanted.
+            overwrite: replacing what lies there is wanted.
+
+        Raises:
+            InputError: something else lies there, or a run with other settings.
+        """
+        if resume and overwrite:
+            raise InputError("--resume and --overwrite exclude each other; give one")
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path} is a file; give --out a folder")
+        if not self.path.is_dir() or all(_is_temporary(path) for path in self.path.iterdir()):
+            return
+        if not resume and not overwrite:
+            raise InputError(
+                f"{self.path} is not empty; go on with --resume, replace it with --overwrite, or "
+                "give another --out"
+            )
+        if not (self.path / _CONFIG).is_file():
+            raise InputError(
+                f"{self.path} holds files but no config.json, so it is no run directory; give "
+                "another --out"
+            )
+        old = self.read_config()
+        if resume:
+            changed = _changed(old, config)
+            if changed:
+                raise InputError(
+                    f"--resume with changed settings ({'; '.join(changed)}); give the settings of "
+                    f"{self.path / 'config.json'} or start anew with another --out"
+                )
+
+    def open(self, config: dict[str, Any], *, overwrite: bool) -> None:
+        """Make the folder, clear it of an old run if `overwrite`, write config.json."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for path in filter(_is_temporary, list(self.path.iterdir())):
+                path.unlink(missing_ok=True)
+            if overwrite:
+                shutil.rmtree(self.checkpoints, ignore_errors=True)
+                for name in _FILES:
+                    (self.path / name).unlink(missing_ok=True)
+                for path in self.path.glob("events.out.tfevents.*"):
+                    path.unlink()
+            # Last, and in one go: a folder is never left without it.
+            if overwrite or not (self.path / _CONFIG).is_file():
+                self.write_json(_CONFIG, config)
+        except (PermissionError, NotADirectoryError, FileExistsError) as error:
+            raise InputError(
+                f"cannot write to {self.path} ({error.strerror}); give another --out"
+            ) from error
+
+    def read_config(self) -> dict[str, Any]:
+        """config.json as written; InputError if it is damaged or no run's."""
+        path = self.path / _CONFIG
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read ({error}); give another --out") from error
+        if not isinstance(config, dict) or not {"options", "config", "versions"} <= config.keys():
+            raise InputError(
+                f"{path} is no run's, so {self.path} is no run directory; give another --out"
+            )
+        return config
+
+    def write_text(self, name: str, text: str) -> None:
+        """A whole file, or the old one stays."""
+        # File names need not be UTF-8; their bytes are written back as they were.
+        self.write_bytes(name, text.encode("utf-8", "surrogateescape"))
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """A whole file, or the old one stays."""
+        with self.writing(name) as file:
+            file.write(content)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Any]:
+        """A binary file to write piece by piece, which gets its name once it is whole."""
+        temporary = self.path / f".{name}.{os.getpid()}{_TEMPORARY}"
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.path / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """A JSON file; NaN is refused, as JSON knows none."""
+        self.write_text(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+    def write_table(self, name: str, header: Sequence[str], rows: Iterable[Sequence]) -> None:
+        """A CSV file."""
+        with self.writing(name) as file:
+            text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(rows)
+            text.flush()
+            text.detach()
+
+    def write_arrays(self, name: str, *, compress: bool = True, **arrays: np.ndarray) -> None:
+        """An npz file; weights, which hardly shrink, need not be compressed."""
+        kind = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+        with self.writing(name) as file, zipfile.ZipFile(file, "w", kind) as archive:
+            for key, array in arrays.items():
+                with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                    if (path := whole_file(array)) is not None:
+                        with path.open("rb") as spilled:
+                            shutil.copyfileobj(spilled, member)
+                    else:
+                        np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+    @contextmanager
+    def spilling(self) -> Iterator[Room]:
+        """Room on disk for what has more than a value an image, as long as the context lasts."""
+        made = []
+
+        def room(name: str, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+            if len(shape) < 2:
+                return np.empty(shape, dtype)
+            made.append(self.path / f".{name}-{len(made)}.{os.getpid()}{_TEMPORARY}")
+            return Spilled(made[-1], shape, dtype)
+
+        try:
+            yield room
+        finally:
+            for path in made:
+                path.unlink(missing_ok=True)
+
+    def append_metrics(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Lines added to metrics.jsonl, readable while the run goes on."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+
+    def cut_metrics(self, step: int) -> None:
+        """Drop the lines logged after `step`: a resumed run writes them again."""
+        path = self.path / "metrics.jsonl"
+        if not path.is_file():
+            return
+        kept = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+                # A phase's epoch 0 is evaluated anew where the phase begins anew.
+                if row["step"] < step or (row["step"] == step and row["epoch"] > 0):
+                    kept.append(line + "\n")
+            except (ValueError, KeyError):
+                continue  # torn by the kill
+        self.write_text("metrics.jsonl", "".join(kept))
+
+
+# What may differ between a run and its continuation.
+_FREE = {"versions", "device", "command", "data_dir", "streamed"}
+
+
+def _changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """'field: old -> new' of every setting that differs."""
+    flat_old, flat_new = (
+        flatten({name: value for name, value in tree.items() if name not in _FREE})
+        for tree in (old, new)
+    )
+    return [
+        f"{name}: {flat_old.get(name)} -> {flat_new.get(name)}"
+        for name in sorted(flat_old.keys() | flat_new.keys())
+        if flat_old.get(name) != flat_new.get(name)
+    ]
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested settings by their dotted names, in order."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,133 @@
+"""A finished run, read back from its directory."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxclust.data import catalogue
+from jaxclust.core.errors import InputError, first_line
+from jaxclust.runs.directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run of n images left behind."""
+
+    path: Path
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    ids: Sequence[str]  # n
+    clusters: np.ndarray  # int [n]
+    confidence: np.ndarray  # float [n]
+    labels: np.ndarray | None  # int [n]
+    features: np.ndarray  # float [n, d]
+    map: np.ndarray | None  # float [n, 2], of methods that make one
+    skipped: tuple[tuple[str, str], ...]  # file and reason
+
+    @property
+    def n_clusters(self) -> int:
+        """Asked for."""
+        return self.config["n_clusters"]
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; what a kill tore is left out."""
+        path = self.path / "metrics.jsonl"
+        rows = []
+        for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                continue
+        return rows
+
+
+def flat_map(found: Any) -> np.ndarray | None:
+    """The first two dimensions [n, 2] of a run's map; None where it has none to draw."""
+    if found is None or np.ndim(found) != 2 or np.shape(found)[1] < 2:
+        return None
+    return np.asarray(found)[:, :2]
+
+
+def check_finished(path: Path) -> dict[str, Any]:
+    """A run's config.json; InputError if the folder holds no one finished run."""
+    if not (path / "config.json").is_file():
+        raise InputError(f"{path} is no run directory: it has no config.json")
+    record = RunDirectory(path).read_config()
+    if not (path / "summary.json").is_file():
+        raise InputError(f"the run in {path} is not finished; go on with it by --resume first")
+    if "data" not in record:
+        first = min((one.name for one in path.glob("seed-*")), default="seed-0")
+        raise InputError(f"{path} holds runs of several seeds; give one of them, as {path / first}")
+    return record
+
+
+def read_finished(path: Path) -> FinishedRun:
+    """Read a finished run.
+
+    Raises:
+        InputError: no finished run, or files of it that are damaged.
+    """
+    config = check_finished(path)
+    try:
+        summary = json.loads((path / "summary.json").read_text("utf-8"))
+        rows = _table(path / "assignments.csv")
+        with np.load(path / "embeddings.npz", allow_pickle=False) as arrays:
+            stored = {name: arrays[name] for name in ("features", "map") if name in arrays}
+        features, chosen = stored["features"], [int(row["cluster"]) for row in rows]
+        certainty = [float(row["confidence"]) for row in rows]
+        labels = [int(row["label"]) for row in rows] if rows and "label" in rows[0] else None
+        if len(features) != len(rows):
+            raise ValueError(f"{len(rows)} assignments, {len(features)} features")
+    except Exception as error:  # zip, zlib, CSV and JSON errors of every kind
+        raise InputError(
+            f"the run in {path} is damaged ({first_line(error)}); run it again with --overwrite"
+        ) from error
+    skipped = path / "skipped.csv"
+    return FinishedRun(
+        path,
+        config,
+        summary,
+        tuple(row["id"] for row in rows),
+        np.asarray(chosen, np.int64),
+        np.asarray(certainty, np.float32),
+        None if labels is None else np.asarray(labels, np.int64),
+        features,
+        flat_map(stored.get("map")),
+        tuple((row["file"], row["reason"]) for row in _table(skipped)) if skipped.is_file() else (),
+    )
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    # File names need not be UTF-8; see RunDirectory.write_text.
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def images_of(run: FinishedRun, data_dir: Path | None = None) -> catalogue.ImageSet:
+    """The images a run clustered, loaded again.
+
+    Raises:
+        InputError: they are no longer there, or no longer the same.
+    """
+    options = run.config["options"]
+    place = data_dir or Path(run.config["data_dir"])
+    image_set = catalogue.load(
+        options["dataset"],
+        place,
+        image_size=options["image_size"],
+        labels_from_folders=options["labels_from_folders"],
+        limit=options["limit"],
+        imbalance=options["imbalance"],
+        seed=options["seed"],
+        in_memory=0 if run.config.get("streamed") else None,
+    )
+    if image_set.ids != run.ids or image_set.fingerprint() != run.config["data"]["sha256"]:
+        raise InputError(
+            f"the images of {options['dataset']} are no longer those the run in {run.path} saw"
+        )
+    return image_set

@@ -1,0 +1,145 @@
+"""Labels for new images from a finished run."""
+
+from collections.abc import Collection
+from dataclasses import fields as settings_of
+from dataclasses import is_dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxclust.training import loop
+from jaxclust.training.assemble import stand_in
+from jaxclust.core.types import Compute, DataSpec, Method, Prediction, TrainState
+from jaxclust.training.checkpoints import Checkpoints
+from jaxclust.data import catalogue
+from jaxclust.data.decoding import Streamed
+from jaxclust.images.transforms import Normalisation, with_channels
+from jaxclust.core.errors import InputError
+from jaxclust.methods import registry
+from jaxclust.runs.options import Options
+from jaxclust.runs.finished import check_finished
+from jaxclust.runs.directory import RunDirectory
+
+
+class Labelled(NamedTuple):
+    """New images and what the run says of them."""
+
+    image_set: catalogue.ImageSet
+    prediction: Prediction  # NumPy arrays, in the images' order; None what is not wanted
+
+
+class Reopened(NamedTuple):
+    """A finished run with its state, ready to be asked."""
+
+    record: dict[str, Any]  # config.json
+    config: Any  # the method's settings
+    spec: DataSpec
+    method: Method
+    state: TrainState
+    normalisation: Normalisation
+    dtype: np.dtype  # of the images
+
+
+def reopen(run: Path) -> Reopened:
+    """Read a finished run back.
+
+    Raises:
+        InputError: no finished run, or one without its checkpoint.
+    """
+    directory = RunDirectory(run)
+    record = check_finished(run)
+    options, described = record["options"], record["data"]
+    registered = registry.find(options["method"])
+    config = _filled(registered.config(options["preset"]), record["config"])
+    height, width, channels = described["shape"]
+    spec = DataSpec(described["n_images"], (height, width, channels), record["n_clusters"])
+    method = registered.build(config, spec, Compute(options["precision"]))
+    values = described["normalisation"]
+    normalisation = Normalisation(*(np.array(values[name], np.float32) for name in ("mean", "std")))
+    dtype = np.dtype(described["dtype"])
+    seen = stand_in(spec, dtype, normalisation)
+    checkpoints = Checkpoints(directory.checkpoints, every=0)
+    try:
+        found = checkpoints.restore(lambda phase: loop.template(method, seen, phase))
+    finally:
+        checkpoints.close()
+    if found is None:
+        raise InputError(f"{run} has no checkpoint to predict with; run it again")
+    return Reopened(record, config, spec, method, found[0], normalisation, dtype)
+
+
+def predict(
+    run: Path,
+    images: str,
+    data_dir: Path | None = None,
+    *,
+    in_memory: float = Options.in_memory,
+    fields: Collection[str] = Prediction._fields,
+) -> Labelled:
+    """Label images as a finished run would have.
+
+    Args:
+        run: the run's folder.
+        images: a folder, a picture, an npz file, or what `--dataset` takes.
+        data_dir: where prepared sets lie.
+        in_memory: gigabytes of decoded pictures that are held; more are read when needed.
+        fields: what of a :class:`Prediction` is wanted; the others are None.
+
+    Returns:
+        The images, resized and given the channels the run knows, and their labels.
+
+    Raises:
+        InputError: no finished run, no usable images, or such of another kind.
+    """
+    opened = reopen(run)
+    image_set = _load(images, opened, data_dir, int(in_memory * 1e9))
+    new = loop.put(image_set.images, opened.normalisation)
+    predicted = loop.predictor(opened.method, new)
+    return Labelled(image_set, predicted(opened.state, fields=fields))
+
+
+def _filled(config: Any, values: dict[str, Any]) -> Any:
+    """A method's settings with the values that a config.json holds."""
+    known = {}
+    for entry in settings_of(config):
+        value, now = values.get(entry.name), getattr(config, entry.name)
+        if entry.name not in values:
+            continue
+        if is_dataclass(now) and isinstance(value, dict):
+            value = _filled(now, value)
+        known[entry.name] = tuple(value) if isinstance(value, list) else value
+    return replace(config, **known)
+
+
+def _named(images: str) -> str:
+    """What `sources.load` calls it."""
+    if images in catalogue.CATALOGUE or images.startswith(("folder:", "npz:")):
+        return images
+    path = Path(images).expanduser()
+    if not path.exists():
+        raise InputError(
+            f"no such images: {images}; give a folder, a picture, an npz file or a data set's name"
+        )
+    return f"npz:{path}" if path.suffix == ".npz" else f"folder:{path}"
+
+
+def _load(images: str, opened: Reopened, data_dir: Path | None, in_memory: int) -> catalogue.ImageSet:
+    """Images of the run's kind: its size where that is square, its channels."""
+    shape, dtype = opened.spec.image_shape, opened.dtype
+    height, width, channels = shape
+    loaded = catalogue.load(
+        _named(images),
+        data_dir or catalogue.default_data_dir(),
+        image_size=height if height == width else None,
+        in_memory=in_memory,
+    )
+    found = loaded.images
+    streamed = isinstance(found, Streamed)
+    pictures = found.seen_in(channels) if streamed else with_channels(found, channels)
+    if pictures.shape[1:] != shape or pictures.dtype != dtype:
+        raise InputError(
+            f"the run knows {dtype} images of shape {shape}, and {images} holds {pictures.dtype} "
+            f"ones of {pictures.shape[1:]}; bring them to the same"
+        )
+    return replace(loaded, images=pictures)

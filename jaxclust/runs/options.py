@@ -1,0 +1,170 @@
+"""What every run is told, whatever its method."""
+
+import math
+import os
+from dataclasses import asdict, dataclass, is_dataclass
+from numbers import Real
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxclust.core.types import Precision
+from jaxclust.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every run has, whatever its method."""
+
+    dataset: str = "digits"
+    """A name that `jaxclust datasets` lists, npz:PATH or folder:PATH."""
+    method: str = "ccnn"
+    """The method; its own settings are listed below."""
+    preset: str = "best"
+    """Where the method's settings start from: best, paper or a preset of its own."""
+    n_clusters: int | None = None
+    """Default: the data set's number of classes."""
+    seed: int = 0
+    """All randomness; the same seed repeats the run bit for bit on CPU."""
+    seeds: int = 1
+    """As many runs, from --seed on; the summary has their means and standard deviations."""
+    seeds_together: Literal["auto", "yes", "no"] = "auto"
+    """Run them as one program: faster on accelerators, where auto does so for methods that
+    never leave the device; on CPU slower. Numbers then differ from single runs' by rounding."""
+    data_dir: Path | None = None
+    """Where prepared sets lie; default JAXCLUST_DATA_DIR or ~/tensorflow_datasets."""
+    image_size: int | None = None
+    """Resize the shorter side to this and cut out the central square."""
+    limit: int | None = None
+    """Use this many images, spread evenly over the set's order."""
+    in_memory: float = 4.0
+    """Gigabytes of a folder's pictures, decoded and of --image-size, that are held in memory;
+    of larger folders they are read anew whenever they are needed."""
+    labels_from_folders: bool = False
+    """Take the sub-folders of folder:PATH as labels to score against."""
+    imbalance: float | None = None
+    """Keep this share of class 0, all of the last class, linear between."""
+    pretrained: Path | None = None
+    """A run of the same network: start from the autoencoder that its pre-training ended with
+    (its pretrained.npz) instead of pre-training. With the same --seed and settings of
+    pre-training nothing else changes."""
+    out: Path | None = None
+    """Run directory; default runs/METHOD-DATASET-SEED."""
+    resume: bool = False
+    """Go on where a killed run stopped."""
+    overwrite: bool = False
+    """Replace what an earlier run left in the run directory."""
+    checkpoint_every: float = 60.0
+    """Seconds of training between checkpoints; 0: after every chunk of steps."""
+    evaluate_every: int = 5
+    """Epochs between full passes that log cluster health and, with labels, scores."""
+    log_every: int = 10
+    """Steps between lines of metrics.jsonl."""
+    precision: Precision = "float32"
+    """Of the networks' passes; parameters, statistics and losses stay float32."""
+    devices: int | None = None
+    """Local devices that share every batch; default: as many as can do so evenly."""
+    coordinator: str | None = None
+    """HOST:PORT of the first of several processes that share a run."""
+    num_processes: int = 1
+    """How many there are; each is started with the same options but --process-id."""
+    process_id: int = 0
+    """This one's place among them; the first writes the run directory."""
+    deterministic: bool = False
+    """On GPU, only kernels that repeat bit for bit; slower. CPU always repeats."""
+    report: bool = True
+    """Write report.html, a page with the clusters' pictures, a map and curves."""
+    tensorboard: bool = False
+    """Write TensorBoard's event files beside metrics.jsonl."""
+    quiet: bool = False
+    """Print nothing but the summary."""
+    json: bool = False
+    """Print the summary as one JSON line."""
+
+
+# Options that a run and its continuation need not share.
+_FREE = (
+    "out",
+    "resume",
+    "overwrite",
+    "checkpoint_every",
+    "report",
+    "tensorboard",
+    "quiet",
+    "json",
+    "data_dir",
+    "in_memory",
+    "seeds",
+    "seeds_together",
+    "devices",
+    "coordinator",
+    "num_processes",
+    "process_id",
+)
+
+
+def as_recorded(options: Options) -> dict[str, Any]:
+    """The options that make a run what it is, as config.json holds them."""
+    return {name: value for name, value in plain(asdict(options)).items() if name not in _FREE}
+
+
+def default_out(options: Options) -> Path:
+    """runs/METHOD-DATASET-SEED, path characters in the data set's name replaced."""
+    dataset = options.dataset
+    if ":" in dataset:
+        kind, path = dataset.split(":", 1)
+        dataset = f"{kind}_{Path(path).stem}"
+    return Path("runs") / f"{options.method}-{dataset}-{options.seed}"
+
+
+MOST_GIGABYTES = 1e6
+# Lowest and highest value of options and of every method's settings by these names.
+_BOUNDS = {
+    "seed": (0, 2**31 - 1),
+    "seeds": (1, 10_000),
+    "image_size": (1, 2**14),
+    "in_memory": (0, MOST_GIGABYTES),
+    "evaluate_every": (1, math.inf),
+    "log_every": (1, math.inf),
+    "checkpoint_every": (0, math.inf),
+    "epochs": (0, math.inf),
+    "pretrain_epochs": (0, math.inf),
+    "batch_size": (1, math.inf),
+    "feature_width": (1, math.inf),
+    "restarts": (1, math.inf),
+    "max_iterations": (1, math.inf),
+    "max_count": (1, math.inf),
+    "dropout": (0, 0.99),
+    "zoom": (0, 0.99),
+}
+
+
+def check_numbers(*settings: Any) -> None:
+    """InputError for a number out of its bounds, in options or a method's settings."""
+    for holder in settings:
+        for name, value in vars(holder).items():
+            if is_dataclass(value):
+                check_numbers(value)
+            check_number(name, value)
+
+
+def check_number(name: str, value: Any) -> None:
+    """InputError for a number out of the bounds of options by this name."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return
+    option = f"--{name.replace('_', '-')}"
+    if not math.isfinite(value):
+        raise InputError(f"{option} must be a finite number, not {value}")
+    low, high = _BOUNDS.get(name, (-math.inf, math.inf))
+    if value < low:
+        raise InputError(f"{option} must be at least {low}, not {value}")
+    if value > high:
+        raise InputError(f"{option} must be at most {high}, not {value}")
+
+
+def plain(value: Any) -> Any:
+    """Settings as JSON knows them."""
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return os.fspath(value) if isinstance(value, Path) else value

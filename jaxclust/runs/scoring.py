@@ -1,0 +1,101 @@
+"""What a run's clusterings are worth, and the table of its last one."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxclust import metrics
+from jaxclust.core.types import Prediction, TrainState
+from jaxclust.clustering import health
+from jaxclust.data import catalogue
+from jaxclust.runs.progress import Reporter
+from jaxclust.runs.directory import RunDirectory
+
+# What of a prediction scores are taken of.
+SCORED = ("assignments", "readings")
+
+
+class Evaluator:
+    """Full passes over the data: health always, scores where labels exist.
+
+    Args:
+        predict: see `train.predictor`.
+        labels: of the images, for scores only; None without any.
+        n_clusters: asked for.
+        reporter: where scores are logged.
+        every: epochs between two passes.
+    """
+
+    def __init__(
+        self,
+        predict: Any,
+        labels: np.ndarray | None,
+        n_clusters: int,
+        reporter: Reporter,
+        every: int,
+    ) -> None:
+        self.predict, self.labels, self.k = predict, labels, n_clusters
+        self.reporter, self.every = reporter, every
+        self.previous: Any = None  # int [n]: assignments of the pass before
+
+    def epoch(self, state: TrainState, phase: str, epoch: int) -> None:
+        """Score the state after an epoch, where it is due; a hook of `train.fit`."""
+        if epoch % self.every:
+            return
+        self.judge(self.predict(state, fields=SCORED), int(state.step), phase, epoch)
+
+    def judge(self, prediction: Prediction, step: int, phase: str, epoch: int) -> None:
+        """Log the scores of a prediction of all images."""
+        found = scores(prediction, self.labels, self.k)
+        row = {"step": step, "phase": phase, "epoch": epoch, **found}
+        if self.previous is not None:
+            row["churn"] = float(health.churn(prediction.assignments, self.previous))
+        self.previous = prediction.assignments
+        self.reporter.evaluated(row)
+
+
+def scores(prediction: Prediction, labels: np.ndarray | None, k: int) -> dict[str, Any]:
+    """Health of the assignments to k clusters, and their scores, null without labels."""
+    shares = health.shares(prediction.assignments, k)
+    result: dict[str, Any] = dict.fromkeys(("nmi", "nmi_arithmetic", "ari", "acc"))
+    if labels is not None:
+        result |= metrics.score(labels, prediction.assignments)
+    for name, reading in prediction.readings.items():
+        if labels is not None and len(prediction.readings) > 1:
+            scored = metrics.score(labels, reading)
+            result |= {f"{key}_{name}": scored[key] for key in ("nmi", "acc")}
+    sizes = np.bincount(prediction.assignments, minlength=k)
+    result |= {name: float(value) for name, value in health.cluster_health(shares).items()}
+    result["empty_clusters"] = int((sizes == 0).sum())
+    return result
+
+
+def confidence(prediction: Prediction) -> np.ndarray:
+    """Each image's probability of the cluster it is given, float32 [n]."""
+    clusters = np.asarray(prediction.assignments)
+    return np.asarray(prediction.probabilities[np.arange(len(clusters)), clusters])
+
+
+def write_assignments(
+    directory: RunDirectory,
+    image_set: catalogue.ImageSet,
+    prediction: Prediction,
+    noise: Any,
+) -> None:
+    """A row an image; with a column of what belongs to no cluster, where there is any."""
+    header = ["index", "id", "cluster", "confidence"]
+    columns: list[Any] = [
+        range(len(image_set.ids)),
+        image_set.ids,
+        prediction.assignments,
+        (f"{value:.6g}" for value in confidence(prediction)),
+    ]
+    if image_set.labels is not None:
+        header.append("label")
+        columns.append(image_set.labels)
+    if noise is not None and np.any(noise):
+        header.append("noise")
+        columns.append(np.asarray(noise).astype(int))
+    directory.write_table("assignments.csv", header, zip(*columns, strict=True))
+    if image_set.skipped:
+        directory.write_table("skipped.csv", ("file", "reason"), image_set.skipped)

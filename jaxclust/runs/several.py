@@ -1,0 +1,279 @@
+"""Runs that differ by their seed alone, and their mean and spread."""
+
+import shlex
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import asdict, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxclust.core import device
+from jaxclust.runs import prepare, single as run
+from jaxclust.training import loop
+from jaxclust.core.types import TrainState
+from jaxclust.core.errors import InputError
+from jaxclust.runs.options import (
+    Options,
+    as_recorded,
+    check_number,
+    check_numbers,
+    default_out,
+    plain,
+)
+from jaxclust.runs.prepare import Prepared
+from jaxclust.runs.directory import RunDirectory
+from jaxclust.runs.scoring import SCORED, Evaluator
+from jaxclust.training.mapped import can_share, of_seed, prediction_of_seed, together
+
+# What differs between runs and is summarised by mean and standard deviation.
+_AVERAGED = ("nmi", "ari", "acc", "empty_clusters", "clusters_found", "images_per_second")
+_SAME = (
+    "method", "dataset", "preset", "n_images", "n_clusters", "n_skipped", "platform", "device",
+    "device_count", "versions",
+)  # fmt: skip
+
+
+def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
+    """`options.seeds` runs, from seed `options.seed` on.
+
+    The run directory gets a whole run's folder `seed-S` for each, `assignments-S.csv`, and a
+    summary whose scores are means, with their sample standard deviations beside them as
+    `nmi_std` and so on. With --resume, unfinished runs go on and further seeds are added.
+    On accelerators they are one program where the method allows (together.py), of which
+    each run then has its share of the seconds.
+
+    Args:
+        options: what to run on and where to write; at least two seeds.
+        config: the method's own settings.
+        command: see :func:`run.execute`.
+
+    Raises:
+        InputError, RunError, Stopped: as of one run.
+    """
+    if options.seeds < 2:
+        raise InputError(f"--seeds must be at least 1, not {options.seeds}")
+    check_numbers(options, config)
+    check_number("seed", options.seed + options.seeds - 1)
+    if options.coordinator is not None or options.num_processes != 1:
+        raise InputError("--seeds is for one process; start a run of several for each --seed")
+    directory = RunDirectory(options.out or default_out(options))
+    record = {
+        "options": as_recorded(options),
+        "config": plain(asdict(config)),
+        "versions": prepare.versions(),
+    }
+    directory.check(record, resume=options.resume, overwrite=options.overwrite)
+    singles = []
+    for seed in range(options.seed, options.seed + options.seeds):
+        folder = directory.path / f"seed-{seed}"
+        here = folder.is_dir() and any(folder.iterdir())
+        singles.append(
+            replace(
+                options,
+                seed=seed,
+                seeds=1,
+                out=folder,
+                resume=options.resume and here,
+                overwrite=options.overwrite and here,
+            )
+        )
+    summaries = []
+    # Once, when a run is about to start: what it refuses must leave nothing behind.
+    begin = cache(partial(_begin, directory, record, singles, options.overwrite))
+    for summary in _runs(singles, options, config, command, begin):
+        summaries.append(summary)
+        content = (Path(summary["out"]) / "assignments.csv").read_bytes()
+        directory.write_bytes(f"assignments-{summary['seed']}.csv", content)
+    summary = combined(summaries, str(directory.path))
+    directory.write_json("summary.json", summary)
+    return summary
+
+
+def _runs(
+    singles: list[Options],
+    options: Options,
+    config: Any,
+    command: str,
+    begin: Callable[[], None],
+) -> Iterator[dict[str, Any]]:
+    """The summaries of the runs, in one program or one after the other."""
+    on_cpu = jax.default_backend() == "cpu"
+    if options.seeds_together == "yes" or (options.seeds_together == "auto" and not on_cpu):
+        with device.deterministic(options.deterministic):
+            first = prepare.prepare(singles[0], config, command)
+            reason = _apart(first, singles)
+            if reason is None:
+                begin()
+                yield from _together(first, singles, command)
+                return
+        if options.seeds_together == "yes":
+            raise InputError(f"the seeds cannot run together: {reason}; leave out --seeds-together")
+        # Its images must not lie beside those that the runs load.
+        del first
+    for single in singles:
+        yield _alone(single, config, command, begin)
+
+
+def _alone(single: Options, config: Any, command: str, begin: Callable[[], None]) -> dict[str, Any]:
+    """One of the runs; what it held is let go with its end."""
+    with device.deterministic(single.deterministic):
+        ready = prepare.prepare(single, config, _command_of(single, command))
+        begin()
+        return run.carry_out(ready)
+
+
+def _begin(
+    directory: RunDirectory, record: dict[str, Any], singles: list[Options], overwrite: bool
+) -> None:
+    """Open the folder of all runs; of an old one that is replaced nothing stays."""
+    if overwrite:
+        wanted = {single.out for single in singles}
+        for path in directory.path.glob("seed-*"):
+            if path not in wanted and (path / "config.json").is_file():
+                shutil.rmtree(path)
+        for path in directory.path.glob("assignments-*.csv"):
+            path.unlink()
+    directory.open(record, overwrite=overwrite)
+
+
+# Words of a command for several seeds that one of its runs has otherwise.
+_OF_SEVERAL = {"--seeds", "--seed", "--out", "--seeds-together", "--resume", "--overwrite"}
+
+
+def _command_of(single: Options, command: str) -> str:
+    """How to repeat one of the runs alone."""
+    words, kept = iter(shlex.split(command)), []
+    for word in words:
+        name = word.split("=", 1)[0].replace("_", "-")
+        if name not in _OF_SEVERAL:
+            kept.append(word)
+        elif "=" not in word and name not in {"--resume", "--overwrite"}:
+            next(words, None)
+    return shlex.join([*kept, f"--seed={single.seed}"]) if kept else ""
+
+
+def _apart(first: Prepared, singles: list[Options]) -> str | None:
+    """Why runs cannot be one program; None where they can."""
+    if not can_share(first.method):
+        return "part of this method runs on the host"
+    if first.data.group is not None:
+        return "each already takes several devices; set --devices 1"
+    if first.data.streamed:
+        return "the images are streamed"
+    if first.pretrained is not None:
+        return "they start from another run's pre-training"
+    if first.options.imbalance is not None:
+        return "--imbalance draws other images for each seed"
+    if any(single.resume for single in singles):
+        return "unfinished runs go on one by one"
+    return None
+
+
+def _together(first: Prepared, singles: list[Options], command: str) -> Iterator[dict[str, Any]]:
+    """All runs as one program; their summaries."""
+    seeds, count = [single.seed for single in singles], len(singles)
+    record = first.record
+    runs = [
+        first._replace(
+            options=single,
+            record={
+                **record,
+                "options": as_recorded(single),
+                "command": _command_of(single, command) or record["command"],
+            },
+            directory=RunDirectory(single.out or default_out(single)),
+            loading=first.loading / count,
+        )
+        for single in singles
+    ]
+    for one in runs:
+        one.directory.check(one.record, resume=False, overwrite=one.options.overwrite)
+    method, data = together(first.method, seeds), first.data
+    predict = loop.predictor(method, data)
+    with ExitStack() as stack:
+        interrupted = stack.enter_context(run.interrupts())
+        every, labels = first.options.evaluate_every, first.image_set.labels
+        reporters, evaluators, checkpoints = [], [], []
+        for i, one in enumerate(runs):
+            # One of them is shown; all are logged.
+            shown = one if i == 0 else one._replace(options=replace(one.options, quiet=True))
+            reporters.append(stack.enter_context(shown.reporter()))
+            evaluators.append(Evaluator(None, labels, one.n_clusters, reporters[-1], every))
+            checkpoints.append(stack.enter_context(closing(one.checkpoints())))
+            one.directory.open(one.record, overwrite=one.options.overwrite)
+            one.directory.cut_metrics(-1)
+
+        def on_chunk(progress: loop.Progress) -> None:
+            for i, reporter in enumerate(reporters):
+                steps = [
+                    {name: v[i] if isinstance(v, list) else v for name, v in step.items()}
+                    for step in progress.steps
+                ]
+                reporter.chunk(progress._replace(steps=steps))
+
+        def on_epoch(state: TrainState, phase: str, epoch: int) -> None:
+            if epoch % every:
+                return
+            prediction = predict(state, fields=SCORED)
+            for i, evaluator in enumerate(evaluators):
+                evaluator.judge(prediction_of_seed(prediction, i), int(state.step), phase, epoch)
+
+        def save(state: TrainState, position: loop.Position, now: bool) -> None:
+            # All are saved together, so that one clock serves.
+            if not checkpoints[0].due(now):
+                return
+            seconds = tuple(value / count for value in position.seconds)
+            for i, one in enumerate(checkpoints):
+                one.save(of_seed(state, i), position._replace(seconds=seconds), True)
+
+        def on_phase(state: TrainState, phase: str) -> None:
+            for i, one in enumerate(runs):
+                run.keep_pretrained(one, of_seed(state, i), phase)
+
+        hooks = loop.Hooks(on_chunk, on_epoch, save, interrupted, on_phase)
+        fitted = loop.fit(method, data, seed=seeds, hooks=hooks)
+    clock = time.perf_counter()
+    prediction = predict(fitted.state)
+    predicting = (time.perf_counter() - clock) / count
+    seconds = {name: value / count for name, value in fitted.seconds.items()}
+    for i, one in enumerate(runs):
+        alone = fitted._replace(
+            state=of_seed(fitted.state, i),
+            seconds=seconds,
+            images_per_second=count * fitted.images_per_second,
+        )
+        yield run.finish(one, alone, prediction_of_seed(prediction, i), predicting)
+
+
+def combined(summaries: list[dict[str, Any]], out: str) -> dict[str, Any]:
+    """One summary of several: means, standard deviations, and each seed's scores.
+
+    Args:
+        summaries: of two runs or more, of the same settings.
+        out: the folder that holds them.
+    """
+    first = summaries[0]
+    result: dict[str, Any] = {name: first[name] for name in _SAME}
+    result["seeds"] = [one["seed"] for one in summaries]
+    scores = [name for name in first if name.startswith(("nmi_", "acc_"))]
+    for name in (*_AVERAGED, *scores):
+        values = [one[name] for one in summaries]
+        known = None not in values
+        result[name] = statistics.mean(values) if known else None
+        result[f"{name}_std"] = statistics.stdev(values) if known else None
+    result["warnings"] = [
+        f"seed {one['seed']}: {text}" for one in summaries for text in one["warnings"]
+    ]
+    result["seconds"] = {
+        name: round(sum(one["seconds"][name] for one in summaries), 2) for name in first["seconds"]
+    }
+    result["by_seed"] = [
+        {name: one[name] for name in ("seed", "nmi", "ari", "acc", "out")} for one in summaries
+    ]
+    return {**result, "out": out}

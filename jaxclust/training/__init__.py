@@ -1,0 +1,1 @@
+"""A method and data in, a fitted state out."""

@@ -1,0 +1,267 @@
+"""Data parallelism: one program on several devices, of one process or of several.
+
+Every device holds the same state and the same images and computes its share of each
+batch; what the shares must know of each other they exchange inside the step, by the name
+of the mapped axis (collectives.py). The state therefore is one pytree of replicated
+arrays, never one a device, and saving or predicting needs no special case.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxclust.core import device
+from jaxclust.core.errors import InputError, RunError, first_line
+from jaxclust.core.types import Method
+
+AXIS = "devices"
+# Seconds that processes wait for each other at the start.
+_PATIENCE = 120
+# Seconds without a sign of life after which a process counts as lost.
+_SILENCE = 40
+
+Tree = TypeVar("Tree")
+
+
+class Group(NamedTuple):
+    """The devices a run shares its batches out to."""
+
+    local: tuple[Any, ...]  # of this process
+    processes: int = 1
+    process: int = 0  # this one's place among them
+
+    @property
+    def size(self) -> int:
+        """Devices of all processes."""
+        return len(self.local) * self.processes
+
+    def pmap(
+        self, function: Callable, in_axes: Sequence[int | None], donate: Sequence[int] = ()
+    ) -> Callable:
+        """`function` on every device, compiled; its results are the same on all of them.
+
+        Args:
+            function: may use collectives over :data:`AXIS`.
+            in_axes: 0 for an argument with a row a local device, None for one that all are
+                given whole.
+            donate: arguments whose memory the results may take.
+        """
+        options: dict[str, Any] = {"in_axes": tuple(in_axes), "out_axes": None}
+        if self.processes > 1:
+            # Across processes arguments are this process's part, which only pmap itself,
+            # not a jit around it, puts together.
+            everyone = tuple(
+                d for p in range(self.processes) for d in _of_process(p)[: len(self.local)]
+            )
+            return jax.pmap(
+                function, AXIS, **options, devices=everyone, donate_argnums=tuple(donate)
+            )
+        mapped = jax.pmap(function, AXIS, **options, devices=self.local)
+        return device.jit(mapped, donate_argnums=tuple(donate))
+
+    def replicate(self, tree: Tree) -> Tree:
+        """Every leaf whole on each local device."""
+        mesh = Mesh(np.asarray(self.local), (AXIS,))
+        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+    def spread(self, parts: np.ndarray) -> Any:
+        """Each local device's own part: [local, …], a row on each.
+
+        pmap takes what lies there already as it is, of several processes too.
+        """
+        mesh = Mesh(np.asarray(self.local), (AXIS,))
+        return jax.device_put(parts, NamedSharding(mesh, PartitionSpec(AXIS)))
+
+    def shares(self, rows: np.ndarray) -> np.ndarray:
+        """The local devices' equal parts of the last axis: [..., b] -> [local, ..., b / size].
+
+        Device d of all has columns d * b / size and on, as `collectives.positions` says.
+        """
+        parts = np.stack(np.split(rows, self.size, axis=-1))
+        first = self.process * len(self.local)
+        return parts[first : first + len(self.local)]
+
+    def copies(self, rows: np.ndarray) -> np.ndarray:
+        """The whole table for each local device: [..., b] -> [local, ..., b]."""
+        return np.broadcast_to(rows, (len(self.local), *rows.shape))
+
+    def agree(self, number: int) -> int:
+        """The first process's number, on all."""
+        return number if self.processes == 1 else int(self.told(lambda: number, np.int32(0)))
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so for any process, on all."""
+        if self.processes == 1:
+            return flag
+        return bool(np.any(multihost_utils.process_allgather(np.bool_(flag))))
+
+    def told(self, compute: Callable[[], Tree], like: Tree) -> Tree:
+        """What the first process computes, on all; the others wait.
+
+        Args:
+            compute: called by the first process alone.
+            like: a tree of the result's shapes and dtypes.
+        """
+        if self.processes == 1:
+            return compute()
+        if self.process == 0:
+            mine = jax.tree.map(np.asarray, compute())
+        else:
+            mine = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+        return multihost_utils.broadcast_one_to_all(mine)
+
+
+def share_of_process() -> slice:
+    """Which of many things that all processes know this one looks at."""
+    return slice(jax.process_index(), None, jax.process_count())
+
+
+def largest_of_processes(values: np.ndarray) -> np.ndarray:
+    """The element-wise largest of all processes' arrays, on all."""
+    if jax.process_count() == 1:
+        return values
+    return np.asarray(multihost_utils.process_allgather(values)).max(axis=0)
+
+
+# How the libraries that devices talk through begin their complaints.
+_TRANSPORTS = ("Gloo", "NCCL", "coordination service", "CoordinationService")
+
+
+@contextmanager
+def telling_lost_processes() -> Iterator[None]:
+    """Say what to do when an exchange between processes breaks.
+
+    JAX ends a process with the numbers ("tasks") of those that fell silent once their
+    silence counts as loss, so that much is waited for.
+
+    Raises:
+        RunError: JAX named none.
+    """
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        broken = any(name in str(error) for name in _TRANSPORTS)
+        if jax.process_count() == 1 or not broken:
+            raise
+        said = (
+            f"another of the run's {jax.process_count()} processes no longer answers "
+            f"({first_line(error)}); the last checkpoint is kept: start all of them again with "
+            "--resume"
+        )
+        print(f"jaxclust: {said}; which it was follows", file=sys.stderr, flush=True)
+        time.sleep(2 * _SILENCE)
+        raise RunError(said) from error
+
+
+def leave(status: int) -> None:
+    """End a process that failed while others may wait for it, without waiting for them."""
+    if status and jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _of_process(process: int) -> list[Any]:
+    return [one for one in jax.devices() if one.process_index == process]
+
+
+def join(coordinator: str | None, processes: int, process: int) -> None:
+    """Make this process one of several that share a run; before JAX is used.
+
+    Args:
+        coordinator: HOST:PORT where the first process listens; None: it is alone.
+        processes: how many there are.
+        process: this one's place among them.
+
+    Raises:
+        InputError: the three do not go together, or the others cannot be reached.
+    """
+    if coordinator is None:
+        if processes != 1 or process != 0:
+            raise InputError("several processes need --coordinator HOST:PORT of the first")
+        return
+    if not 0 <= process < processes:
+        raise InputError(
+            f"--process-id must lie between 0 and --num-processes less one ({processes - 1}), not "
+            f"{process}"
+        )
+    if jax.distributed.is_initialized():
+        return
+    # Orbax would ask it at every checkpoint, with numbers too large for it.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process,
+            initialization_timeout=_PATIENCE,
+            heartbeat_timeout_seconds=_SILENCE,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"process {process} of {processes} cannot join the others at {coordinator} "
+            f"({first_line(error)}); check --coordinator and that all are started"
+        ) from error
+
+
+def shared_counts(method: Method, n_images: int) -> list[int]:
+    """Numbers of rows that devices must be able to share evenly, of all phases with steps."""
+    counts = []
+    for phase in method.phases:
+        if phase.step is not None and phase.epochs:
+            if not phase.whole_batch:
+                counts.append(min(phase.batch_size, n_images))
+            counts += phase.shared
+    return counts
+
+
+def choose(method: Method, n_images: int, wanted: int | None) -> Group | None:
+    """The devices a run uses; None: one, without sharing.
+
+    Args:
+        method: built for one device.
+        n_images: size of the set.
+        wanted: as many local devices, or refused; None: as many as share its batches evenly.
+
+    Raises:
+        InputError: there are not that many, or they cannot share the batches.
+    """
+    available, processes = jax.local_device_count(), jax.process_count()
+    counts = shared_counts(method, n_images)
+
+    def uneven(devices: int) -> list[int]:
+        return [count for count in counts if count % (devices * processes)]
+
+    if wanted is None:
+        even = [d for d in range(1, available + 1) if not uneven(d)]
+        wanted = max(even) if counts and even else 1
+    if not 1 <= wanted <= available:
+        more = f"XLA_FLAGS=--xla_force_host_platform_device_count={wanted}"
+        on_cpu = jax.default_backend() == "cpu" and wanted > 1
+        raise InputError(
+            f"--devices must lie between 1 and {available}, not {wanted}"
+            + (f"; for more on CPU set {more}" if on_cpu else "")
+        )
+    total = wanted * processes
+    if total > 1 and not counts:
+        raise InputError(
+            "this method takes no training steps that devices could share; run it on one"
+        )
+    if bad := uneven(wanted):
+        even = [d for d in range(1, wanted) if not uneven(d)]
+        instead = f"--devices {max(even)} or " if even else ""
+        raise InputError(
+            f"an update's {bad[0]} images cannot be shared evenly by {total} devices; give "
+            f"{instead}batches that are a multiple of {total} (--batch-size, for ccnn --n-m)"
+        )
+    if total == 1:
+        return None
+    return Group(tuple(jax.local_devices()[:wanted]), processes, jax.process_index())

@@ -1,0 +1,88 @@
+"""What a run's pre-training ended with, for other runs to start from.
+
+Runs that differ in what follows pre-training alone need it once: ablations, DEC beside IDEC,
+weights and widths of a loss. A run that starts so is the one that pre-trains itself, bit for
+bit, where seed, data and pre-training agree.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxclust.core.errors import InputError, first_line
+from jaxclust.core.types import Method, TrainState
+
+# Of the phase whose end is kept, and of the file in the run's folder.
+PHASE, FILE = "pretrain", "pretrained.npz"
+
+
+def _named(state: TrainState) -> dict[str, Any]:
+    """What is kept, by name: the network, its statistics and the number of steps.
+
+    Centroids among the parameters (DEC's) are found after pre-training.
+    """
+    params = {name: value for name, value in state.params.items() if name != "centroids"}
+    kept = {"params": params, "model_state": state.model_state, "step": state.step}
+    return flatten_dict(kept, sep="/")
+
+
+def arrays(state: TrainState) -> dict[str, np.ndarray]:
+    """What a run keeps of the state that its pre-training ended with."""
+    return {name: np.asarray(value) for name, value in _named(state).items()}
+
+
+class WarmStart(NamedTuple):
+    """What another run's pre-training ended with."""
+
+    run: Path
+    arrays: dict[str, np.ndarray]
+
+    def check(self, method: Method, state: TrainState) -> None:
+        """Refuse a method without pre-training, or with another network.
+
+        Args:
+            method: that would start so.
+            state: its first state, or the shapes of it.
+
+        Raises:
+            InputError: it cannot start so.
+        """
+        if method.phases[0].name != PHASE:
+            raise InputError("this method has no pre-training; leave out --pretrained")
+        expected = {name: tuple(leaf.shape) for name, leaf in _named(state).items()}
+        found = {name: array.shape for name, array in self.arrays.items()}
+        for name in sorted(expected.keys() | found.keys()):
+            if expected.get(name) != found.get(name):
+                raise InputError(
+                    f"--pretrained {self.run} is of another network: {name} is "
+                    f"{found.get(name, 'missing')} there and {expected.get(name, 'missing')} "
+                    "here; give it the same images' size, method family and widths"
+                )
+
+    def into(self, state: TrainState) -> TrainState:
+        """A first state as if its pre-training had ended so."""
+        kept: Any = jax.tree.map(jnp.asarray, unflatten_dict(self.arrays, sep="/"))
+        return state.replace(**{**kept, "params": {**state.params, **kept["params"]}})
+
+
+def load(run: Path) -> WarmStart:
+    """Read a run's pretrained.npz.
+
+    Raises:
+        InputError: the run has none, or it is damaged.
+    """
+    path = run / FILE
+    if not path.is_file():
+        raise InputError(
+            f"--pretrained {run}: there is no {FILE}; give the folder of a run whose "
+            "method pre-trains an autoencoder and got past that (of several seeds, one seed-…)"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return WarmStart(run, {name: found[name] for name in found})
+    except Exception as error:  # zip and npy damage have kinds of their own
+        raise InputError(f"{path} cannot be read ({first_line(error)})") from error

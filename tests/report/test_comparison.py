@@ -1,0 +1,135 @@
+"""The table's figures are those of the runs, beside those of the papers."""
+
+import csv
+import io
+import json
+import shlex
+import statistics
+from pathlib import Path
+
+import pytest
+
+from jaxclust.cli import main
+from jaxclust.data.catalogue import CATALOGUE
+from jaxclust.methods.registry import METHODS
+from jaxclust.report.comparison import published_beside, rows_of
+from jaxclust.report.published import PUBLISHED
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """k-means with three seeds, and with other settings."""
+    root = tmp_path_factory.mktemp("runs")
+    run = ["run", "--method=kmeans", "--dataset=digits", "--limit=100", "--quiet", "--no-report"]
+    assert main([*run, "--seeds=2", f"--out={root}/both"]) == 0
+    assert main([*run, "--seed=5", f"--out={root}/one"]) == 0
+    assert main([*run, "--restarts=2", f"--out={root}/other"]) == 0
+    return root
+
+
+def scores(runs, *names):
+    return [json.loads((runs / name / "summary.json").read_text())["nmi"] for name in names]
+
+
+def test_seeds_are_gathered_and_settings_told_apart(runs, capsys):
+    first, other = rows_of([runs / "both", runs / "one", runs / "other"])
+    assert (first.title, first.seeds) == ("kmeans, limit=100", [0, 1, 5])
+    assert first.scores["nmi"] == scores(runs, "both/seed-0", "both/seed-1", "one")
+    assert (other.title, other.seeds) == ("kmeans, limit=100, restarts=2", [0])
+    # A folder of runs is its runs; a run given twice counts once.
+    again = rows_of([runs, runs / "one"])
+    assert sorted((row.title, sorted(row.seeds)) for row in again) == [
+        ("kmeans, limit=100", [0, 1, 5]), ("kmeans, limit=100, restarts=2", [0]),
+    ]  # fmt: skip
+    assert main(["table", str(runs / "both"), "--format=markdown"]) == 0
+    values = scores(runs, "both/seed-0", "both/seed-1")
+    mean, spread = 100 * statistics.mean(values), 100 * statistics.stdev(values)
+    assert f"| digits | kmeans, limit=100 | {mean:.1f} ± {spread:.1f} |" in capsys.readouterr().out
+
+
+def test_csv_holds_numbers(runs, tmp_path):
+    out = tmp_path / "table.csv"
+    assert main(["table", str(runs / "both"), "--format=csv", f"--out={out}"]) == 0
+    [row] = csv.DictReader(io.StringIO(out.read_text()))
+    values = scores(runs, "both/seed-0", "both/seed-1")
+    assert float(row["nmi"]) == pytest.approx(statistics.mean(values))
+    assert float(row["nmi_std"]) == pytest.approx(statistics.stdev(values))
+    assert (row["dataset"], row["method"], row["seeds"]) == ("digits", "kmeans", "0 1")
+    assert row["published_nmi"] == ""
+
+
+def test_the_papers_figures_stand_beside(tmp_path, capsys):
+    rows = [
+        {
+            "dataset": "cifar10", "title": "DAC | ours", "seeds": [0], "nmi": [0.3], "acc": [0.5],
+            "ari": [None], "epoch": ["3 of 50"],
+            "command": "jaxclust run --method=dac --dataset=cifar10",
+        }
+    ]  # fmt: skip
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(rows))
+    assert main(["table", str(path), "--format=markdown"]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == (
+        "| cifar10 | DAC \\| ours (epoch 3 of 50) | 30.0 | 50.0 | – | 0 | "
+        "39.6 / 52.2 (Chang et al. 2017, Table 2) |"
+    )
+    assert main(["table", str(path)]) == 0
+    assert "cifar10" in capsys.readouterr().out
+
+
+def test_a_published_figure_stands_beside_its_own_kind_of_run_alone():
+    beside = published_beside("ccnn", "ilsvrc_val", {"init": "autoencoder"})
+    assert (beside.nmi, beside.source) == (31.4, "Hsu & Lin 2017, Table II")
+    beside = published_beside("ccnn", "places_val", {"init": "weights.npz"})
+    assert (beside.nmi, beside.source) == (
+        30.7, "Hsu & Lin 2017, Table II, pre-trained, Places2 of 18,250",
+    )  # fmt: skip
+    assert published_beside("ccnn", "ilsvrc_val", {"compensation": "none"}) is None
+    for name in ("limit", "imbalance", "n_clusters"):
+        assert published_beside("dac", "mnist", {name: 0.5}) is None
+    assert published_beside("dac", "mnist", {"limit": None, "epochs": 3}).acc == 97.75
+
+
+def test_seeds_without_labels_leave_the_mean_open(tmp_path, capsys):
+    entry = {"dataset": "usps", "title": "A", "command": "", "seeds": [0, 1], "acc": [0.5, None]}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([{**entry, "nmi": [0.25, 0.75], "ari": [None, None]}]))
+    assert main(["table", str(path), "--format=csv"]) == 0
+    [row] = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (row["nmi"], row["acc"], row["ari"]) == ("0.5", "", "")
+    assert main(["table", str(path), "--format=markdown"]) == 0
+    assert "| usps | A | 50.0 ± 35.4 | – | – | 0, 1 |" in capsys.readouterr().out
+
+
+def test_published_figures_are_of_methods_and_sets_that_exist():
+    for (method, dataset), figure in PUBLISHED.items():
+        assert method in METHODS
+        assert dataset in CATALOGUE
+        for value in (figure.nmi, figure.acc, figure.ari):
+            assert value is None or 1 < value <= 100
+    dac = PUBLISHED["dac", "mnist"]
+    assert (dac.acc, dac.nmi, dac.ari) == (97.75, 93.51, 94.86)
+    assert PUBLISHED["derc", "cmu_pie"][:2] == (99.6, 97.9)
+
+
+def test_what_is_no_run_is_refused(tmp_path, capsys):
+    (tmp_path / "x.json").write_text('{"a": 1}')
+    for place, expected in [
+        (tmp_path, "no finished run"), (tmp_path / "no", "no such run"),
+        (tmp_path / "x.json", "no file of results"),
+    ]:  # fmt: skip
+        assert main(["table", str(place)]) == 2
+        assert expected in capsys.readouterr().err
+
+
+def test_the_readme_s_table_is_what_the_command_above_it_prints(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    readme = (ROOT / "README.md").read_text()
+    begin = readme.index("```\njaxclust table")
+    command, rest = readme[begin + 4 :].split("\n```\n\n", 1)
+    printed = rest.split("\n\n", 1)[0] + "\n"
+    assert main(shlex.split(command.replace("\\\n", " "))[1:]) == 0
+    assert capsys.readouterr().out == printed

@@ -1,0 +1,97 @@
+"""Seeds run as one program end where each ends alone."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxclust.core.types import Compute
+from jaxclust.data import catalogue
+from jaxclust.images.transforms import measure
+from jaxclust.methods.registry import METHODS
+from jaxclust.training import loop
+from jaxclust.training.mapped import can_share, of_seed, prediction_of_seed, together
+from tests.methods import small
+
+SEEDS = (3, 5)
+N, K = 60, 3
+
+
+def build(name, pictures=None, **changes):
+    registered = METHODS[name]
+    config = registered.config("best")
+    wanted = {"epochs": 2, "pretrain_epochs": 1, "batch_size": 20, "k_m": 16, "n_m": 16}
+    wanted |= {"draw_size": 30, "inner_passes": 2, "augments": 2, **changes}
+    known = {field.name for field in dataclasses.fields(config)}
+    config = dataclasses.replace(config, **{k: v for k, v in wanted.items() if k in known})
+    if pictures is None:
+        pictures, _ = small.images(N)
+    data = loop.put(pictures, measure(pictures))
+    return registered.build(config, loop.spec_of(data, K), Compute()), data
+
+
+@pytest.mark.parametrize("name", ["ccnn", "minibatch_kmeans"])
+def test_each_seed_ends_as_it_does_alone(name):
+    method, data = build(name)
+    assert can_share(method)
+    many = together(method, SEEDS)
+    fitted = loop.fit(many, data, seed=SEEDS)
+    predicted = loop.predictor(many, data)(fitted.state)
+    assert predicted.assignments.shape == (N, len(SEEDS))
+    for i, seed in enumerate(SEEDS):
+        alone = loop.fit(method, data, seed=seed).state
+        state = of_seed(fitted.state, i)
+        assert jax.tree.structure(state) == jax.tree.structure(alone)
+        np.testing.assert_array_equal(state.key, alone.key)
+        expected = loop.predictor(method, data)(alone)
+        found = prediction_of_seed(predicted, i)
+        np.testing.assert_allclose(found.features, expected.features, atol=2e-2, rtol=2e-2)
+        assert np.mean(found.assignments != expected.assignments) <= 0.05
+    one, other = (prediction_of_seed(predicted, i) for i in range(2))
+    assert not np.array_equal(one.probabilities, other.probabilities)
+
+
+def test_the_first_step_is_that_of_each_alone():
+    method, data = build("dac")
+    many = together(method, SEEDS)
+    seen = {}
+
+    def keep(name):
+        return lambda progress: seen.setdefault(name, progress.steps[0])
+
+    loop.fit(many, data, seed=SEEDS, hooks=loop.Hooks(on_chunk=keep("many")))
+    for i, seed in enumerate(SEEDS):
+        loop.fit(method, data, seed=seed, hooks=loop.Hooks(on_chunk=keep(seed)))
+        for name, value in seen[seed].items():
+            told = seen["many"][name]
+            told = told[i] if isinstance(told, list) else told
+            assert told == pytest.approx(value, rel=2e-4, abs=1e-5), name
+
+
+def test_a_seed_that_has_finished_waits_for_the_others():
+    """DEC stops when few assignments change: each seed at its own time."""
+    digits = catalogue.load("digits", Path(), limit=150).images
+    method, data = build("dec", digits, epochs=12, tolerance=0.03)
+    lengths, states = {}, {}
+    for seed in range(3):
+        steps = []
+        hooks = loop.Hooks(on_chunk=lambda progress, s=steps: s.extend(progress.steps))
+        states[seed] = loop.fit(method, data, seed=seed, hooks=hooks).state
+        lengths[seed] = sum(1 for step in steps)
+    early, late = min(lengths, key=lengths.get), max(lengths, key=lengths.get)
+    assert lengths[early] < lengths[late], "no seed finishes before another"
+    fitted = loop.fit(together(method, (early, late)), data, seed=(early, late))
+    for i, seed in enumerate((early, late)):
+        state = of_seed(fitted.state, i)
+        for a, b in zip(
+            jax.tree.leaves(state.params), jax.tree.leaves(states[seed].params), strict=True
+        ):
+            np.testing.assert_allclose(a, b, atol=2e-2, rtol=5e-2)
+    assert int(fitted.state.step) == int(states[late].step)
+
+
+def test_what_runs_on_the_host_is_not_shared():
+    assert not can_share(build("derc", reducer="pca")[0])
+    assert not can_share(build("spectral")[0])
