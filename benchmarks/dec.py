@@ -38,7 +38,7 @@ def jaxclust_epochs(options: argparse.Namespace) -> list[float]:
     from dataclasses import replace
 
     from jaxclust.core.types import Compute
-    from jaxclust.images.transforms import measure
+    from jaxclust.images.normalisation import measure
     from jaxclust.methods.registry import METHODS
     from jaxclust.training import loop
 

@@ -16,7 +16,7 @@ import measuring
 import numpy as np
 
 from jaxclust.core.types import Compute, DataSpec
-from jaxclust.images.transforms import measure
+from jaxclust.images.normalisation import measure
 from jaxclust.methods.registry import METHODS
 from jaxclust.training import loop as train
 from jaxclust.training import parallel

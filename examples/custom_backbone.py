@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxclust import metrics
 from jaxclust.data import catalogue
-from jaxclust.images.transforms import measure
+from jaxclust.images.normalisation import measure
 from jaxclust.methods import ccnn
 from jaxclust.models.layers import BatchNorm, Conv
 from jaxclust.training import loop

@@ -23,7 +23,7 @@ import numpy as np
 from experiments.figures import figures
 from jaxclust.core import device
 from jaxclust.core.types import centroids_of
-from jaxclust.images.transforms import normalise
+from jaxclust.images.normalisation import normalise
 from jaxclust.methods.ccnn.ccnn_config import weights_file
 from jaxclust.models.encoders import pretrained
 from jaxclust.runs.finished import images_of, read_finished

@@ -25,7 +25,7 @@ from experiments.tables import autoencoders
 from experiments.tables.grid import RESULTS, Row, Table, merge, recorded
 from jaxclust import metrics
 from jaxclust.data import catalogue
-from jaxclust.images.transforms import measure, normalise
+from jaxclust.images.normalisation import measure, normalise
 from jaxclust.methods import registry
 from jaxclust.report.comparison import spread
 

@@ -57,10 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def script(arguments: Sequence[str] | None = None) -> None:
     """The installed script's entry: :func:`main`, then the end of the process."""
     status = main(arguments)
-    if status and "jaxclust.training.parallel" in sys.modules:
-        from jaxclust.training import parallel
+    if status and "jaxclust.core.processes" in sys.modules:
+        from jaxclust.core import processes
 
-        parallel.leave(status)
+        processes.leave(status)
     sys.exit(status)
 
 

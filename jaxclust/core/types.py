@@ -135,7 +135,7 @@ class Method(NamedTuple):
     init: Callable[[Array, Array], TrainState]  # (key, images[b, h, w, c])
     predict: Callable[[TrainState, Array], Prediction]  # (state, images[b, h, w, c])
     phases: tuple[Phase, ...]
-    # What stored values are normalised by (transforms.Normalisation), where weights from
+    # What stored values are normalised by (normalisation.Normalisation), where weights from
     # elsewhere expect it; None: the set's own statistics.
     normalisation: Any = None
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from jaxclust.core.errors import InputError, nearest_name
+from jaxclust.core.rows import evenly_spread
 from jaxclust.data import archives, prepared
 from jaxclust.data.folder import read_folder
 from jaxclust.data.image_set import ImageSet, Skipped
 from jaxclust.data.names import Names
 from jaxclust.data.npz import read_npz
-from jaxclust.images.transforms import evenly_spread
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ def _load_named(
 
 
 def _resized(images_set: ImageSet, size: int) -> ImageSet:
-    from jaxclust.images.transforms import resize_array
+    from jaxclust.data.resizing import resize_array
 
     return replace(images_set, images=resize_array(images_set.images, size))
 

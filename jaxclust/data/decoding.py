@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from PIL import Image, ImageOps
 
+from jaxclust.core import processes
 from jaxclust.core.errors import InputError
 from jaxclust.data.names import Names
-from jaxclust.images.transforms import resize_and_crop, with_channels
-from jaxclust.training import parallel
+from jaxclust.data.resizing import resize_and_crop, with_channels
 
 # Pictures decoded ahead of whoever reads them.
 _AT_ONCE = 256
@@ -113,7 +113,7 @@ class Streamed:
         ids: their names.
         size: side of the pictures, resized and cropped.
         channels: 1 or 3, to which those of others are brought.
-        margin: see :func:`transforms.resize_and_crop`.
+        margin: see :func:`resizing.resize_and_crop`.
     """
 
     dtype = np.dtype(np.uint8)
@@ -197,11 +197,11 @@ def read_pictures(
     Args:
         places: where they lie.
         names: one each.
-        size: see :func:`transforms.resize_and_crop`; None needs pictures of one size.
+        size: see :func:`resizing.resize_and_crop`; None needs pictures of one size.
         in_memory: bytes of decoded pictures that may be held; more of them are read once
             to find those that cannot be, and again whenever they are needed. None: all.
         where: what they are in, for messages.
-        margin: see :func:`transforms.resize_and_crop`.
+        margin: see :func:`resizing.resize_and_crop`.
 
     Raises:
         InputError: no readable picture, mixed sizes, more than half unreadable, or a
@@ -251,7 +251,7 @@ def _looked_through(places: Places, size: int | None, margin: float) -> tuple[np
 
     Of several processes each looks through its part of them and they tell each other.
     """
-    mine = range(len(places))[parallel.share_of_process()]
+    mine = range(len(places))[processes.share_of_process()]
     channels = np.zeros(len(places), np.uint8)
 
     def look(i: int) -> None:
@@ -260,7 +260,7 @@ def _looked_through(places: Places, size: int | None, margin: float) -> tuple[np
 
     for _ in _by_workers(look, mine):
         pass
-    channels = parallel.largest_of_processes(channels)
+    channels = processes.largest_of_processes(channels)
     return channels > 0, int(channels.max(initial=1))
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxclust.clustering.host import reducers
-from jaxclust.images.transforms import evenly_spread
+from jaxclust.core.rows import evenly_spread
 from jaxclust.report.cluster_sections import Kinds
 from jaxclust.report.text import shown
 from jaxclust.report.thumbnails import Draw, Sheets, sheets

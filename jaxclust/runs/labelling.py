@@ -14,7 +14,8 @@ from jaxclust.core.types import Compute, DataSpec, Method, Prediction, TrainStat
 from jaxclust.training.checkpoints import Checkpoints
 from jaxclust.data import catalogue
 from jaxclust.data.decoding import Streamed
-from jaxclust.images.transforms import Normalisation, with_channels
+from jaxclust.images.normalisation import Normalisation
+from jaxclust.data.resizing import with_channels
 from jaxclust.core.errors import InputError
 from jaxclust.methods import registry
 from jaxclust.runs.options import Options

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from jaxclust.core import device
-from jaxclust.training import parallel, loop, warm_start
+from jaxclust.core import processes
+from jaxclust.training import loop, warm_start
 from jaxclust.core.types import Prediction, TrainState, centroids_of
 from jaxclust.clustering import health
 from jaxclust.data import catalogue
@@ -40,8 +41,8 @@ def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
         RunError: stopped while running, the last checkpoint kept.
         Stopped: interrupted, a checkpoint written.
     """
-    parallel.join(options.coordinator, options.num_processes, options.process_id)
-    with device.deterministic(options.deterministic), parallel.telling_lost_processes():
+    processes.join(options.coordinator, options.num_processes, options.process_id)
+    with device.deterministic(options.deterministic), processes.telling_lost_processes():
         return carry_out(prepare(options, config, command))
 
 

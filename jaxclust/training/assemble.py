@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxclust.core.errors import InputError
 from jaxclust.core.types import Compute, DataSpec, Method, Precision
-from jaxclust.images.transforms import Normalisation, measure
+from jaxclust.images.normalisation import Normalisation, measure
 from jaxclust.methods.registry import Registered
 from jaxclust.training import feed, parallel
 from jaxclust.training.feed import Data

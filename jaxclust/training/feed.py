@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxclust.core.types import DataSpec, Phase
-from jaxclust.images.transforms import Normalisation
+from jaxclust.images.normalisation import Normalisation
 from jaxclust.training.parallel import Group
 
 # Images of a streamed set that are uploaded together.

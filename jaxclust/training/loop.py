@@ -17,8 +17,8 @@ import numpy as np
 
 from jaxclust.core import device
 from jaxclust.core.errors import RunError, Stopped
+from jaxclust.core.rows import evenly_spread
 from jaxclust.core.types import Method, StepInfo, TrainState
-from jaxclust.images.transforms import evenly_spread
 from jaxclust.training.feed import Data, Feed, epoch_rows, put, spec_of
 from jaxclust.training.programs import CAPACITY, chunk_program, prediction_program, predictor
 from jaxclust.training.starting import Position, Seeds, all_of, init, restored, template

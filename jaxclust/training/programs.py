@@ -10,7 +10,7 @@ from jax import Array
 
 from jaxclust.core import collectives, device
 from jaxclust.core.types import Batch, Method, Phase, Prediction, StepInfo, TrainState
-from jaxclust.images.transforms import Normalisation, normalise
+from jaxclust.images.normalisation import Normalisation, normalise
 from jaxclust.training.feed import Data
 from jaxclust.training.parallel import AXIS, Group
 

@@ -11,7 +11,7 @@ from jax import Array
 
 from jaxclust.core import device
 from jaxclust.core.types import Method, TrainState
-from jaxclust.images.transforms import normalise
+from jaxclust.images.normalisation import normalise
 from jaxclust.training.feed import Data
 from jaxclust.training.warm_start import WarmStart
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from jaxclust.core.errors import InputError
 from jaxclust.data import catalogue, decoding
-from jaxclust.images import transforms
+from jaxclust.images import normalisation
 from tests.data import prepared_set
 
 
@@ -208,7 +208,7 @@ def test_image_size_applies_to_arrays_too(tmp_path):
 def test_normalisation_is_zero_mean_unit_variance():
     images = np.random.default_rng(0).integers(0, 200, (50, 4, 4, 3)).astype(np.uint8)
     images[..., 2] = 7
-    out = np.asarray(transforms.normalise(images, transforms.measure(images)))
+    out = np.asarray(normalisation.normalise(images, normalisation.measure(images)))
     np.testing.assert_allclose(out.mean(axis=(0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(out.std(axis=(0, 1, 2)), [1, 1, 0], atol=1e-5)
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from jaxclust.core.types import Batch
-from jaxclust.images.transforms import measure
+from jaxclust.images.normalisation import measure
 from jaxclust.methods import ccnn
 from jaxclust.models.backbones import Body, FlatHead, LeNetBackbone
 from jaxclust.training import loop

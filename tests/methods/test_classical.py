@@ -11,7 +11,7 @@ from sklearn.mixture import GaussianMixture
 from jaxclust import metrics
 from jaxclust.core.errors import InputError
 from jaxclust.core.types import DataSpec
-from jaxclust.images.transforms import measure, normalise
+from jaxclust.images.normalisation import measure, normalise
 from jaxclust.methods.registry import METHODS
 from jaxclust.training import loop
 

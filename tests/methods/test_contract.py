@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxclust.core.types import Batch, Compute
-from jaxclust.images.transforms import measure, normalise
+from jaxclust.images.normalisation import measure, normalise
 from jaxclust.methods.registry import METHODS
 from jaxclust.training import loop
 from tests.methods import small

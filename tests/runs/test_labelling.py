@@ -11,7 +11,7 @@ from PIL import Image
 
 from jaxclust.cli import main
 from jaxclust.data.decoding import Streamed
-from jaxclust.images.transforms import with_channels
+from jaxclust.data.resizing import with_channels
 from tests.methods import small
 
 RUNS = {

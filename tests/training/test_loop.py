@@ -8,7 +8,7 @@ import pytest
 from jaxclust.core import device
 from jaxclust.core.errors import RunError
 from jaxclust.core.types import Batch, DataSpec, Phase, StepInfo
-from jaxclust.images.transforms import normalise
+from jaxclust.images.normalisation import normalise
 from jaxclust.methods import dec, derc
 from jaxclust.models.autoencoder import DenseAutoencoder
 from jaxclust.training import loop, programs

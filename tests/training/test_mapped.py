@@ -9,7 +9,7 @@ import pytest
 
 from jaxclust.core.types import Compute
 from jaxclust.data import catalogue
-from jaxclust.images.transforms import measure
+from jaxclust.images.normalisation import measure
 from jaxclust.methods.registry import METHODS
 from jaxclust.training import loop
 from jaxclust.training.mapped import can_share, of_seed, prediction_of_seed, together

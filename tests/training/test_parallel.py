@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from jaxclust.core import processes
 from jaxclust.core.errors import InputError
 from jaxclust.core.types import Method, Phase
 from jaxclust.training import parallel
@@ -171,4 +172,4 @@ def test_what_devices_cannot_share_is_refused(devices):
 )
 def test_processes_that_do_not_go_together_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
-        parallel.join(*arguments)
+        processes.join(*arguments)

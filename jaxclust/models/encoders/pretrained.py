@@ -18,7 +18,7 @@ from jax import Array
 
 from jaxclust.core.errors import InputError, first_line
 from jaxclust.core.types import PyTree
-from jaxclust.images.transforms import Normalisation
+from jaxclust.images.normalisation import Normalisation
 from jaxclust.models._cpu.convolution import depthwise_conv2d
 from jaxclust.models.layers import BatchNorm, Conv, max_pool
 

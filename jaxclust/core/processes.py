@@ -1,0 +1,109 @@
+"""Several processes that share a run: joining them, telling them apart, losing one."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxclust.core.errors import InputError, RunError, first_line
+
+# Seconds that processes wait for each other at the start.
+_PATIENCE = 120
+
+
+# Seconds without a sign of life after which a process counts as lost.
+_SILENCE = 40
+
+
+def share_of_process() -> slice:
+    """Which of many things that all processes know this one looks at."""
+    return slice(jax.process_index(), None, jax.process_count())
+
+
+def largest_of_processes(values: np.ndarray) -> np.ndarray:
+    """The element-wise largest of all processes' arrays, on all."""
+    if jax.process_count() == 1:
+        return values
+    return np.asarray(multihost_utils.process_allgather(values)).max(axis=0)
+
+
+# How the libraries that devices talk through begin their complaints.
+_TRANSPORTS = ("Gloo", "NCCL", "coordination service", "CoordinationService")
+
+
+@contextmanager
+def telling_lost_processes() -> Iterator[None]:
+    """Say what to do when an exchange between processes breaks.
+
+    JAX ends a process with the numbers ("tasks") of those that fell silent once their
+    silence counts as loss, so that much is waited for.
+
+    Raises:
+        RunError: JAX named none.
+    """
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        broken = any(name in str(error) for name in _TRANSPORTS)
+        if jax.process_count() == 1 or not broken:
+            raise
+        said = (
+            f"another of the run's {jax.process_count()} processes no longer answers "
+            f"({first_line(error)}); the last checkpoint is kept: start all of them again with "
+            "--resume"
+        )
+        print(f"jaxclust: {said}; which it was follows", file=sys.stderr, flush=True)
+        time.sleep(2 * _SILENCE)
+        raise RunError(said) from error
+
+
+def leave(status: int) -> None:
+    """End a process that failed while others may wait for it, without waiting for them."""
+    if status and jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def join(coordinator: str | None, processes: int, process: int) -> None:
+    """Make this process one of several that share a run; before JAX is used.
+
+    Args:
+        coordinator: HOST:PORT where the first process listens; None: it is alone.
+        processes: how many there are.
+        process: this one's place among them.
+
+    Raises:
+        InputError: the three do not go together, or the others cannot be reached.
+    """
+    if coordinator is None:
+        if processes != 1 or process != 0:
+            raise InputError("several processes need --coordinator HOST:PORT of the first")
+        return
+    if not 0 <= process < processes:
+        raise InputError(
+            f"--process-id must lie between 0 and --num-processes less one ({processes - 1}), not "
+            f"{process}"
+        )
+    if jax.distributed.is_initialized():
+        return
+    # Orbax would ask it at every checkpoint, with numbers too large for it.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process,
+            initialization_timeout=_PATIENCE,
+            heartbeat_timeout_seconds=_SILENCE,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"process {process} of {processes} cannot join the others at {coordinator} "
+            f"({first_line(error)}); check --coordinator and that all are started"
+        ) from error

@@ -1,0 +1,47 @@
+"""Images brought to one size and number of channels, on the host."""
+
+import numpy as np
+from PIL import Image
+
+# Parts of red, green and blue in a grey value (ITU-R 601), as Pillow has them.
+_LUMINANCE = (0.299, 0.587, 0.114)
+
+
+def resize_and_crop(picture: Image.Image, size: int, margin: float = 1.0) -> Image.Image:
+    """The picture's shorter side resized to `margin * size`, then the central square cut out.
+
+    A margin of 8/7 is ImageNet's usual 256 for 224.
+    """
+    width, height = picture.size
+    scale = round(size * margin) / min(width, height)
+    resized = picture.resize(
+        (max(size, round(width * scale)), max(size, round(height * scale))),
+        Image.Resampling.BILINEAR,
+    )
+    left, top = (resized.width - size) // 2, (resized.height - size) // 2
+    return resized.crop((left, top, left + size, top + size))
+
+
+def resize_array(images: np.ndarray, size: int) -> np.ndarray:
+    """`resize_and_crop` for images [n, h, w, c], uint8 or float32 -> [n, size, size, c]."""
+    if images.shape[1:3] == (size, size):
+        return images
+    out = np.empty((images.shape[0], size, size, images.shape[3]), images.dtype)
+    for i, image in enumerate(images):
+        for channel in range(images.shape[3]):
+            picture = Image.fromarray(image[..., channel])
+            out[i, ..., channel] = np.asarray(resize_and_crop(picture, size))
+    return out
+
+
+def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
+    """Images [n, h, w, c] with 1 or 3 channels: grey repeated, or colours' luminance."""
+    if images.shape[3] == channels:
+        return images
+    if images.shape[3] == 1:
+        return np.repeat(images, channels, axis=3)
+    if (images.shape[3], channels) != (3, 1):
+        return images
+    grey = images @ np.array(_LUMINANCE, np.float32)
+    grey = np.round(grey) if images.dtype == np.uint8 else grey
+    return grey[..., None].astype(images.dtype)
