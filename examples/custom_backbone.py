@@ -31,9 +31,9 @@ class Residual(nn.Module):
         """images [b, h, w, c] -> [b, width]."""
         x = Conv(self.width, (3, 3), strides=(2, 2))(images)
         for _ in range(2):
-            y = nn.relu(BatchNorm()(x, not loop))
+            y = nn.relu(BatchNorm()(x, not train))
             y = Conv(self.width, (3, 3), use_bias=False)(y)
-            y = nn.relu(BatchNorm()(y, not loop))
+            y = nn.relu(BatchNorm()(y, not train))
             x += Conv(self.width, (3, 3))(y)
         return jnp.mean(nn.relu(x), axis=(1, 2))
 

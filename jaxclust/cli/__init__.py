@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except InputError as error:
-        return _say(error, 2)
+        return _say(error.on_command_line(), 2)
     except RunError as error:
         return _say(error, 1)
     except Stopped:

@@ -1,14 +1,44 @@
 """The ways a run ends early, as a person at the keyboard meets them."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+_SETTING = re.compile(r"<([a-z][a-z0-9_.]*)>")
 
 
 class InputError(ValueError):
     """Refused before work starts: bad usage, data, weights or checkpoint (exit 2).
 
-    The message is one line: what was wrong, what was expected, what to do.
+    The message is one line: what was wrong, what was expected, what to do. Settings stand
+    in it as `<batch_size>`: Python users read `batch_size`, the command line `--batch-size`.
+
+    >>> error = InputError("<batch_size> must be at least 1, not 0")
+    >>> print(error)
+    batch_size must be at least 1, not 0
+    >>> print(error.on_command_line())
+    --batch-size must be at least 1, not 0
+    >>> error.settings
+    ('batch_size',)
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_SETTING.sub(r"\1", message))
+        self._marked = message
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The settings that the message names, in order."""
+        return tuple(dict.fromkeys(_SETTING.findall(self._marked)))
+
+    def on_command_line(self) -> str:
+        """The message with settings as options of the command line."""
+        return _SETTING.sub(lambda found: option(found[1]), self._marked)
+
+
+def option(setting: str) -> str:
+    """A setting's name on the command line: `views.affine.shift` is `--shift`."""
+    return f"--{setting.rsplit('.', 1)[-1].replace('_', '-')}"
 
 
 class RunError(RuntimeError):

@@ -105,7 +105,7 @@ class ClusterState(NamedTuple):
     """What the last clustering of all images said, c clusters."""
 
     latents: ArrayLike  # float [n, d]: of the images then
-    reducers: ArrayLike  # float [n, dimensions]
+    embedding: ArrayLike  # float [n, dimensions]
     probabilities: ArrayLike  # float [n, c]
     noise: ArrayLike  # bool [n]: of no cluster (DBSCAN)
     usage: ArrayLike  # float [k]: running share of each cluster

@@ -25,7 +25,7 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x, train):
         scale = self.variable("batch_stats", "seen", lambda: jnp.zeros(()))
-        if loop:
+        if train:
             scale.value = scale.value + 1
         return nn.Dense(K)(x.reshape(x.shape[0], -1))
 

@@ -160,7 +160,7 @@ def test_the_most_and_the_least_certain_are_listed():
     class Run:
         n_clusters = 2
         ids = tuple(map(str, range(n)))
-        cluster_sections = np.arange(n) % 2
+        clusters = np.arange(n) % 2
         confidence = rng.permutation(n) / n
         features = rng.normal(size=(n, 3))
 
