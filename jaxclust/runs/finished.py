@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxclust.data import catalogue
 from jaxclust.core.errors import InputError, first_line
+from jaxclust.data import catalogue
 from jaxclust.runs.directory import RunDirectory
 
 

@@ -13,7 +13,8 @@ from jaxclust.core.errors import InputError
 from jaxclust.core.types import DataSpec
 from jaxclust.images.normalisation import measure, normalise
 from jaxclust.methods.registry import METHODS
-from jaxclust.training import loop
+from jaxclust.training import loop, placement
+from jaxclust.training.prediction import predictor
 
 CLASSICAL = ["gmm", "spectral", "agglomerative", "nmf"]
 
@@ -22,14 +23,14 @@ CLASSICAL = ["gmm", "spectral", "agglomerative", "nmf"]
 def digits():
     images, labels = load_digits(return_X_y=True)
     images = images.reshape(-1, 8, 8, 1)[:600].astype(np.uint8)
-    return loop.put(images, measure(images)), labels[:600]
+    return placement.put(images, measure(images)), labels[:600]
 
 
 def fitted(name, data, **changes):
     config = dataclasses.replace(METHODS[name].config("best"), **changes)
-    method = METHODS[name].build(config, loop.spec_of(data, 10))
+    method = METHODS[name].build(config, placement.spec_of(data, 10))
     state = loop.fit(method, data, seed=0).state
-    return method, state, loop.predictor(method, data)(state)
+    return method, state, predictor(method, data)(state)
 
 
 def pixels(data):
