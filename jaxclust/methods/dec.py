@@ -231,6 +231,27 @@ def pretraining(config: Config, spec: DataSpec, auto: Autoencoder, axis_name: st
     )
 
 
+def _clustering(
+    config: Config, spec: DataSpec, auto: Autoencoder, further: Terms | None, axis_name: str | None
+) -> Phase:
+    step = gradient_step(
+        _loss(config, auto, further),
+        optax.adam(config.learning_rate),
+        views=augmented(config.views) if config.cluster_augmented else None,
+        axis_name=axis_name,
+    )
+    return Phase(
+        "cluster",
+        step,
+        config.epochs,
+        Batches(config.batch_size),
+        first=Refit(_begin(config, spec, auto)),
+        between=Refit(retarget),
+        every=config.refresh_every,
+        until=lambda state: state.cluster.changed < config.tolerance,
+    )
+
+
 def augmented(ranges: Augmentation) -> Views:
     """Random views for a step."""
     return lambda key, images, places: augment(key, images, ranges, places)
@@ -261,26 +282,13 @@ def build(
     """
     settings.check(config)
     auto = autoencoding.build(config.network, config.latent_width, spec, compute, network)
-    step = gradient_step(
-        _loss(config, auto, terms(auto) if terms else None),
-        optax.adam(config.learning_rate),
-        views=augmented(config.views) if config.cluster_augmented else None,
-        axis_name=compute.axis_name,
-    )
-    cluster = Phase(
-        "cluster",
-        step,
-        config.epochs,
-        Batches(config.batch_size),
-        first=Refit(_begin(config, spec, auto)),
-        between=Refit(retarget),
-        every=config.refresh_every,
-        until=lambda state: state.cluster.changed < config.tolerance,
-    )
-    phases = (pretraining(config, spec, auto, compute.axis_name), cluster)
+    further = terms(auto) if terms else None
     return Method(
         _init(config, spec, auto),
         _predict(auto),
-        phases,
+        (
+            pretraining(config, spec, auto, compute.axis_name),
+            _clustering(config, spec, auto, further, compute.axis_name),
+        ),
         artifacts=lambda state: {"centroids": state.params["centroids"]},
     )

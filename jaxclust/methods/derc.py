@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -19,6 +18,7 @@ from jax.typing import ArrayLike
 
 from jaxclust.clustering import health, kmeans
 from jaxclust.clustering.host import clusterers, mixture, reducers
+from jaxclust.clustering.triplets import choose_triplets
 from jaxclust.core import collectives, keys, settings
 from jaxclust.core.settings import setting
 from jaxclust.core.types import (
@@ -112,32 +112,6 @@ class ClusterState(NamedTuple):
     embedding: ArrayLike  # float [n, dimensions]
     probabilities: ArrayLike  # float [n, c]
     noise: ArrayLike  # bool [n]: of no cluster (DBSCAN)
-
-
-def choose_triplets(key: Array, classes: Array, valid: Array) -> tuple[Array, Array, Array]:
-    """For each sample of a batch another of its class and one of another class.
-
-    Args:
-        key: random key.
-        classes: pseudo-classes, int [b].
-        valid: samples that may be part of a triplet, bool [b].
-
-    Returns:
-        (rows of the same class int [b], rows of another int [b], whether both exist
-        bool [b]).
-    """
-    b = classes.shape[0]
-    same_key, other_key = jax.random.split(key)
-    alike = classes[:, None] == classes[None]
-    same = alike & valid[None] & ~jnp.eye(b, dtype=bool)
-    other = ~alike & valid[None]
-
-    def draw(key: Array, allowed: Array) -> Array:
-        scores = jax.random.uniform(key, (b, b))
-        return jnp.argmax(jnp.where(allowed, scores, -1.0), axis=1)
-
-    exists = valid & jnp.any(same, axis=1) & jnp.any(other, axis=1)
-    return draw(same_key, same), draw(other_key, other), exists
 
 
 def _unsure(nearest: np.ndarray, clusters: int) -> np.ndarray:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxclust.clustering.triplets import choose_negatives
 from jaxclust.core import collectives, keys, settings
 from jaxclust.core.settings import setting
 from jaxclust.core.types import Compute, DataSpec, Method, PyTree
@@ -80,36 +81,6 @@ PRESETS: dict[str, Config] = {
     "shallow": Config(),
     "deep": _DEEP,
 }
-
-
-def choose_negatives(
-    key: Array, latent: Array, candidates: Array, radius: Array, positions: Array, tries: int
-) -> Array:
-    """A negative of each anchor: Algorithm 1, with a bounded number of draws.
-
-    Args:
-        key: random key; each anchor's draws are keyed by its position.
-        latent: of the anchors, float [b, d].
-        candidates: latents negatives are drawn from, float [n, d].
-        radius: distance of each anchor's farthest view from it, float [b].
-        positions: where in `candidates` each anchor itself stands, int [b].
-        tries: draws of each anchor.
-
-    Returns:
-        int32 [b], rows of `candidates`: of each anchor's draws the first that lies
-        farther away than its views, else the farthest.
-    """
-
-    def one(latent: Array, radius: Array, position: Array) -> Array:
-        # Any row but the anchor's own.
-        shift = jax.random.randint(keys.of_row(key, position), (tries,), 1, candidates.shape[0])
-        drawn = (position + shift) % candidates.shape[0]
-        distances = jnp.linalg.norm(candidates[drawn] - latent[None], axis=1)
-        outside = distances > radius
-        chosen = jnp.where(jnp.any(outside), jnp.argmax(outside), jnp.argmax(distances))
-        return drawn[chosen].astype(jnp.int32)
-
-    return jax.vmap(one)(latent, radius, positions)
 
 
 def _triplet(

@@ -1,8 +1,7 @@
 """VaDE: variational deep embedding (Jiang, Zheng, Tan, Tang & Zhou 2017).
 
 A variational autoencoder whose prior is a Gaussian mixture, one component a cluster,
-trained as one by the evidence lower bound. The mixture starts as one fitted to a plain
-autoencoder's latents.
+trained by the evidence lower bound. The mixture is first fitted to a plain autoencoder's latents.
 """
 
 from dataclasses import dataclass
@@ -93,7 +92,8 @@ class _VaDE:
 
     def init(self, key: Array, images: Array) -> TrainState:
         network_key, run_key = keys.pair(key)
-        k, blank = self.spec.n_clusters, jnp.zeros((self.spec.n_clusters, self.config.latent_width))
+        k = self.spec.n_clusters
+        blank = jnp.zeros((k, self.config.latent_width), jnp.float32)
         prior = {"weights": blank[:, 0], "means": blank, "log_variance": blank}
         params = {"network": self.network.init(network_key, images)["params"], "prior": prior}
         return first_state(run_key, (), k, params, opt_state=self.first_adam.init(params))
@@ -124,10 +124,13 @@ class _VaDE:
         assignments = jnp.argmax(gamma, axis=1).astype(jnp.int32)
         return Prediction(assignments, gamma, seen.mean, {"component": assignments})
 
+    def artifacts(self, state: TrainState) -> dict[str, Any]:
+        return {"centroids": state.params["prior"]["means"]}
+
 
 @recorded("vade")
 def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Method:  # noqa: B008
-    """VaDE as pure functions, with a Gaussian decoder of unit variance; takes features too."""
+    """VaDE with a Gaussian decoder of unit variance; takes features too."""
     settings.check(config)
     module = DenseVariational(spec.shape, config.latent_width, axis_name=compute.axis_name)
     network, plain = (from_flax(module, compute.precision, of) for of in (None, "reconstruct"))
@@ -144,11 +147,5 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
         axis_name=compute.axis_name,
     )
     step = gradient_step(vade.loss, adam, axis_name=compute.axis_name)
-    first = Refit(vade.fit_mixture, on="host")
-    cluster = Phase("cluster", step, config.epochs, Batches(size), first=first)
-    return Method(
-        vade.init,
-        vade.predict,
-        (pretrain, cluster),
-        artifacts=lambda state: {"centroids": state.params["prior"]["means"]},
-    )
+    cluster = Phase("cluster", step, config.epochs, Batches(size), Refit(vade.fit_mixture, "host"))
+    return Method(vade.init, vade.predict, (pretrain, cluster), vade.artifacts)

@@ -42,8 +42,7 @@ def fit(
     """Run a method's phases in order.
 
     Args:
-        method: see :class:`core.types.Method`. It keeps what is compiled of it, so that a
-            second fit of the same method compiles nothing.
+        method: it keeps what is compiled of it: a second fit compiles nothing.
         images: uint8 or float [n, h, w, c], features [n, d], another `types.Source`, or
             what :func:`placement.put` made of one.
         seed: all randomness; the same seed gives the same state, bit for bit, on
@@ -53,8 +52,7 @@ def fit(
         hooks: what happens between chunks, see :mod:`hooks`.
         resume: a saved state and position to go on from; the state stays as it is.
         start: what another run's pre-training ended with (`Fitted.pretrained`, or
-            :func:`warm_start.load`); the method's own is left out. Of no use to a run
-            that goes on.
+            :func:`warm_start.load`), in place of the method's own.
 
     Raises:
         InputError: the images cannot be used, or `start` does not fit the method.

@@ -123,36 +123,41 @@ def chunk_program(
     share inner batches; if `sharded`, each device has images of its own.
     """
     # jit, so that finding the report's shape and the loop share one trace.
-    step = jax.jit(step)
-    repeats = batches.repeats
+    advance = _advance(jax.jit(step), batches, normalisation)
 
     def run(
         state: TrainState, images: Array, rows: Array, places: Array, start: Array, stop: Array
     ) -> tuple[TrainState, StepInfo, Array]:
-        capacity = min(rows.shape[0] * repeats, CAPACITY)
-
-        def advance(i: Array, state: TrainState) -> tuple[TrainState, StepInfo]:
-            at = i // repeats
-            batch = Batch(normalise(images[places[at]], normalisation), rows[at])
-            if batches.extra is not None:
-                extra = batches.extra(state, keys.of(state, "extra"), batch.rows)
-                batch = batch._replace(extra=_gathered(extra, images, normalisation))
-            return step(state, batch)
-
         def body(i: Array, carry: tuple[TrainState, StepInfo]) -> tuple[TrainState, StepInfo]:
-            state, reports = carry
-            state, report = advance(i, state)
-            write = jax.tree.map(lambda all_, one: all_.at[i - start].set(one), reports, report)
+            state, report = advance(i, carry[0], images, rows, places)
+            write = jax.tree.map(lambda all_, one: all_.at[i - start].set(one), carry[1], report)
             return state, write
 
-        _, report = jax.eval_shape(lambda s: advance(jnp.zeros((), jnp.int32), s), state)
-        empty = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), report)
+        _, report = jax.eval_shape(lambda: advance(start, state, images, rows, places))
+        room = min(rows.shape[0] * batches.repeats, CAPACITY)
+        empty = jax.tree.map(lambda leaf: jnp.zeros((room, *leaf.shape), leaf.dtype), report)
         state, reports = jax.lax.fori_loop(start, stop, body, (state, empty))
         return state, reports, _finite(state)
 
     if group is None:
         return device.jit(run, donate_argnums=0)
     return group.pmap(run, (None, 0 if sharded else None, 0, 0, None, None), donate=(0,))
+
+
+def _advance(step: Step, batches: Batches, normalisation: Normalisation) -> Callable[..., Any]:
+    """The i-th step of an epoch: its batch put together, and what the step makes of it."""
+
+    def advance(
+        i: Array, state: TrainState, images: Array, rows: Array, places: Array
+    ) -> tuple[TrainState, StepInfo]:
+        at = i // batches.repeats
+        batch = Batch(normalise(images[places[at]], normalisation), rows[at])
+        if batches.extra is not None:
+            extra = batches.extra(state, keys.of(state, "extra"), batch.rows)
+            batch = batch._replace(extra=_gathered(extra, images, normalisation))
+        return step(state, batch)
+
+    return advance
 
 
 def _gathered(extra: Any, images: Array, normalisation: Normalisation) -> Any:

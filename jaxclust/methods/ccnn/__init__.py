@@ -7,8 +7,6 @@ centroids, and centroids move by features tracked back to the network that made
 the assignment.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -37,15 +35,12 @@ from jaxclust.core.types import (
     Network,
     Phase,
     Prediction,
-    PyTree,
     Refit,
-    Step,
     StepInfo,
     TrainState,
     first_state,
 )
 from jaxclust.losses.dec import student_t_assignment
-from jaxclust.losses.pseudo_label import sum_of_squared_errors
 from jaxclust.methods.ccnn.ccnn_config import (
     PRESETS,
     Config,
@@ -54,16 +49,15 @@ from jaxclust.methods.ccnn.ccnn_config import (
     weights_file,
 )
 from jaxclust.methods.ccnn.ccnn_network import (
-    Networks,
     fine_tuning_optimiser,
     fit_output,
     network_body,
     networks_for,
 )
-from jaxclust.methods.parts.gradient import Aux, Context, counted, gradient_step, no_update
-from jaxclust.methods.parts.pretraining import affine_views, reconstruction_phase
+from jaxclust.methods.ccnn.ccnn_tuning import Tuning
+from jaxclust.methods.parts.gradient import counted, no_update
+from jaxclust.methods.parts.pretraining import reconstruction_phase
 from jaxclust.methods.parts.recipe import recorded
-from jaxclust.models.autoencoder import Coded
 from jaxclust.models.encoders import pretrained
 from jaxclust.models.layers import Module
 
@@ -86,50 +80,8 @@ class ClusterState(NamedTuple):
     loss: Array  # float []: of the last fine-tuning step
 
 
-@dataclass(frozen=True, eq=False)
-class _CCNN:
+class _CCNN(Tuning):
     """What CCNN's functions share."""
-
-    config: Config
-    spec: DataSpec
-    networks: Networks
-    axis_name: str | None
-
-    @cached_property
-    def tune(self) -> Step:
-        """A fine-tuning step on trusted samples, whose assignments are the batch's extra."""
-        return gradient_step(
-            self.loss,
-            fine_tuning_optimiser(self.config, self.spec.n_images),
-            views=affine_views(self.config.views),
-            axis_name=self.axis_name,
-            keep_updates=self.keeps_updates,
-        )
-
-    @property
-    def keeps_updates(self) -> bool:
-        """They are rolled back explicitly."""
-        config = self.config
-        tracked = config.compensation == "rollback" and not self.reuses_features
-        return tracked and config.learning == "joint"
-
-    @property
-    def reuses_features(self) -> bool:
-        """The whole network rolled back gives the features extracted before the update."""
-        config = self.config
-        return config.rollback_scope == "network" and config.rollback_path == "fast"
-
-    def activate(self, logits: Array) -> Array:
-        return jax.nn.softmax(logits) if self.config.output == "softmax" else jax.nn.relu(logits)
-
-    def extract(self, params: PyTree, stats: PyTree, images: Array) -> tuple[Array, Array]:
-        """What is clustered [b, d] and the output logits [b, k], in inference mode."""
-        variables = {"params": params, **stats}
-        outputs, _ = self.networks.network.apply(variables, images, train=False)
-        if self.config.features == "backbone":
-            pooled, _ = self.networks.backbone.apply(variables, images, train=False)
-            return pooled, outputs.logits
-        return outputs.features, outputs.logits
 
     def init(self, key: Array, images: Array) -> TrainState:
         config, k = self.config, self.spec.n_clusters
@@ -182,30 +134,6 @@ class _CCNN:
             cluster=state.cluster._replace(kmeans=kmeans.KMeansState(centroids, counts)),
         )
         return state.replace(last=no_update(state)) if self.keeps_updates else state
-
-    def loss(self, params: PyTree, at: Context) -> tuple[Array, Aux]:
-        """Eq. 1 on this device's part of the trusted samples."""
-        variables = {"params": params["network"], **at.state.model_state["network"]}
-        outputs, stats = self.networks.network.apply(
-            variables, at.batch.images, train=True, key=at.key
-        )
-        value = sum_of_squared_errors(self.activate(outputs.logits), at.batch.extra)
-        return value, Aux({"network": stats}, {})
-
-    def tracked_features(self, after: TrainState, samples: Samples) -> Array:
-        """Features for the centroid update, once the network has moved on (Eq. 14)."""
-        config = self.config
-        params, stats = after.params["network"], after.model_state["network"]
-        if config.compensation == "none":
-            return self.extract(params, stats, samples.images)[0]
-        if self.reuses_features:
-            return samples.features
-        updates = after.last.updates["network"]
-        if config.rollback_scope == "feature_layer":
-            params = rollback(params, updates, layers=("feature",))
-            return self.extract(params, stats, samples.images)[0]
-        params = rollback(params, updates)
-        return self.extract(params, after.last.model_state["network"], samples.images)[0]
 
     def move_centroids(self, state: TrainState, features: Array, assignments: Array) -> TrainState:
         """By this device's features and assignments, and the others'."""
@@ -300,18 +228,6 @@ class _CCNN:
         name = self.config.labels if self.config.labels in readings else "centroid"
         return Prediction(readings[name], probabilities, h, readings)
 
-    def reconstruct(
-        self, params: PyTree, model_state: PyTree, images: Array, key: Array
-    ) -> tuple[Coded, PyTree]:
-        """The network's code and what the decoder makes of it, in training mode."""
-        variables = {"params": params["network"], **model_state["network"]}
-        outputs, network_state = self.networks.network.apply(
-            variables, self.networks.prepare(images), train=True, key=key
-        )
-        variables = {"params": params["decoder"], **model_state["decoder"]}
-        decoded, decoder_state = self.networks.decoder.apply(variables, outputs.code, train=True)
-        return Coded(outputs.code, decoded), {"network": network_state, "decoder": decoder_state}
-
     def phases(self) -> tuple[Phase, ...]:
         config = self.config
         joint = config.learning == "joint"
@@ -328,7 +244,7 @@ class _CCNN:
         if not self.pretrains:
             return (cluster,)
         pretrain = reconstruction_phase(
-            self.reconstruct,
+            self.networks.reconstruct,
             optax.adam(config.pretrain_learning_rate),
             epochs=config.pretrain_epochs,
             batch_size=config.batch_size,

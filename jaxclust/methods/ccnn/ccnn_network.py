@@ -12,7 +12,7 @@ from jaxclust.core.types import Compute, DataSpec, Network, Precision, PyTree
 from jaxclust.losses.pseudo_label import sum_of_squared_errors
 from jaxclust.methods.ccnn.ccnn_config import Config, fine_tuning_rate
 from jaxclust.models.adapter import from_flax
-from jaxclust.models.autoencoder import Decoder
+from jaxclust.models.autoencoder import Coded, Decoder
 from jaxclust.models.backbones import (
     CCNN,
     AlexNetBackbone,
@@ -95,6 +95,18 @@ class Networks(NamedTuple):
         if self.weights is not None:
             variables = with_backbone(variables, self.weights)
         return variables["params"], {c: v for c, v in variables.items() if c != "params"}
+
+    def reconstruct(
+        self, params: PyTree, model_state: PyTree, images: Array, key: Array
+    ) -> tuple[Coded, PyTree]:
+        """The network's code and what the decoder makes of it, in training mode."""
+        variables = {"params": params["network"], **model_state["network"]}
+        outputs, network_state = self.network.apply(
+            variables, self.prepare(images), train=True, key=key
+        )
+        variables = {"params": params["decoder"], **model_state["decoder"]}
+        decoded, decoder_state = self.decoder.apply(variables, outputs.code, train=True)
+        return Coded(outputs.code, decoded), {"network": network_state, "decoder": decoder_state}
 
 
 def networks_for(

@@ -50,54 +50,60 @@ def gradient_step(
     axis_name: str | None = None,
     keep_updates: bool = False,
 ) -> Step:
-    """A step of the optimiser on a loss of the state's params.
+    """A step of the optimiser on a loss of the state's params, as (state, batch) -> both after.
+
+    It reports the loss's terms, norms and, where the loss gives assignments, their health.
 
     Args:
         loss: see :data:`Loss`.
         optimiser: whose state is the state's opt_state.
         views: random views that the loss sees in the images' place.
         axis_name: mapped axis whose devices' losses and gradients are averaged.
-        keep_updates: leave the updates just applied and the collections before them in
-            `state.last`, which is then a :class:`types.LastUpdate`, for
-            :func:`clustering.drift.rollback`. The state must hold :func:`no_update` there
-            when the phase starts.
-
-    Returns:
-        (state, batch) -> (state after the step, its counter one higher; StepInfo with the
-        loss's terms, the norms of gradient and update and, where the loss gives
-        assignments, the clusters' health).
+        keep_updates: leave a :class:`types.LastUpdate` in `state.last`, for
+            :func:`clustering.drift.rollback`; it holds :func:`no_update` before.
     """
 
+    slope = jax.value_and_grad(loss, has_aux=True)
+
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
-        places = collectives.positions(batch.images.shape[0], axis_name)
-        if views is not None:
-            seen = views(keys.of(state, "views"), batch.images, places)
-            batch = batch._replace(images=seen)
-        context = Context(state, batch, places, keys.of(state, "network"))
-        slope = jax.value_and_grad(loss, has_aux=True)
-        (value, aux), gradients = slope(state.params, context)
+        at = _context(state, batch, views, axis_name)
+        (value, aux), gradients = slope(state.params, at)
         value, gradients, terms = collectives.mean_over_devices(
             (value, gradients, aux.terms), axis_name
         )
         updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
-        watch = {
-            **terms,
-            "gradient_norm": optax.tree.norm(gradients),
-            "update_norm": optax.tree.norm(updates),
-        }
+        last = LastUpdate(updates, state.model_state) if keep_updates else state.last
+        params = optax.apply_updates(state.params, updates)
         after = state.replace(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             model_state=aux.model_state,
             opt_state=opt_state,
-            last=LastUpdate(updates, state.model_state) if keep_updates else state.last,
+            last=last,
         )
+        watch = {**terms, **_norms(gradients, updates)}
         if aux.assignments is not None:
             after = counted(after, aux.assignments, axis_name)
             watch |= health.cluster_health(after.usage)
         return after, StepInfo(value, watch)
 
     return step
+
+
+def _context(
+    state: TrainState, batch: Batch, views: Views | None, axis_name: str | None
+) -> Context:
+    places = collectives.positions(batch.images.shape[0], axis_name)
+    if views is not None:
+        batch = batch._replace(images=views(keys.of(state, "views"), batch.images, places))
+    return Context(state, batch, places, keys.of(state, "network"))
+
+
+def _norms(gradients: PyTree, updates: PyTree) -> dict[str, Array]:
+    return {
+        "gradient_norm": optax.tree.norm(gradients),
+        "update_norm": optax.tree.norm(updates),
+    }
 
 
 def no_update(state: TrainState) -> LastUpdate:
