@@ -2,7 +2,7 @@
 
 Every pair is visited in every iteration, a block of rows at a time, and its affinity
 computed anew. 5e9 pairs an iteration at n = 70,000: for accelerators; on a CPU,
-embedding.py's approximate t-SNE is for more than a few thousand samples.
+host/reducers.py's approximate t-SNE is for more than a few thousand samples.
 """
 
 from typing import NamedTuple
@@ -41,10 +41,15 @@ def affinities(x: Array, perplexity: float) -> Affinities:
 
     Args:
         x: samples, float [n, d].
-        perplexity: exp of the entropy of each p(. | i), below n - 1.
+        perplexity: exp of the entropy of each p(. | i), below n - 1; where more samples than
+            that are equally near, these share alike.
     """
     n = x.shape[0]
     wanted = jnp.log(perplexity)
+    # Beyond this precision the rounding of distances decides: among equally near samples,
+    # copies say, no precision has the wanted perplexity, and the search runs off.
+    rounding = 8 * jnp.finfo(x.dtype).eps * jnp.max(jnp.sum(jnp.square(x), axis=1))
+    highest = -jnp.log(rounding + 1e-30)
 
     def rows(part: Array, index: Array) -> tuple[Array, Array]:
         itself = index[:, None] == jnp.arange(n)[None]
@@ -69,7 +74,7 @@ def affinities(x: Array, perplexity: float) -> Affinities:
         # Between a Gaussian that spans all distances and one that spans none.
         scale = jnp.log(jnp.mean(jnp.where(itself, 0.0, relative), axis=1) + 1e-30)
         low, high = lax.fori_loop(0, _BISECTIONS, halve, (-scale - 10.0, -scale + 30.0))
-        log_precision = (low + high) / 2
+        log_precision = jnp.minimum((low + high) / 2, highest)
         precision = jnp.exp(log_precision)
         return precision, entropy(log_precision)[1] - precision * shift[:, 0]
 

@@ -8,6 +8,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxclust.clustering.host import samples
+from jaxclust.core.errors import RunError
+
 Covariance = Literal["full", "tied", "diag", "spherical"]
 
 
@@ -39,17 +42,30 @@ def fit(
         restarts: starts tried.
         regularisation: added to the variances, so that they stay positive.
         max_iterations: bound on the iterations of each start.
+
+    Raises:
+        RunError: samples that are not finite, or so far apart that a Gaussian of some of
+            them is none in double precision.
     """
     from sklearn.mixture import GaussianMixture
 
-    found = GaussianMixture(
+    samples.check_finite(x, "images")
+    mixed = GaussianMixture(
         k,
         covariance_type=covariance,
         n_init=restarts,
         reg_covar=regularisation,
         max_iter=max_iterations,
         random_state=seed,
-    ).fit(x.astype(np.float64))
+    )
+    try:
+        with samples.quiet():
+            found = mixed.fit(x.astype(np.float64))
+    except ValueError as error:
+        raise RunError(
+            "the mixture has a Gaussian without extent in some direction; ask for fewer "
+            f"clusters, or for the covariance diag or spherical in place of {covariance}"
+        ) from error
     factors = np.asarray(found.precisions_cholesky_)
     d = x.shape[1]
     if covariance == "tied":
