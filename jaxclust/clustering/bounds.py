@@ -58,6 +58,14 @@ def farthest_moved(shifts: Array) -> tuple[Array, Array]:
     return order[:count], largest[count]
 
 
+def open_first(is_open: Array) -> tuple[Array, Array]:
+    """Rows in an order with the open ones first, int32 [n], and how many these are, int []."""
+    n, count = is_open.shape[0], jnp.sum(is_open)
+    place = jnp.where(is_open, jnp.cumsum(is_open) - 1, count + jnp.cumsum(~is_open) - 1)
+    order = jnp.zeros(n, jnp.int32).at[place].set(jnp.arange(n), unique_indices=True)
+    return order, count
+
+
 def reassign(
     x: Array, centroids: Array, bounds: Bounds, shifts: Array, slack: Array
 ) -> tuple[Bounds, Array]:
@@ -85,11 +93,8 @@ def reassign(
     def screen(x: Array, bounds: Bounds) -> tuple[Bounds, Array, Array]:
         return screen_rows(x, centroids, bounds, movers, other_shift, slack)
 
-    screened, own, is_open = by_blocks(screen, rows, x, bounds)
-    # Open rows first, the others after them.
-    count = jnp.sum(is_open)
-    place = jnp.where(is_open, jnp.cumsum(is_open) - 1, count + jnp.cumsum(~is_open) - 1)
-    order = jnp.zeros(n, jnp.int32).at[place].set(jnp.arange(n), unique_indices=True)
+    *out, is_open = by_blocks(screen, rows, x, bounds)
+    order, count = open_first(is_open)
 
     def compare(i: Array, out: tuple[Bounds, Array]) -> tuple[Bounds, Array]:
         chosen = lax.dynamic_slice_in_dim(order, jnp.minimum(i * rows, n - rows), rows)
@@ -101,4 +106,4 @@ def reassign(
             lambda whole, piece: whole.at[chosen].set(piece, unique_indices=True), out, new
         )
 
-    return lax.fori_loop(0, -(-count // rows), compare, (screened, own))
+    return lax.fori_loop(0, -(-count // rows), compare, tuple(out))

@@ -46,10 +46,7 @@ def affinities(x: Array, perplexity: float) -> Affinities:
     """
     n = x.shape[0]
     wanted = jnp.log(perplexity)
-    # Beyond this precision the rounding of distances decides: among equally near samples,
-    # copies say, no precision has the wanted perplexity, and the search runs off.
-    rounding = 8 * jnp.finfo(x.dtype).eps * jnp.max(jnp.sum(jnp.square(x), axis=1))
-    highest = -jnp.log(rounding + 1e-30)
+    highest = _highest_log_precision(x)
 
     def rows(part: Array, index: Array) -> tuple[Array, Array]:
         itself = index[:, None] == jnp.arange(n)[None]
@@ -79,6 +76,16 @@ def affinities(x: Array, perplexity: float) -> Affinities:
         return precision, entropy(log_precision)[1] - precision * shift[:, 0]
 
     return Affinities(*by_blocks(rows, block_rows(n, n), x, jnp.arange(n)))
+
+
+def _highest_log_precision(x: Array) -> Array:
+    """Log precision float [] beyond which the rounding of distances decides.
+
+    Among equally near samples, copies say, no precision has the wanted perplexity, and
+    the search for it runs off.
+    """
+    rounding = 8 * jnp.finfo(x.dtype).eps * jnp.max(jnp.sum(jnp.square(x), axis=1))
+    return -jnp.log(rounding + 1e-30)
 
 
 def joint(x: Array, index: Array, found: Affinities) -> Array:

@@ -66,15 +66,19 @@ def fit(
             "the mixture has a Gaussian without extent in some direction; ask for fewer "
             f"clusters, or for the covariance diag or spherical in place of {covariance}"
         ) from error
-    factors = np.asarray(found.precisions_cholesky_)
-    d = x.shape[1]
-    if covariance == "tied":
-        factors = np.broadcast_to(factors, (k, d, d))
-    elif covariance == "diag":
-        factors = factors[:, :, None] * np.eye(d)
-    elif covariance == "spherical":
-        factors = factors[:, None, None] * np.eye(d)
+    factors = _full_factors(np.asarray(found.precisions_cholesky_), covariance, k, x.shape[1])
     return Mixture(*(np.float32(leaf) for leaf in (found.weights_, found.means_, factors)))
+
+
+def _full_factors(factors: np.ndarray, covariance: Covariance, k: int, d: int) -> np.ndarray:
+    """scikit-learn's factors, whose shape the covariance decides, as [k, d, d]."""
+    if covariance == "tied":
+        return np.broadcast_to(factors, (k, d, d))
+    if covariance == "diag":
+        return factors[:, :, None] * np.eye(d)
+    if covariance == "spherical":
+        return factors[:, None, None] * np.eye(d)
+    return factors
 
 
 def blank(k: int, d: int) -> Mixture:
