@@ -66,6 +66,13 @@ def open_first(is_open: Array) -> tuple[Array, Array]:
     return order, count
 
 
+def compare_all(x: Array, centroids: Array, slack: Array) -> tuple[Bounds, Array]:
+    """Rows [b, d] against every centroid: their bounds and least squared distances [b]."""
+    first, *relative = two_nearest(relative_distances(x, centroids))
+    least, second = absolute_distances(jnp.stack(relative, axis=1), x).T
+    return Bounds(first, jnp.sqrt(jnp.maximum(second - slack, 0))), least
+
+
 def reassign(
     x: Array, centroids: Array, bounds: Bounds, shifts: Array, slack: Array
 ) -> tuple[Bounds, Array]:
@@ -93,17 +100,14 @@ def reassign(
     def screen(x: Array, bounds: Bounds) -> tuple[Bounds, Array, Array]:
         return screen_rows(x, centroids, bounds, movers, other_shift, slack)
 
-    *out, is_open = by_blocks(screen, rows, x, bounds)
+    screened, own, is_open = by_blocks(screen, rows, x, bounds)
     order, count = open_first(is_open)
 
     def compare(i: Array, out: tuple[Bounds, Array]) -> tuple[Bounds, Array]:
         chosen = lax.dynamic_slice_in_dim(order, jnp.minimum(i * rows, n - rows), rows)
-        part = x[chosen]
-        first, *relative = two_nearest(relative_distances(part, centroids))
-        least, second = absolute_distances(jnp.stack(relative, axis=1), part).T
-        new = (Bounds(first, jnp.sqrt(jnp.maximum(second - slack, 0))), least)
+        new = compare_all(x[chosen], centroids, slack)
         return jax.tree.map(
             lambda whole, piece: whole.at[chosen].set(piece, unique_indices=True), out, new
         )
 
-    return lax.fori_loop(0, -(-count // rows), compare, tuple(out))
+    return lax.fori_loop(0, -(-count // rows), compare, (screened, own))

@@ -46,7 +46,6 @@ def affinities(x: Array, perplexity: float) -> Affinities:
     """
     n = x.shape[0]
     wanted = jnp.log(perplexity)
-    highest = _highest_log_precision(x)
 
     def rows(part: Array, index: Array) -> tuple[Array, Array]:
         itself = index[:, None] == jnp.arange(n)[None]
@@ -71,9 +70,8 @@ def affinities(x: Array, perplexity: float) -> Affinities:
         # Between a Gaussian that spans all distances and one that spans none.
         scale = jnp.log(jnp.mean(jnp.where(itself, 0.0, relative), axis=1) + 1e-30)
         low, high = lax.fori_loop(0, _BISECTIONS, halve, (-scale - 10.0, -scale + 30.0))
-        log_precision = jnp.minimum((low + high) / 2, highest)
-        precision = jnp.exp(log_precision)
-        return precision, entropy(log_precision)[1] - precision * shift[:, 0]
+        found = jnp.minimum((low + high) / 2, _highest_log_precision(x))
+        return jnp.exp(found), entropy(found)[1] - jnp.exp(found) * shift[:, 0]
 
     return Affinities(*by_blocks(rows, block_rows(n, n), x, jnp.arange(n)))
 

@@ -1,6 +1,6 @@
 """Gaussian mixtures: fitted by expectation-maximisation on the host, evaluated anywhere."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,6 @@ def fit(
     """
     from sklearn.mixture import GaussianMixture
 
-    samples.check_finite(x, "images")
     mixed = GaussianMixture(
         k,
         covariance_type=covariance,
@@ -58,16 +57,22 @@ def fit(
         max_iter=max_iterations,
         random_state=seed,
     )
-    try:
-        with samples.quiet():
-            found = mixed.fit(x.astype(np.float64))
-    except ValueError as error:
-        raise RunError(
-            "the mixture has a Gaussian without extent in some direction; ask for fewer "
-            f"clusters, or for the covariance diag or spherical in place of {covariance}"
-        ) from error
+    found = _fitted(mixed, x)
     factors = _full_factors(np.asarray(found.precisions_cholesky_), covariance, k, x.shape[1])
     return Mixture(*(np.float32(leaf) for leaf in (found.weights_, found.means_, factors)))
+
+
+def _fitted(mixed: Any, x: np.ndarray) -> Any:
+    """scikit-learn's mixture, fitted; its complaints in words."""
+    samples.check_finite(x, "images")
+    try:
+        with samples.quiet():
+            return mixed.fit(x.astype(np.float64))
+    except ValueError as error:
+        raise RunError(
+            "the mixture has a Gaussian without extent in some direction; ask for fewer clusters, "
+            f"or for the covariance diag or spherical in place of {mixed.covariance_type}"
+        ) from error
 
 
 def _full_factors(factors: np.ndarray, covariance: Covariance, k: int, d: int) -> np.ndarray:
