@@ -5,6 +5,8 @@ compiled loops that do not look for it: scikit-learn's t-SNE ends the whole inte
 (a segmentation fault in its tree of points), openTSNE returns NaN.
 """
 
+import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -93,15 +95,14 @@ def fewer_threads(n: int, many: int) -> Iterator[int]:
     """How many threads to take for n samples: one below `many`, else one a core.
 
     Threads that wait for each other at every step of a small problem cost a busy machine
-    minutes where one thread takes a tenth of a second. What a library decides for itself
-    (OpenMP, BLAS) is held to the same number within the block.
+    minutes where one thread takes a tenth of a second. Within the block, what a library
+    decides for itself (OpenMP, BLAS) is held to one thread, too; of many samples it is left
+    as the user has it.
     """
-    import os
-
     from threadpoolctl import threadpool_limits
 
     threads = 1 if n < many else os.cpu_count() or 1
-    with threadpool_limits(threads):
+    with threadpool_limits(1 if n < many else None):
         yield threads
 
 
@@ -112,8 +113,6 @@ def quiet() -> Iterator[None]:
     Bounds on iterations are settings; duplicates leave clusters empty, which the run says
     in its own words; a graph in several parts is what clustering looks for.
     """
-    import warnings
-
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
