@@ -16,7 +16,7 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxclust.clustering import health, kmeans
+from jaxclust.clustering import kmeans
 from jaxclust.clustering.host import clusterers, mixture, reducers
 from jaxclust.clustering.triplets import choose_triplets
 from jaxclust.core import collectives, keys, settings
@@ -127,7 +127,7 @@ def cluster_map(config: Config, x: np.ndarray, k: int, seed: int) -> tuple[np.nd
     noise = np.zeros(n, bool)
     if config.clusterer == "gmm":
         fitted = mixture.fit(x, k, seed, covariance=config.covariance, restarts=config.restarts)
-        return np.asarray(mixture.responsibilities(jnp.asarray(x), fitted)), noise
+        return mixture.posteriors(x, fitted), noise
     if config.clusterer == "kmeans":
         fit = kmeans.fit(keys.run_key(seed), jnp.asarray(x), k)
         return np.eye(k, dtype=np.float32)[np.asarray(fit.assignments)], noise
@@ -179,8 +179,8 @@ def _recluster(config: Config, k: int) -> Refit:
         )
         seed = keys.host_seed(state, "clusterer")
         probabilities, noise = cluster_map(config, reduced, k, seed)
-        classes = jnp.asarray(probabilities.argmax(axis=1))
-        usage = health.shares(classes, probabilities.shape[1])[:k]
+        counts = np.bincount(probabilities.argmax(axis=1), minlength=k)[:k]
+        usage = (counts / len(latents)).astype(np.float32)
         cluster = ClusterState(latents, reduced, probabilities.astype(np.float32), noise)
         opt_state = optax.adam(config.learning_rate).init(state.params)
         return state.replace(cluster=cluster, usage=usage, opt_state=opt_state)

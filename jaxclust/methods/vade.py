@@ -52,6 +52,8 @@ class Config:
     """Passes of plain reconstruction training before."""
     learning_rate: float = setting(2e-3, above=0)
     """Adam's; times 0.9 every ten epochs. Pre-training's is half of it."""
+    decoder_variance: float = setting(0.1, above=0)
+    """Of the Gaussian around a decoded value; images have unit variance."""
     restarts: int = setting(20, least=1)
     """Starts of the first mixture; the likeliest wins."""
 
@@ -70,21 +72,18 @@ def joint(z: Array, prior: PyTree) -> Array:
 def divergence(mean: Array, log_variance: Array, z: Array, prior: PyTree) -> Array:
     """What the bound has beside the reconstruction (Eq. 12), of each image -> float [b]."""
     log_gamma = jax.nn.log_softmax(joint(z, prior))
-    gamma = jnp.exp(log_gamma)
     distance = jnp.square(mean[:, None] - prior["means"][None]) + jnp.exp(log_variance)[:, None]
     spread = prior["log_variance"][None]
     energy = 0.5 * jnp.sum(spread + distance / jnp.exp(spread), axis=2)
     weights = jax.nn.log_softmax(prior["weights"])[None]
     own = 0.5 * jnp.sum(1 + log_variance, axis=1)
-    return jnp.sum(gamma * (energy + log_gamma - weights), axis=1) - own
+    return jnp.sum(jnp.exp(log_gamma) * (energy + log_gamma - weights), axis=1) - own
 
 
 @dataclass(frozen=True, eq=False)
 class _VaDE:
-    """What VaDE's functions share."""
-
     config: Config
-    spec: DataSpec
+    k: int
     network: Network  # images -> Sampled
     plain: Network  # images -> Coded, of the same variables
     adam: optax.GradientTransformation
@@ -92,11 +91,10 @@ class _VaDE:
 
     def init(self, key: Array, images: Array) -> TrainState:
         network_key, run_key = keys.pair(key)
-        k = self.spec.n_clusters
-        blank = jnp.zeros((k, self.config.latent_width), jnp.float32)
+        blank = jnp.zeros((self.k, self.config.latent_width), jnp.float32)
         prior = {"weights": blank[:, 0], "means": blank, "log_variance": blank}
         params = {"network": self.network.init(network_key, images)["params"], "prior": prior}
-        return first_state(run_key, (), k, params, opt_state=self.first_adam.init(params))
+        return first_state(run_key, (), self.k, params, opt_state=self.first_adam.init(params))
 
     def fit_mixture(self, state: TrainState, latents: np.ndarray) -> TrainState:
         k, seed = self.spec.n_clusters, keys.host_seed(state, "mixture")
@@ -113,7 +111,7 @@ class _VaDE:
     def loss(self, params: PyTree, at: Context) -> tuple[Array, Aux]:
         images, variables = at.batch.images, {"params": params["network"]}
         seen, stats = self.network.apply(variables, images, train=True, key=at.key)
-        error = 0.5 * reconstruction_error(seen.decoded, images)
+        error = reconstruction_error(seen.decoded, images) / (2 * self.config.decoder_variance)
         prior = jnp.mean(divergence(seen.mean, seen.log_variance, seen.sample, params["prior"]))
         assignments = jnp.argmax(joint(seen.mean, params["prior"]), axis=1)
         return error + prior, Aux(stats, {"reconstruction": error, "prior": prior}, assignments)
@@ -137,15 +135,16 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
     an_epoch = -(-spec.n_images // min(config.batch_size, spec.n_images))
     rate = optax.exponential_decay(config.learning_rate, 10 * an_epoch, 0.9, staircase=True)
     adam, first_adam = optax.adam(rate), optax.adam(config.learning_rate / 2)
-    vade, size = _VaDE(config, spec, network, plain, adam, first_adam), config.batch_size
+    vade = _VaDE(config, spec.n_clusters, network, plain, adam, first_adam)
     pretrain = reconstruction_phase(
         vade.reconstruct,
         first_adam,
         epochs=config.pretrain_epochs,
-        batch_size=size,
+        batch_size=config.batch_size,
         ranges=Affine(),
         axis_name=compute.axis_name,
     )
     step = gradient_step(vade.loss, adam, axis_name=compute.axis_name)
-    cluster = Phase("cluster", step, config.epochs, Batches(size), Refit(vade.fit_mixture, "host"))
+    batches, first = Batches(config.batch_size), Refit(vade.fit_mixture, "host")
+    cluster = Phase("cluster", step, config.epochs, batches, first)
     return Method(vade.init, vade.predict, (pretrain, cluster), vade.artifacts)

@@ -104,3 +104,11 @@ def responsibilities(x: Array, mixture: Mixture) -> Array:
     # One component at a time: [n, k, d] need not fit.
     logs = jax.lax.map(lambda component: log_density(*component), (means, factors))
     return jax.nn.softmax(logs.T + jnp.log(jnp.asarray(mixture.weights))[None], axis=1)
+
+
+_responsibilities = jax.jit(responsibilities)
+
+
+def posteriors(x: np.ndarray, mixture: Mixture) -> np.ndarray:
+    """:func:`responsibilities` on the host, compiled once for each shape -> float32 [n, k]."""
+    return np.asarray(_responsibilities(jnp.asarray(x), jax.tree.map(jnp.asarray, mixture)))
