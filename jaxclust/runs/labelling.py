@@ -13,7 +13,8 @@ from jaxclust.training.assemble import stand_in
 from jaxclust.core.types import Compute, DataSpec, Method, Prediction, TrainState
 from jaxclust.training.checkpoints import Checkpoints
 from jaxclust.data import catalogue
-from jaxclust.data.decoding import Streamed
+from jaxclust.data.places import MAX_MEGAPIXELS
+from jaxclust.data.streaming import Streamed
 from jaxclust.images.normalisation import Normalisation
 from jaxclust.data.resizing import with_channels
 from jaxclust.core.errors import InputError
@@ -134,6 +135,8 @@ def _load(images: str, opened: Reopened, data_dir: Path | None, in_memory: int) 
         data_dir or catalogue.default_data_dir(),
         image_size=height if height == width else None,
         in_memory=in_memory,
+        max_megapixels=opened.record["options"].get("max_megapixels", MAX_MEGAPIXELS),
+        ranges=opened.record["data"].get("value_ranges"),
     )
     found = loaded.images
     streamed = isinstance(found, Streamed)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from jaxclust.core.types import Precision
 from jaxclust.core.errors import InputError
+from jaxclust.data.places import MAX_MEGAPIXELS
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class Options:
     in_memory: float = 4.0
     """Gigabytes of a folder's pictures, decoded and of --image-size, that are held in memory;
     of larger folders they are read anew whenever they are needed."""
+    max_megapixels: float = MAX_MEGAPIXELS
+    """Image files that claim more pixels than this, in millions, are skipped: decoding them may
+    exhaust memory."""
     labels_from_folders: bool = False
     """Take the sub-folders of folder:PATH as labels to score against."""
     imbalance: float | None = None
@@ -123,6 +127,7 @@ _BOUNDS = {
     "seeds": (1, 10_000),
     "image_size": (1, 2**14),
     "in_memory": (0, MOST_GIGABYTES),
+    "max_megapixels": (1e-6, 1e6),
     "evaluate_every": (1, math.inf),
     "log_every": (1, math.inf),
     "checkpoint_every": (0, math.inf),

@@ -1,0 +1,220 @@
+"""Images from files, or from places in archives: decoded at once or when needed."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxclust.core import processes
+from jaxclust.core.errors import InputError
+from jaxclust.data.names import Names
+from jaxclust.data.pixels import Seen, look_at, reason_of, undisturbed
+from jaxclust.data.places import Place as Place
+from jaxclust.data.places import Places, Rules
+from jaxclust.data.streaming import Streamed
+from jaxclust.data.wide_greys import NO_RANGES, Ranges, Totals
+
+# Images decoded ahead of whoever reads them.
+_AT_ONCE = 256
+# Beside the number of channels, for images in files of several pages.
+_PAGES = 4
+
+
+class Read(NamedTuple):
+    """Images of one size."""
+
+    images: np.ndarray | Streamed  # uint8 [n, h, w, c]
+    kept: np.ndarray  # int [n]: which of the places they are
+    places: Places  # those
+    ids: Names
+    skipped: list[tuple[str, str]]  # name of each that was not read, or not whole, and why
+    ranges: Ranges = NO_RANGES  # that wide greys were brought to eight bits by
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is to be read, and how."""
+
+    places: Places
+    names: Names
+    size: int | None
+    margin: float
+    rules: Rules
+
+    def seen(self, row: int) -> Seen:
+        """The image of a row; see :func:`pixels.look_at`."""
+        return look_at(self.places[row], self.size, self.margin, self.rules)
+
+    def seen_or_reason(self, row: int) -> Seen | str:
+        """The image of a row, or why it cannot be read."""
+        try:
+            return self.seen(row)
+        except Exception as error:  # Pillow raises many kinds for damaged files
+            name = self.names[row]
+            return reason_of(error).replace(str(self.places[row].path), name)
+
+
+@dataclass
+class _Found:
+    """What there is, once each of n images has been looked at."""
+
+    channels: np.ndarray  # int [n]; 0: cannot be read
+    ranges: Ranges
+    skipped: dict[int, str] = field(default_factory=dict)
+    arrays: dict[int, np.ndarray] = field(default_factory=dict)  # of those held in memory
+
+    def note(self, row: int, seen: Seen | str) -> None:
+        """Keep why an image was not read, or not all of it."""
+        if isinstance(seen, str):
+            self.channels[row], self.skipped[row] = 0, seen
+        elif seen.pages > 1:
+            told = "page 2 is" if seen.pages == 2 else f"pages 2 to {seen.pages} are"
+            self.skipped[row] = f"{told} not read; save pages as files of their own"
+
+
+def read_pictures(
+    places: Places,
+    names: Names,
+    size: int | None,
+    in_memory: int | None,
+    where: str,
+    margin: float = 1.0,
+) -> Read:
+    """Decode images; those that cannot be are skipped and named.
+
+    Grey images only have one channel, any others three. Wide greys are brought to eight bits
+    by one range for all (:func:`wide_greys.range_of`), those the places' rules give none for.
+
+    Args:
+        places: where they lie.
+        names: one each.
+        size: see :func:`resizing.resize_and_crop`; None needs images of one size.
+        in_memory: bytes of decoded images that may be held; more of them are read once
+            to find those that cannot be, and again whenever they are needed. None: all.
+        where: what they are in, for messages.
+        margin: see :func:`resizing.resize_and_crop`.
+
+    Raises:
+        InputError: no readable image, mixed sizes, or more than half unreadable.
+    """
+    held = None if in_memory is None or size is None else in_memory // (3 * size**2)
+    wanted = _Wanted(places, names, size, margin, places.rules)
+    with undisturbed(places.rules):
+        streamed = held is not None and len(places) > held
+        found = _looked_through(wanted) if streamed else _held(wanted)
+    kept = np.flatnonzero(found.channels)
+    skipped = [(names[i], found.skipped[i]) for i in sorted(found.skipped)]
+    _check(found, names, where)
+    ids, found_at = names, places
+    if kept.size < len(places):
+        ids, found_at = names.take(kept), places.take(kept)
+    found_at = found_at.read_by(places.rules._replace(ranges=found.ranges))
+    if streamed:
+        assert size is not None
+        images = Streamed(found_at, ids, size, int(found.channels.max()), margin)
+    else:
+        images = _stack([found.arrays[int(i)] for i in kept], ids, where)
+    return Read(images, kept, found_at, ids, skipped, found.ranges)
+
+
+def _check(found: _Found, names: Names, where: str) -> None:
+    """InputError for nothing to read, or for what is taken for a wrong folder."""
+    bad = np.flatnonzero(found.channels == 0)
+    if not bad.size:
+        return
+    # Python users read the setting's name in the list of what was skipped, too.
+    why = found.skipped[int(bad[0])].replace("max_megapixels", "<max_megapixels>")
+    first = f"{names[int(bad[0])]}: {why}"
+    if bad.size == len(names):
+        raise InputError(f"none of the {len(names)} pictures in {where} can be read ({first})")
+    if 2 * bad.size > len(names):
+        raise InputError(
+            f"{bad.size} of the {len(names)} pictures in {where} cannot be read ({first}, …); "
+            "more than half is taken for a wrong folder"
+        )
+
+
+def _held(wanted: _Wanted) -> _Found:
+    """Every image in memory; wide greys are decoded again once their range is known."""
+    n = len(wanted.places)
+    found, totals, waiting = _Found(np.zeros(n, int), {}), Totals(), []
+    for i, seen in zip(range(n), _by_workers(wanted.seen_or_reason, range(n)), strict=True):
+        found.note(i, seen)
+        if isinstance(seen, str):
+            continue
+        found.channels[i] = seen.channels
+        if seen.spread is not None:
+            totals.add(seen.kind, seen.spread)
+            waiting.append(i)
+        elif seen.array is not None:
+            found.arrays[i] = seen.array
+    found.ranges = {**wanted.rules.ranges, **totals.ranges()}
+    again = _with_ranges(wanted, found.ranges)
+    for i, seen in zip(waiting, _by_workers(again.seen_or_reason, waiting), strict=True):
+        found.note(i, seen)
+        if not isinstance(seen, str) and seen.array is not None:
+            found.arrays[i] = seen.array
+    return found
+
+
+def _looked_through(wanted: _Wanted) -> _Found:
+    """What can be read, and the ranges; of images nothing is kept.
+
+    Of several processes each looks through its part of them and they tell each other.
+    """
+    n = len(wanted.places)
+    mine = range(n)[processes.share_of_process()]
+    told, totals = np.zeros(n, np.uint8), Totals()
+
+    def look(i: int) -> tuple[int, Seen] | None:
+        with suppress(Exception):  # what it is, is found out below
+            return i, wanted.seen(i)._replace(array=None)
+
+    for one in _by_workers(look, mine):
+        if one is None:
+            continue
+        row, seen = one
+        told[row] = seen.channels + _PAGES * (seen.pages > 1)
+        if seen.spread is not None:
+            totals.add(seen.kind, seen.spread)
+    told = processes.largest_of_processes(told)
+    ranges = {**wanted.rules.ranges, **totals.of_all_processes().ranges()}
+    found = _Found(told.astype(int) % _PAGES, ranges)
+    odd = np.flatnonzero((told == 0) | (told >= _PAGES)).tolist()
+    again = _with_ranges(wanted, ranges)
+    for i, seen in zip(odd, _by_workers(again.seen_or_reason, odd), strict=True):
+        found.note(i, seen)
+        if not isinstance(seen, str):
+            found.channels[i] = seen.channels
+    return found
+
+
+def _with_ranges(wanted: _Wanted, ranges: Ranges) -> _Wanted:
+    rules = wanted.rules._replace(ranges=ranges)
+    return _Wanted(wanted.places, wanted.names, wanted.size, wanted.margin, rules)
+
+
+def _by_workers(function: Callable[[int], Any], rows: Sequence[int]) -> Iterator[Any]:
+    """`function` of each row, in order, a few of them at a time."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(rows), _AT_ONCE):
+            yield from pool.map(function, rows[start : start + _AT_ONCE])
+
+
+def _stack(pictures: list[np.ndarray], ids: Names, where: str) -> np.ndarray:
+    for picture, name in zip(pictures, ids, strict=True):
+        if picture.shape[:2] != pictures[0].shape[:2]:
+            (h0, w0), (h, w) = pictures[0].shape[:2], picture.shape[:2]
+            raise InputError(
+                f"the pictures in {where} differ in size ({ids[0]}: {w0}x{h0}, {name}: {w}x{h}); "
+                "give <image_size> to resize and crop them to one"
+            )
+    channels = max(picture.shape[2] for picture in pictures)
+    images = np.empty((len(pictures), *pictures[0].shape[:2], channels), np.uint8)
+    for i, picture in enumerate(pictures):
+        images[i] = picture
+    return images

@@ -1,0 +1,50 @@
+"""Images whose metadata cannot be read, without it: the pixels are wanted, the rest is not."""
+
+import struct
+from collections.abc import Iterator
+
+# Chunks that PNG's pixels depend on, and where the top is.
+_PNG_KEPT = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"}
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+# Segments of JPEG that are metadata. Adobe's (APP14) tells the colours, EXIF (APP1) where the
+# top is; Pillow reads that only when asked.
+_JPEG_DROPPED = {0xE0, *range(0xE2, 0xEE), 0xEF, 0xFE}
+
+
+def without_metadata(content: bytes) -> bytes | None:
+    """An image's file less texts, profiles and the like; None of formats where it cannot be.
+
+    Args:
+        content: a file, as it is.
+    """
+    if content.startswith(_PNG_START):
+        return _PNG_START + b"".join(_png_chunks(content))
+    if content.startswith(b"\xff\xd8"):
+        return _jpeg(content)
+    if content[4:12] in {b"ftypavif", b"ftypavis"}:
+        # The item stays, under a name that no one looks for.
+        return content.replace(b"Exif", b"none", 1)
+    return None
+
+
+def _png_chunks(content: bytes) -> Iterator[bytes]:
+    at = len(_PNG_START)
+    while at + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, at)
+        if kind in _PNG_KEPT:
+            yield content[at : at + length + 12]
+        at += length + 12
+
+
+def _jpeg(content: bytes) -> bytes:
+    """JPEG's segments up to the first scan, with what follows as it is."""
+    kept, at = [content[:2]], 2
+    while at + 4 <= len(content) and content[at] == 0xFF and content[at + 1] != 0xDA:
+        marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
+        if marker == 0xFF:  # fill
+            at += 1
+            continue
+        if marker not in _JPEG_DROPPED:
+            kept.append(content[at : at + 2 + length])
+        at += 2 + length
+    return b"".join((*kept, content[at:]))
