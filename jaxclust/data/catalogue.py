@@ -40,14 +40,11 @@ def load(
         image_size: resize the shorter side to this and cut out the central square.
         labels_from_folders: an image's sub-folder is its label.
         limit: keep this many images, spread evenly over the set's order.
-        imbalance: keep a growing share of each class, this much of class 0, all of
-            the last; linear between (the subset is drawn by `seed`).
-        seed: of that draw.
-        in_memory: bytes of a folder's or archive's decoded images that may be held; None:
-            all.
+        imbalance: keep this share of class 0, all of the last, linear between.
+        seed: of the draw of those.
+        in_memory: bytes of decoded images out of files that may be held; None: all.
         max_megapixels: images in files that have more are skipped.
-        ranges: of wide greys and integers, as an :class:`ImageSet` records them; kinds that
-            are not among them get the set's own.
+        ranges: of wide greys and integers, as an :class:`ImageSet` has them; None: its own.
 
     Raises:
         InputError: unknown name, missing or unusable files; says what goes where.
@@ -61,6 +58,10 @@ def load(
         images_set = replace(images_set, images=resize_array(images_set.images, image_size))
     if imbalance is not None:
         images_set = images_set.take(_imbalanced(images_set, imbalance, seed))
+    return _limited(images_set, limit)
+
+
+def _limited(images_set: ImageSet, limit: int | None) -> ImageSet:
     n = len(images_set.ids)
     return images_set if limit is None or limit >= n else images_set.take(evenly_spread(n, limit))
 

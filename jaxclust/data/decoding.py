@@ -86,39 +86,36 @@ def read_pictures(
 ) -> Read:
     """Decode images; those that cannot be are skipped and named.
 
-    Grey images only have one channel, any others three. Wide greys are brought to eight bits
-    by one range for all (:func:`wide_greys.range_of`), those the places' rules give none for.
+    Grey ones only have one channel, any others three. All wide greys of a kind have one range:
+    that of the places' rules, or :func:`wide_greys.range_of`.
 
     Args:
         places: where they lie.
         names: one each.
         size: see :func:`resizing.resize_and_crop`; None needs images of one size.
-        in_memory: bytes of decoded images that may be held; more of them are read once
-            to find those that cannot be, and again whenever they are needed. None: all.
+        in_memory: bytes of decoded images that may be held; more are read when needed.
         where: what they are in, for messages.
-        margin: see :func:`resizing.resize_and_crop`.
+        margin: as for the size.
 
     Raises:
         InputError: no readable image, mixed sizes, or more than half unreadable.
     """
     held = None if in_memory is None or size is None else in_memory // (3 * size**2)
+    streamed = held is not None and len(places) > held
     wanted = _Wanted(places, names, size, margin, places.rules)
     with undisturbed(places.rules):
-        streamed = held is not None and len(places) > held
         found = _looked_through(wanted) if streamed else _held(wanted)
-    kept = np.flatnonzero(found.channels)
-    skipped = [(names[i], found.skipped[i]) for i in sorted(found.skipped)]
     _check(found, names, where)
-    ids, found_at = names, places
+    kept = np.flatnonzero(found.channels)
     if kept.size < len(places):
-        ids, found_at = names.take(kept), places.take(kept)
-    found_at = found_at.read_by(places.rules._replace(ranges=found.ranges))
-    if streamed:
-        assert size is not None
-        images = Streamed(found_at, ids, size, int(found.channels.max()), margin)
+        places, names = places.take(kept), names.take(kept)
+    places = places.read_by(wanted.rules._replace(ranges=found.ranges))
+    if streamed and size is not None:
+        images = Streamed(places, names, size, int(found.channels.max()), margin)
     else:
-        images = _stack([found.arrays[int(i)] for i in kept], ids, where)
-    return Read(images, kept, found_at, ids, skipped, found.ranges)
+        images = _stack([found.arrays[int(i)] for i in kept], names, where)
+    skipped = [(wanted.names[i], reason) for i, reason in sorted(found.skipped.items())]
+    return Read(images, kept, places, names, skipped, found.ranges)
 
 
 def _check(found: _Found, names: Names, where: str) -> None:

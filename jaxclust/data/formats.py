@@ -18,7 +18,14 @@ _FORMATS = (
 # files of such a name only.
 _BY_NAME_ONLY = ("TGA", "SPIDER", "IM", "PCD")
 # File names' ends that Pillow does not know by itself.
-_MORE = {".jif": "JPEG", ".fts": "FITS", ".spi": "SPIDER", ".xv": "XVTHUMB", ".mpo": "JPEG"}
+_MORE = {
+    ".jif": "JPEG",
+    ".fts": "FITS",
+    ".spi": "SPIDER",
+    ".spider": "SPIDER",
+    ".xv": "XVTHUMB",
+    ".mpo": "JPEG",
+}
 
 # Images that others can read.
 _OTHERS = {
@@ -79,20 +86,20 @@ def formats(name: str = "") -> tuple[str, ...]:
     Only images are among them, nothing that runs a program.
     """
     known = _known()
-    by_name = _formats_by_end().get(PurePath(name).suffix.lower())
+    by_name = _formats_by_end(known).get(PurePath(name).suffix.lower())
     return (*known, by_name) if by_name in _BY_NAME_ONLY else known
 
 
-@cache
 def _known() -> tuple[str, ...]:
+    # Not remembered: plugins may be registered at any time.
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 @cache
-def _formats_by_end() -> dict[str, str]:
+def _formats_by_end(known: tuple[str, ...]) -> dict[str, str]:
     """The formats that are read, by the ends of file names, as `.jpg`."""
-    read = {*_known(), *_BY_NAME_ONLY} & set(Image.OPEN)
+    read = {*known, *_BY_NAME_ONLY} & set(Image.OPEN)
     # Pillow tells MPO, several JPEGs in a file, from its content.
     found = {**Image.registered_extensions(), **_MORE}
     return {end: name for end, name in found.items() if name in read}
@@ -101,7 +108,7 @@ def _formats_by_end() -> dict[str, str]:
 def kind_by_name(name: str) -> str | None:
     """What a file's name says it is: `image`, another kind's name, `none`, or nothing (None)."""
     end = PurePath(name).suffix.lower()
-    if end in _formats_by_end():
+    if end in _formats_by_end(_known()):
         return "image"
     if end in _OTHERS_BY_END:
         return _OTHERS_BY_END[end]

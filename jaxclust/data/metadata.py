@@ -1,10 +1,12 @@
-"""Images whose metadata cannot be read, without it: the pixels are wanted, the rest is not."""
+"""Files that Pillow cannot read for what is not their pixels, as files that it can."""
 
 import struct
 from collections.abc import Iterator
 
 # Chunks that PNG's pixels depend on, and where the top is.
 _PNG_KEPT = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"}
+# TIFF's tag of what a grey value means, and its type of 32-bit integers.
+_PHOTOMETRIC, _LONG = 262, 4
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 # Segments of JPEG that are metadata. Adobe's (APP14) tells the colours, EXIF (APP1) where the
 # top is; Pillow reads that only when asked.
@@ -48,3 +50,22 @@ def _jpeg(content: bytes) -> bytes:
             kept.append(content[at : at + 2 + length])
         at += 2 + length
     return b"".join((*kept, content[at:]))
+
+
+def with_zero_black(content: bytes) -> bytes | None:
+    """A TIFF whose zero is white as one whose zero is black, its pixels untouched; else None.
+
+    Pillow knows only some of the former.
+    """
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4])
+    if order is None or len(content) < 8:
+        return None
+    (at,) = struct.unpack_from(f"{order}I", content, 4)
+    count = struct.unpack_from(f"{order}H", content, at)[0] if at + 2 <= len(content) else 0
+    for entry in range(at + 2, min(at + 2 + 12 * count, len(content) - 12), 12):
+        tag, kind, _ = struct.unpack_from(f"{order}HHI", content, entry)
+        form = f"{order}{'I' if kind == _LONG else 'H'}"
+        if tag == _PHOTOMETRIC and struct.unpack_from(form, content, entry + 8) == (0,):
+            value = struct.pack(form, 1)
+            return content[: entry + 8] + value + content[entry + 8 + len(value) :]
+    return None

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from jaxclust.core.errors import first_line
 from jaxclust.data.formats import START, formats, kind_by_content, told
-from jaxclust.data.metadata import without_metadata
+from jaxclust.data.metadata import with_zero_black, without_metadata
 from jaxclust.data.places import Rules
 from jaxclust.data.resizing import resize_and_crop
 from jaxclust.data.wide_greys import Spread, to_bytes
@@ -79,6 +79,11 @@ def look_at(place: Any, size: int | None, margin: float, rules: Rules) -> Seen:
             # If it fails again, the metadata were not to blame: the first error tells.
             with suppress(Exception):
                 return _decoded(io.BytesIO(bare), size, margin, rules)
+        if (righted := with_zero_black(content)) is not None:
+            with suppress(Exception):
+                found = _decoded(io.BytesIO(righted), size, margin, rules, inverted=True)
+                if found.kind:
+                    return found
         if isinstance(error, UnidentifiedImageError):
             raise Unreadable(_unknown(content[:START])) from error
         raise
@@ -100,30 +105,38 @@ def _unknown(start: bytes) -> str:
     return "no image of a format that is read here" if start else "an empty file"
 
 
-def _decoded(file: Path | io.BytesIO, size: int | None, margin: float, rules: Rules) -> Seen:
+def _decoded(
+    file: Path | io.BytesIO,
+    size: int | None,
+    margin: float,
+    rules: Rules,
+    inverted: bool = False,
+) -> Seen:
+    """The image of an open or closed file; `inverted` says that its wide greys are."""
     name = "" if isinstance(file, io.BytesIO) else file.name
     with Image.open(file, formats=formats(name)) as opened:
         pixels = opened.width * opened.height
         if pixels > rules.max_megapixels * 1e6:
             raise Unreadable(f"it has {pixels / 1e6:,.4g} megapixels, {_TOO_LARGE}")
         if pixels <= _LARGE:
-            return _finished(opened, size, margin, rules)
+            return _finished(opened, size, margin, rules, inverted)
         with _one_large:
             if size is not None:
                 # JPEGs only: decoded at a half to an eighth, still twice what is wanted.
                 scale = 2 * margin * size / min(opened.size)
                 opened.draft(None, (int(scale * opened.width), int(scale * opened.height)))
-            return _finished(opened, size, margin, rules)
+            return _finished(opened, size, margin, rules, inverted)
 
 
-def _finished(opened: Any, size: int | None, margin: float, rules: Rules) -> Seen:
+def _finished(opened: Any, size: int | None, margin: float, rules: Rules, inverted: bool) -> Seen:
     """What becomes of an opened file."""
     if opened.format == "TIFF":
         # It would read all tags once the pixels are there, and fail on those it cannot.
         opened.load_end = lambda: None
     pages = _pages(opened)
     opened.load()
-    inverted = opened.format == "TIFF" and opened.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+    if opened.format == "TIFF":
+        inverted |= opened.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
     image = _upright(opened)
     channels = 1 if image.mode in _GREY else 3
     if kind := _wide_kind(image.mode):
@@ -139,7 +152,7 @@ def _finished(opened: Any, size: int | None, margin: float, rules: Rules) -> See
     if size is not None:
         image = resize_and_crop(image, size, margin)
     array = np.asarray(image)
-    return Seen(channels, pages, array[..., None] if array.ndim == 2 else array)
+    return Seen(channels, pages, array[..., None] if array.ndim == 2 else array, kind)
 
 
 def _wide_kind(mode: str) -> str:

@@ -112,7 +112,7 @@ def test_values_that_are_no_numbers_are_skipped_by_name(tmp_path, bad, in_memory
 def tiff(values, photometric, order="<"):
     """An uncompressed TIFF of one grey channel, as cameras and scanners write it."""
     data = values.astype(values.dtype.newbyteorder(order)).tobytes()
-    kind, bits = (3, 32) if values.dtype.kind == "f" else (1, 8 * values.dtype.itemsize)
+    kind, bits = {"u": 1, "i": 2, "f": 3}[values.dtype.kind], 8 * values.dtype.itemsize
     height, width = values.shape
     tags = [(256, width), (257, height), (258, bits), (259, 1), (262, photometric), (273, 0),
             (277, 1), (278, height), (279, len(data)), (339, kind)]  # fmt: skip
@@ -126,12 +126,13 @@ def tiff(values, photometric, order="<"):
     return head + body + data
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_greys_whose_zero_is_white_are_righted(tmp_path, dtype):
-    top = {np.uint8: 255, np.uint16: 4095, np.float32: 1}[dtype]
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32])
+def test_greys_whose_zero_is_white_are_righted(tmp_path, dtype, order):
+    top = {np.uint8: 255, np.uint16: 4095, np.int32: 2**31 - 1, np.float32: 1}[dtype]
     values = (RAMP * top).astype(dtype)
-    (tmp_path / "black.tif").write_bytes(tiff(values, 1))
-    (tmp_path / "white.tif").write_bytes(tiff((values.max() - values).astype(dtype), 0))
+    (tmp_path / "black.tif").write_bytes(tiff(values, 1, order))
+    (tmp_path / "white.tif").write_bytes(tiff((values.max() - values).astype(dtype), 0, order))
     found = load(tmp_path)
     assert found.images.shape == (2, 32, 32, 1)
     assert np.abs(np.diff(found.images.astype(int), axis=0)).max() <= 1
