@@ -7,6 +7,12 @@ from collections.abc import Iterator
 _PNG_KEPT = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"}
 # TIFF's tag of what a grey value means, and its type of 32-bit integers.
 _PHOTOMETRIC, _LONG = 262, 4
+_TIFF_STARTS = {b"II*\0": "<", b"MM\0*": ">"}
+# Those that the pixels depend on, and where the top is.
+_TIFF_KEPT = {
+    *range(254, 260), 262, 266, *range(273, 275), *range(277, 280), 284, 292, 293, 317,
+    *range(320, 326), 332, 338, 339, 347, *range(512, 522), *range(529, 533),
+}  # fmt: skip
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 # Segments of JPEG that are metadata. Adobe's (APP14) tells the colours, EXIF (APP1) where the
 # top is; Pillow reads that only when asked.
@@ -23,6 +29,8 @@ def without_metadata(content: bytes) -> bytes | None:
         return _PNG_START + b"".join(_png_chunks(content))
     if content.startswith(b"\xff\xd8"):
         return _jpeg(content)
+    if content[:4] in _TIFF_STARTS:
+        return _tiff(content)
     if content[4:12] in {b"ftypavif", b"ftypavis"}:
         # The item stays, under a name that no one looks for.
         return content.replace(b"Exif", b"none", 1)
@@ -57,15 +65,29 @@ def with_zero_black(content: bytes) -> bytes | None:
 
     Pillow knows only some of the former.
     """
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4])
+    for at, (order, tag, kind, _) in _tags(content):
+        form = f"{order}{'I' if kind == _LONG else 'H'}"
+        if tag == _PHOTOMETRIC and struct.unpack_from(form, content, at + 8) == (0,):
+            value = struct.pack(form, 1)
+            return content[: at + 8] + value + content[at + 8 + len(value) :]
+    return None
+
+
+def _tiff(content: bytes) -> bytes:
+    """Less the tags that tell nothing of the pixels: each becomes a byte of nothing."""
+    found = bytearray(content)
+    for at, (order, tag, _, _) in _tags(content):
+        if tag not in _TIFF_KEPT:
+            found[at : at + 12] = struct.pack(f"{order}HHIxxxx", tag, 1, 1)
+    return bytes(found)
+
+
+def _tags(content: bytes) -> Iterator[tuple[int, tuple[str, int, int, int]]]:
+    """Where the first page's tags of a TIFF lie, with byte order, number, type and count."""
+    order = _TIFF_STARTS.get(content[:4])
     if order is None or len(content) < 8:
-        return None
+        return
     (at,) = struct.unpack_from(f"{order}I", content, 4)
     count = struct.unpack_from(f"{order}H", content, at)[0] if at + 2 <= len(content) else 0
-    for entry in range(at + 2, min(at + 2 + 12 * count, len(content) - 12), 12):
-        tag, kind, _ = struct.unpack_from(f"{order}HHI", content, entry)
-        form = f"{order}{'I' if kind == _LONG else 'H'}"
-        if tag == _PHOTOMETRIC and struct.unpack_from(form, content, entry + 8) == (0,):
-            value = struct.pack(form, 1)
-            return content[: entry + 8] + value + content[entry + 8 + len(value) :]
-    return None
+    for entry in range(at + 2, min(at + 2 + 12 * count, len(content) - 11), 12):
+        yield entry, (order, *struct.unpack_from(f"{order}HHI", content, entry))

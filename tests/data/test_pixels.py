@@ -54,6 +54,13 @@ def exif(*entries, count=None):
     return head + b"".join(struct.pack("<HHI", *one[:3]) + one[3] for one in entries) + bytes(4)
 
 
+def tiff_with_words_elsewhere():
+    """A TIFF whose description, the first tag that is none of the pixels', lies behind its end."""
+    content = saved("TIFF", tiffinfo={270: "words" * 5})
+    at = content.index(struct.pack("<HHI", 270, 2, 26)) + 8
+    return content[:at] + b"\xff\xff\xff\x7f" + content[at + 4 :]
+
+
 TURNED = (0x112, 3, 1, b"\6\0\0\0")
 BOMB = zlib.compress(bytes(5_000_000))
 BAD = {
@@ -82,6 +89,7 @@ BAD = {
     "exif.webp": saved("WEBP", lossless=True, exif=b"Exif\0\0garbage!!"),
     "icc.webp": saved("WEBP", lossless=True, icc_profile=b"torn"),
     "icc.tif": saved("TIFF", icc_profile=b"torn"),
+    "words.tif": tiff_with_words_elsewhere(),
     "ifd.tif": saved("TIFF", tiffinfo={34665: 99_999_999}),
 }
 
