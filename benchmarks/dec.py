@@ -40,17 +40,18 @@ def jaxclust_epochs(options: argparse.Namespace) -> list[float]:
     from jaxclust.core.types import Compute
     from jaxclust.images.normalisation import measure
     from jaxclust.methods.registry import METHODS
-    from jaxclust.training import loop
+    from jaxclust.training import loop, placement
+    from jaxclust.training.hooks import Calls
 
     registered = METHODS[options.method]
     config = replace(
         registered.config("best"), epochs=options.epochs + 1, pretrain_epochs=1, tolerance=0.0
     )
     pictures = images(options)
-    data = loop.put(pictures, measure(pictures))
-    method = registered.build(config, loop.spec_of(data, K), Compute())
+    data = placement.put(pictures, measure(pictures))
+    method = registered.build(config, placement.spec_of(data, K), Compute())
     ends: list[float] = []
-    hooks = loop.Hooks(on_epoch=lambda *_: ends.append(time.perf_counter()))
+    hooks = Calls(on_epoch=lambda *_: ends.append(time.perf_counter()))
     loop.fit(method, data, seed=0, hooks=hooks)
     # The first entry is the start of clustering, the second the end of its first epoch.
     return np.diff(ends[1:]).tolist()

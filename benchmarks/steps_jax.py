@@ -110,7 +110,7 @@ def _dac_step(options: argparse.Namespace) -> Subject:
     image_key, draw_key = jax.random.split(jax.random.key(0))
     images = jax.random.normal(image_key, (b, *shape))
     known = restrain(3 * jax.random.normal(draw_key, (b, K)))
-    state = device.jit(method.init)(jax.random.PRNGKey(0), images[:2])
+    state = device.jit(method.init)(jax.random.key(0), images[:2])
     # A step past the one that would compute the targets.
     state = state.replace(step=state.step + 1, cluster=state.cluster._replace(draw=known))
     batch = Batch(images, jnp.arange(b))
@@ -140,9 +140,9 @@ def _ccnn(options: argparse.Namespace) -> Subject:
     method = ccnn.build(config, spec, Compute(options.precision))
     images = jax.random.normal(jax.random.key(0), (b, *shape))
     batch = Batch(images, jnp.arange(b))
-    state = device.jit(method.init)(jax.random.PRNGKey(0), images)
+    state = device.jit(method.init)(jax.random.key(0), images)
     features = device.jit(method.predict)(state, images).features
-    begin = method.phases[-1].begin
+    begin = method.phases[-1].first.update
     assert begin is not None
     state = device.jit(begin)(state, features)
     body, _ = ccnn.network_body(config, spec)
@@ -197,7 +197,7 @@ def _latents(name: str, options: argparse.Namespace) -> Subject:
     image_key, centroid_key, target_key = jax.random.split(jax.random.key(0), 3)
     images = jax.random.normal(image_key, (b, *shape))
     batch = Batch(images, jnp.arange(b))
-    state = device.jit(method.init)(jax.random.PRNGKey(0), images[:2])
+    state = device.jit(method.init)(jax.random.key(0), images[:2])
     first = state.params["network"]
     width = K if name == "derc" else config.latent_width
     network = NETWORKS[config.network](shape, width)
@@ -211,7 +211,7 @@ def _latents(name: str, options: argparse.Namespace) -> Subject:
         exchange |= weights(first)
     else:
         centroids = jax.random.normal(centroid_key, (K, width))
-        begin = method.phases[-1].begin
+        begin = method.phases[-1].first.update
         assert begin is not None  # DEC leaves the decoder behind there
         state = device.jit(begin)(state, jax.random.normal(centroid_key, (b, width)))
         state = state.replace(

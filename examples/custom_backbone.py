@@ -18,7 +18,8 @@ from jaxclust.data import catalogue
 from jaxclust.images.normalisation import measure
 from jaxclust.methods import ccnn
 from jaxclust.models.layers import BatchNorm, Conv
-from jaxclust.training import loop
+from jaxclust.training import loop, placement
+from jaxclust.training.prediction import predictor
 
 
 class Residual(nn.Module):
@@ -45,11 +46,11 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=1797)
     given = parser.parse_args()
     digits = catalogue.load("digits", catalogue.default_data_dir(), limit=given.limit)
-    data = loop.put(digits.images, measure(digits.images))
+    data = placement.put(digits.images, measure(digits.images))
     config = replace(ccnn.PRESETS["best"], epochs=given.epochs, pretrain_epochs=given.epochs)
-    method = ccnn.build(config, loop.spec_of(data, n_clusters=10), body=Residual())
+    method = ccnn.build(config, placement.spec_of(data, n_clusters=10), body=Residual())
     fitted = loop.fit(method, data, seed=0)
-    clusters = loop.predictor(method, data)(fitted.state).assignments
+    clusters = predictor(method, data)(fitted.state).assignments
     print({name: round(value, 3) for name, value in metrics.score(digits.labels, clusters).items()})
 
 

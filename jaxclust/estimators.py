@@ -1,13 +1,13 @@
 """The deep methods as scikit-learn has clusterers: fit, predict, transform, `labels_`.
 
-They run on the same `train.fit` as the command line: the same settings, images and seed
-give the same assignments.
+They run on the same `training.fit` as the command line: the same settings, images and seed
+give the same assignments. There is a class for every method of the registry that names one.
 """
 
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Self
 
 import jax
@@ -18,18 +18,24 @@ from sklearn.base import (
     ClusterMixin,
     TransformerMixin,
 )
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from jaxclust.core import settings
 from jaxclust.core.errors import InputError
-from jaxclust.core.types import Compute, DataSpec, Precision, Prediction, centroids_of
+from jaxclust.core.keys import host_arrays
+from jaxclust.core.types import Compute, DataSpec, Precision, Prediction
 from jaxclust.methods import registry
-from jaxclust.runs.options import check_number, check_numbers
 from jaxclust.runs.progress import Reporter
-from jaxclust.training import loop
-from jaxclust.training.assemble import assemble, check_n_clusters, stand_in
+from jaxclust.training.assemble import assemble, check_n_clusters
+from jaxclust.training.fitted import Fitted, predict
+from jaxclust.training.hooks import Calls
+from jaxclust.training.loop import fit
+from jaxclust.training.placement import check_layout
+from jaxclust.training.saving import state_of
 
 
-def picture_shape(width: int) -> tuple[int, int, int]:
+def image_shape(width: int) -> tuple[int, int, int]:
     """Height, width and channels of pictures flattened to rows of `width` values.
 
     Square grey or square coloured pictures where the number allows, else pictures of one
@@ -58,9 +64,9 @@ class ImageClusterer(
         config: the method's settings in the preset's stead, a `Config` of its module.
         epochs: of clustering; None: the settings'.
         batch_size: None: the settings'.
-        seed: all randomness.
+        random_state: all randomness: a whole number repeats the fit; None draws one.
         image_shape: (height, width, channels) of pictures that come as rows of values;
-            None: square ones, see :func:`picture_shape`.
+            None: square ones, see :func:`image_shape`.
         precision: of the networks' passes, float32 or bfloat16.
         devices: local devices to share batches; None: as many as can do so evenly.
         verbose: show progress on stderr.
@@ -83,10 +89,10 @@ class ImageClusterer(
         config: Any = None,
         epochs: int | None = None,
         batch_size: int | None = None,
-        seed: int = 0,
+        random_state: int | np.random.RandomState | None = None,
         image_shape: Sequence[int] | None = None,
         precision: Precision = "float32",
-        devices: int | None = None,
+        devices: int | None = 1,
         verbose: bool = False,
     ) -> None:
         self.n_clusters = n_clusters
@@ -94,7 +100,7 @@ class ImageClusterer(
         self.config = config
         self.epochs = epochs
         self.batch_size = batch_size
-        self.seed = seed
+        self.random_state = random_state
         self.image_shape = image_shape
         self.precision: Precision = precision
         self.devices = devices
@@ -115,8 +121,7 @@ class ImageClusterer(
         images = self._images(X, reset=True)
         registered = registry.find(self._method)
         self.config_ = self._settings(registered)
-        check_number("seed", self.seed)
-        check_n_clusters(self.n_clusters, len(images), "n_clusters")
+        check_n_clusters(self.n_clusters, len(images))
         method, data = assemble(
             registered,
             self.config_,
@@ -126,19 +131,46 @@ class ImageClusterer(
             devices=self.devices,
         )
         with Reporter(None, 1, quiet=not self.verbose) as reporter:
-            hooks = loop.Hooks(on_chunk=reporter.chunk)
-            state = loop.fit(method, data, seed=self.seed, hooks=hooks).state
-        prediction = loop.predictor(method, data)(state)
-        self._spec = DataSpec(len(images), images.shape[1:], self.n_clusters)
-        self._normalisation, self._dtype = data.normalisation, images.dtype
-        self._leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
-        self._compiled = self._program()
+            fitted = fit(method, data, seed=self._seed(), hooks=Calls(on_chunk=reporter.chunk))
+        self._keep(fitted)
+        prediction = predict(self._fitted(), images)
         self._n_features_out = prediction.features.shape[1]
         self.labels_ = prediction.assignments
-        centroids = centroids_of(state)
+        centroids = method.artifacts(fitted.state).get("centroids")
         if centroids is not None:
             self.cluster_centers_ = np.asarray(centroids)
         return self
+
+    def _seed(self) -> int:
+        given = self.random_state
+        if given is None or isinstance(given, np.random.RandomState):
+            return int(check_random_state(given).randint(2**31 - 1))
+        settings.check_value("random_state", given, int)
+        settings.check_bounds("random_state", given, settings.Bounds(0, 2**31 - 1))
+        return int(given)
+
+    def _keep(self, fitted: Fitted) -> None:
+        """What predicting needs, as arrays and settings."""
+        self._shape, self._dtype = fitted.shape, fitted.dtype
+        self._normalisation = fitted.normalisation
+        self._key = str(jax.random.key_impl(fitted.state.key))
+        self._leaves = jax.tree.leaves(host_arrays(fitted.state))
+        self.n_clusters_, self._precision = self.n_clusters, self.precision
+        self._compiled = None
+
+    def _fitted(self) -> Fitted:
+        """The fitted method on one device, put together again where it was pickled."""
+        if self._compiled is None:
+            registered = registry.find(self._method)
+            spec = DataSpec(self._shape[0], self._shape[1:], self.n_clusters_)
+            parts = registered.parts(self.config_)
+            method = registered.build(self.config_, spec, Compute(self._precision), **parts)
+            known = (self._shape, self._dtype, self._normalisation)
+            state = state_of(method, self._leaves, *known, self._key)
+            self._compiled = Fitted(
+                method, state, self._normalisation, self._dtype, self._shape, {}, 0.0
+            )
+        return self._compiled
 
     def fit_predict(self, X: Any, y: Any = None, **kwargs: Any) -> np.ndarray:
         """`labels_` int32 [n] of a fit to images; see :meth:`fit`."""
@@ -164,8 +196,12 @@ class ImageClusterer(
                 raise InputError(f"config must be a {kind}, not {self.config!r}")
             config = self.config
         given = {"epochs": self.epochs, "batch_size": self.batch_size}
+        known = {field.name for field in fields(config)}
+        for name, value in given.items():
+            if value is not None and name not in known:
+                raise InputError(f"{type(self).__name__} has no setting <{name}>; leave it out")
         config = replace(config, **{name: v for name, v in given.items() if v is not None})
-        check_numbers(config)
+        settings.check(config)
         return config
 
     def _images(self, X: Any, *, reset: bool) -> np.ndarray:
@@ -175,6 +211,7 @@ class ImageClusterer(
         shape: tuple[int, ...] | None = None
         if getattr(X, "ndim", 0) in {3, 4}:
             X = np.asarray(X)
+            check_layout(X.shape)
             shape = X.shape[1:] if X.ndim == 4 else (*X.shape[1:], 1)
             if not reset and shape != self.image_shape_:
                 raise InputError(f"fitted on images of shape {self.image_shape_}, not {shape}")
@@ -184,14 +221,7 @@ class ImageClusterer(
         kinds = [np.float32, np.uint8]
         rows: Any = validate_data(self, X, reset=reset, dtype=kinds, ensure_min_samples=least)
         if reset:
-            if shape is None and self.image_shape is not None:
-                shape = tuple(self.image_shape)
-                if len(shape) != 3 or math.prod(shape) != rows.shape[1]:
-                    raise InputError(
-                        f"image_shape {shape} does not make {rows.shape[1]} values; give height, "
-                        "width and channels"
-                    )
-            self.image_shape_ = shape or picture_shape(rows.shape[1])
+            self.image_shape_ = shape or self._shape_of(rows.shape[1])
         elif rows.dtype != self._dtype:
             raise InputError(
                 f"fitted on {self._dtype} images, not {rows.dtype}; bring them to the same scale "
@@ -199,22 +229,21 @@ class ImageClusterer(
             )
         return rows.reshape(-1, *self.image_shape_)
 
+    def _shape_of(self, width: int) -> tuple[int, ...]:
+        """Of images that come as rows of `width` values."""
+        if self.image_shape is None:
+            return image_shape(width)
+        shape = tuple(self.image_shape)
+        if len(shape) != 3 or math.prod(shape) != width:
+            raise InputError(
+                f"<image_shape> {shape} does not make {width} values; give height, width and "
+                "channels"
+            )
+        return shape
+
     def _predicted(self, X: Any) -> Prediction:
         check_is_fitted(self)
-        images = self._images(X, reset=False)
-        if self._compiled is None:
-            self._compiled = self._program()
-        method, state, program = self._compiled
-        return loop.predictor(method, loop.put(images, self._normalisation), program)(state)
-
-    def _program(self) -> tuple[Any, Any, Any]:
-        """The method, its fitted state and the compiled prediction, from arrays and settings."""
-        build = registry.find(self._method).build
-        method = build(self.config_, self._spec, Compute(self.precision))
-        seen = stand_in(self._spec, self._dtype, self._normalisation)
-        shapes = loop.template(method, seen, len(method.phases) - 1)
-        state = jax.tree.unflatten(jax.tree.structure(shapes), self._leaves)
-        return method, state, loop.prediction_program(method, self._normalisation)
+        return predict(self._fitted(), self._images(X, reset=False))
 
     def __getstate__(self) -> dict[str, Any]:
         # Arrays and settings only: compiled functions are made anew when needed.
@@ -231,55 +260,32 @@ class ImageClusterer(
         return tags
 
 
-class CCNN(ImageClusterer):
-    """Joint CNN and mini-batch k-means with feature-drift compensation (Hsu & Lin 2017).
-
-    `config`: a `methods.ccnn.Config`. Otherwise as :class:`ImageClusterer`.
-    """
-
-    _method = "ccnn"
-
-
-class DAC(ImageClusterer):
-    """Deep adaptive clustering by pairwise classification (Chang et al. 2017).
-
-    `config`: a `methods.dac.Config`. Otherwise as :class:`ImageClusterer`.
-    """
-
-    _method = "dac"
-
-
-class ICS(ImageClusterer):
-    """Inter-class separation in an autoencoder's latents (Das et al. 2019).
-
-    `config`: a `methods.ics.Config`. Otherwise as :class:`ImageClusterer`.
-    """
-
-    _method = "ics"
+def named(name: str) -> type[ImageClusterer] | None:
+    """The estimator by a name of the registry's; None for any other."""
+    found = {entry.estimator: method for method, entry in registry.METHODS.items()}
+    if name not in found or name is None:
+        return None
+    if name not in globals():
+        entry = registry.METHODS[found[name]]
+        about = f"{entry.about[0].upper()}{entry.about[1:]}."
+        module = type(next(iter(entry.presets.values()))).__module__
+        body = {
+            "__doc__": f"{about}\n\n`config`: a `{module}.Config`. Otherwise as "
+            ":class:`ImageClusterer`.\n",
+            "__module__": __name__,
+            "_method": found[name],
+        }
+        globals()[name] = type(name, (ImageClusterer,), body)
+    return globals()[name]
 
 
-class DERC(ImageClusterer):
-    """Autoencoder, t-SNE and Gaussian mixture, retrained by triplets (Yan et al. 2020).
-
-    `config`: a `methods.derc.Config`. Otherwise as :class:`ImageClusterer`.
-    """
-
-    _method = "derc"
+def __getattr__(name: str) -> type[ImageClusterer]:
+    found = None if name.startswith("_") else named(name)
+    if found is None:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return found
 
 
-class DEC(ImageClusterer):
-    """Deep embedded clustering (Xie et al. 2016).
-
-    `config`: a `methods.dec.Config`. Otherwise as :class:`ImageClusterer`.
-    """
-
-    _method = "dec"
-
-
-class IDEC(ImageClusterer):
-    """DEC that keeps reconstructing (Guo et al. 2017).
-
-    `config`: a `methods.dec.Config`. Otherwise as :class:`ImageClusterer`.
-    """
-
-    _method = "idec"
+def __dir__() -> list[str]:
+    names = [entry.estimator for entry in registry.METHODS.values() if entry.estimator]
+    return sorted([*names, "ImageClusterer", "image_shape", "named"])

@@ -39,7 +39,7 @@ SHOWN, FAILURES = 2, 10
 def by_kmeans(features: np.ndarray, k: int, seed: int) -> np.ndarray:
     """This package's k-means."""
     fit = device.jit(kmeans.fit, static_argnums=2)
-    return np.asarray(fit(jax.random.PRNGKey(seed), jnp.asarray(features), k).assignments)
+    return np.asarray(fit(jax.random.key(seed), jnp.asarray(features), k).assignments)
 
 
 def by_nmf(features: np.ndarray, k: int, seed: int) -> np.ndarray:

@@ -58,6 +58,21 @@ def farthest_moved(shifts: Array) -> tuple[Array, Array]:
     return order[:count], largest[count]
 
 
+def open_first(is_open: Array) -> tuple[Array, Array]:
+    """Rows in an order with the open ones first, int32 [n], and how many these are, int []."""
+    n, count = is_open.shape[0], jnp.sum(is_open)
+    place = jnp.where(is_open, jnp.cumsum(is_open) - 1, count + jnp.cumsum(~is_open) - 1)
+    order = jnp.zeros(n, jnp.int32).at[place].set(jnp.arange(n), unique_indices=True)
+    return order, count
+
+
+def compare_all(x: Array, centroids: Array, slack: Array) -> tuple[Bounds, Array]:
+    """Rows [b, d] against every centroid: their bounds and least squared distances [b]."""
+    first, *relative = two_nearest(relative_distances(x, centroids))
+    least, second = absolute_distances(jnp.stack(relative, axis=1), x).T
+    return Bounds(first, jnp.sqrt(jnp.maximum(second - slack, 0))), least
+
+
 def reassign(
     x: Array, centroids: Array, bounds: Bounds, shifts: Array, slack: Array
 ) -> tuple[Bounds, Array]:
@@ -86,17 +101,11 @@ def reassign(
         return screen_rows(x, centroids, bounds, movers, other_shift, slack)
 
     screened, own, is_open = by_blocks(screen, rows, x, bounds)
-    # Open rows first, the others after them.
-    count = jnp.sum(is_open)
-    place = jnp.where(is_open, jnp.cumsum(is_open) - 1, count + jnp.cumsum(~is_open) - 1)
-    order = jnp.zeros(n, jnp.int32).at[place].set(jnp.arange(n), unique_indices=True)
+    order, count = open_first(is_open)
 
     def compare(i: Array, out: tuple[Bounds, Array]) -> tuple[Bounds, Array]:
         chosen = lax.dynamic_slice_in_dim(order, jnp.minimum(i * rows, n - rows), rows)
-        part = x[chosen]
-        first, *relative = two_nearest(relative_distances(part, centroids))
-        least, second = absolute_distances(jnp.stack(relative, axis=1), part).T
-        new = (Bounds(first, jnp.sqrt(jnp.maximum(second - slack, 0))), least)
+        new = compare_all(x[chosen], centroids, slack)
         return jax.tree.map(
             lambda whole, piece: whole.at[chosen].set(piece, unique_indices=True), out, new
         )

@@ -2,7 +2,7 @@
 
 Every pair is visited in every iteration, a block of rows at a time, and its affinity
 computed anew. 5e9 pairs an iteration at n = 70,000: for accelerators; on a CPU,
-embedding.py's approximate t-SNE is for more than a few thousand samples.
+host/reducers.py's approximate t-SNE is for more than a few thousand samples.
 """
 
 from typing import NamedTuple
@@ -41,7 +41,8 @@ def affinities(x: Array, perplexity: float) -> Affinities:
 
     Args:
         x: samples, float [n, d].
-        perplexity: exp of the entropy of each p(. | i), below n - 1.
+        perplexity: exp of the entropy of each p(. | i), below n - 1; where more samples than
+            that are equally near, these share alike.
     """
     n = x.shape[0]
     wanted = jnp.log(perplexity)
@@ -69,11 +70,20 @@ def affinities(x: Array, perplexity: float) -> Affinities:
         # Between a Gaussian that spans all distances and one that spans none.
         scale = jnp.log(jnp.mean(jnp.where(itself, 0.0, relative), axis=1) + 1e-30)
         low, high = lax.fori_loop(0, _BISECTIONS, halve, (-scale - 10.0, -scale + 30.0))
-        log_precision = (low + high) / 2
-        precision = jnp.exp(log_precision)
-        return precision, entropy(log_precision)[1] - precision * shift[:, 0]
+        found = jnp.minimum((low + high) / 2, _highest_log_precision(x))
+        return jnp.exp(found), entropy(found)[1] - jnp.exp(found) * shift[:, 0]
 
     return Affinities(*by_blocks(rows, block_rows(n, n), x, jnp.arange(n)))
+
+
+def _highest_log_precision(x: Array) -> Array:
+    """Log precision float [] beyond which the rounding of distances decides.
+
+    Among equally near samples, copies say, no precision has the wanted perplexity, and
+    the search for it runs off.
+    """
+    rounding = 8 * jnp.finfo(x.dtype).eps * jnp.max(jnp.sum(jnp.square(x), axis=1))
+    return -jnp.log(rounding + 1e-30)
 
 
 def joint(x: Array, index: Array, found: Affinities) -> Array:

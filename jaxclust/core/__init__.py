@@ -1,1 +1,5 @@
-"""The vocabulary that everything shares: types, errors, devices."""
+"""The vocabulary that everything shares: types, errors, keys, devices."""
+
+from jaxclust._lazy import submodules
+
+__getattr__, __dir__, __all__ = submodules(__name__, __path__)

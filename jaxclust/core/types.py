@@ -1,61 +1,66 @@
-"""The vocabulary every method and the training loop share."""
+"""The vocabulary that every method and the training loop share."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
-import flax.struct
+import jax
 import jax.numpy as jnp
 from jax import Array
+
+from jaxclust.core.errors import InputError
 
 PyTree = Any
 Precision = Literal["float32", "bfloat16"]
 
 
-class TrainState(flax.struct.PyTreeNode):
-    """All that training changes, as one pytree of arrays.
+@runtime_checkable
+class Source(Protocol):
+    """All that a data set must be, in memory or read when needed: rows by their numbers.
 
-    The key of a step is `fold_in(key, step)`, so a resumed run draws what the
-    uninterrupted one would have drawn.
+    NumPy and JAX arrays are sources. Values are images [n, h, w, c] or features [n, d].
     """
 
-    step: Array  # int32 []: steps taken so far, over all phases
-    key: Array  # uint32 [2]: the run's random key, never advanced
-    params: PyTree  # trained parameters
-    model_state: PyTree  # batch-norm statistics and the like
-    opt_state: PyTree  # optax state of the current phase
-    cluster: PyTree  # the method's cluster state
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, height, width, channels) or (n, width)."""
+        ...
 
+    @property
+    def dtype(self) -> Any:
+        """uint8 or float32."""
+        ...
 
-def first_state(
-    key: Array,
-    cluster: PyTree,
-    params: PyTree = None,
-    model_state: PyTree = None,
-    opt_state: PyTree = (),
-) -> TrainState:
-    """The state of a run that has taken no step; without params, nothing is learned."""
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        key=key,
-        params={} if params is None else params,
-        model_state={} if model_state is None else model_state,
-        opt_state=opt_state,
-        cluster=cluster,
-    )
+    def __len__(self) -> int:
+        """n."""
+        ...
 
-
-def centroids_of(state: TrainState) -> Any:
-    """A method's centroids [k, d], whether it trains them or not; None without any."""
-    trained = state.params.get("centroids")
-    return getattr(getattr(state.cluster, "kmeans", None), "centroids", trained)
+    def __getitem__(self, rows: Any, /) -> Any:
+        """The values of rows int [b], or of a slice, as an array [b, …]."""
+        ...
 
 
 class DataSpec(NamedTuple):
     """What a method must know of the data before it sees any."""
 
     n_images: int
-    image_shape: tuple[int, int, int]  # height, width, channels
+    shape: tuple[int, ...]  # (height, width, channels) of images, (width,) of features
     n_clusters: int
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels).
+
+        Raises:
+            InputError: these are features, for a method that needs images.
+        """
+        if len(self.shape) != 3:
+            raise InputError(
+                f"this method needs images [n, h, w, c], not features [n, {self.shape[0]}]; "
+                "dec, idec, vade, kmeans and the classical methods take those"
+            )
+        height, width, channels = self.shape
+        return height, width, channels
 
 
 class Compute(NamedTuple):
@@ -68,11 +73,78 @@ class Compute(NamedTuple):
     axis_name: str | None = None
 
 
+class Network(NamedTuple):
+    """Any library's network as two functions; `models.adapter` makes one of a Flax module."""
+
+    # (key, example [b, …]) -> variables: {"params": …, other collections}
+    init: Callable[[Array, Array], PyTree]
+    # (variables, x [b, …], *, train, key) -> (outputs, collections but params after the pass)
+    apply: Callable[..., tuple[Any, PyTree]]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """All that training changes, as one pytree of arrays.
+
+    Every random draw is keyed by `key`, `step` and its purpose (:func:`keys.of`), so that
+    a resumed run draws what the uninterrupted one would have drawn.
+    """
+
+    step: Array  # int32 []: steps taken so far, over all phases
+    key: Array  # typed key []: the run's random key, never advanced
+    params: PyTree  # trained parameters
+    model_state: PyTree  # the network's other collections: batch-norm statistics and the like
+    opt_state: PyTree  # optax state of the current phase
+    cluster: PyTree  # the method's cluster state
+    usage: Array  # float32 [k]: running share of each cluster
+    last: PyTree = ()  # LastUpdate, of methods that ask for it
+
+    def replace(self, **changes: Any) -> Self:
+        """The state with some of its fields changed."""
+        return replace(self, **changes)
+
+
+class LastUpdate(NamedTuple):
+    """What undoes an optimiser step."""
+
+    updates: PyTree  # as optax returned them, of the structure of params
+    model_state: PyTree  # the collections before the step
+
+
+def first_state(
+    key: Array,
+    cluster: PyTree,
+    n_clusters: int,
+    params: PyTree = None,
+    model_state: PyTree = None,
+    opt_state: PyTree = (),
+) -> TrainState:
+    """The state of a run that has taken no step; without params, nothing is learned."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        key=key,
+        params={} if params is None else params,
+        model_state={} if model_state is None else model_state,
+        opt_state=opt_state,
+        cluster=cluster,
+        # A dtype, since a weakly typed leaf would make the step be traced again.
+        usage=jnp.full((n_clusters,), 1 / n_clusters, jnp.float32),
+    )
+
+
 class Batch(NamedTuple):
     """What a step sees of the data."""
 
-    images: Array  # float32 [b, h, w, c], normalised
+    images: Array  # float32 [b, h, w, c], or features [b, d]; normalised
     rows: Array  # int32 [b], of the data set
+    extra: PyTree = ()  # what `Batches.extra` gathered
+
+
+class Rows(NamedTuple):
+    """In what `Batches.extra` gives: images wanted in their rows' place, of sets in memory."""
+
+    rows: Array  # int [m], of the data set
 
 
 class StepInfo(NamedTuple):
@@ -94,50 +166,81 @@ class Prediction(NamedTuple):
 Step = Callable[[TrainState, Batch], tuple[TrainState, StepInfo]]
 
 
-class Phase(NamedTuple):
-    """A stretch of training with one step function and one optimiser.
+class Batches(NamedTuple):
+    """What a step is fed."""
 
-    `begin` runs once, before the phase's first step, and `refresh` after each of
-    its epochs; both see the features of all images under the current state, or of `sample`
-    of them where there are more.
-    None means identity, and then no features are computed.
-    """
+    size: int
+    repeats: int = 1  # steps in a row on the same draw (DAC's passes)
+    # Devices share each draw, or are given all of it and share its inner batches.
+    split: Literal["batch", "inner"] = "batch"
+    # Further numbers of rows that a step shares out to the devices.
+    shared: tuple[int, ...] = ()
+    # (state, key, rows int [b]) -> pytree put into `Batch.extra`: targets, neighbours (Rows)
+    extra: Callable[[TrainState, Array, Array], PyTree] | None = None
+
+
+class Refit(NamedTuple):
+    """What happens between epochs: the state refitted to the features of all images."""
+
+    # (state, features [n, d]) -> state. On the host it is uncompiled, gets a NumPy array
+    # and keeps the state's shapes and dtypes: scikit-learn's algorithms and the like.
+    update: Callable[[TrainState, Any], TrainState]
+    on: Literal["device", "host"] = "device"
+    rows: int | None = None  # features of so many images are enough; None: of all
+
+
+class Phase(NamedTuple):
+    """A stretch of training with one step function and one optimiser."""
 
     name: str
+    step: Step | None  # None: the phase is its `first`, and has no epochs
     epochs: int
-    batch_size: int
-    # None: the phase is its `begin`, and has no epochs.
-    step: Step | None
-    begin: Callable[[TrainState, Any], TrainState] | None = None
-    refresh: Callable[[TrainState, Any], TrainState] | None = None
-    # Whether predictions between its epochs are worth scoring; those after `begin` are.
+    batches: Batches
+    first: Refit | None = None  # once, before the first step
+    between: Refit | None = None  # after epochs
+    every: int = 1  # epochs from one `between` to the next
+    # Asked after each epoch's `between`, bool []: nothing is left to do.
+    until: Callable[[TrainState], Array] | None = None
+    pretrains: bool = False  # what it ends with is worth keeping for other runs
+    # Whether predictions after its epochs are worth scoring; those after `first` are.
     scored: bool = True
-    # Asked after each epoch's refresh, bool []: nothing is left to do.
-    finished: Callable[[TrainState], Array] | None = None
-    # Steps in a row that see the same batch (DAC's passes over one draw).
-    repeats: int = 1
-    # Epochs from one `refresh` to the next.
-    refresh_every: int = 1
-    # Every device is given the whole batch (DAC's draw), not its share of it.
-    whole_batch: bool = False
-    # Numbers of rows other than the batch's that a step shares out to the devices.
-    shared: tuple[int, ...] = ()
-    # Images whose features are enough for `begin` and `refresh`; None: those of all.
-    sample: int | None = None
-    # `begin` and `refresh` run on the host, uncompiled, get the features as a NumPy array
-    # and keep the state's shapes and dtypes: scikit-learn's algorithms and the like.
-    on_host: bool = False
 
 
-class Method(NamedTuple):
-    """A clustering method as pure functions; `train.fit` runs its phases in order."""
+def nothing(state: TrainState) -> dict[str, Any]:
+    """No artifacts."""
+    del state
+    return {}
 
-    init: Callable[[Array, Array], TrainState]  # (key, images[b, h, w, c])
-    predict: Callable[[TrainState, Array], Prediction]  # (state, images[b, h, w, c])
+
+class Recipe(NamedTuple):
+    """How a method is built again: what `save` writes and `load` reads."""
+
+    family: str  # a name of methods.registry.FAMILIES
+    config: Any
+    spec: DataSpec
+    compute: Compute
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """A clustering method as pure functions; `training.fit` runs its phases in order."""
+
+    init: Callable[[Array, Array], TrainState]  # (key, images [b, …], normalised)
+    predict: Callable[[TrainState, Array], Prediction]  # (state, images [b, …], normalised)
     phases: tuple[Phase, ...]
-    # What stored values are normalised by (normalisation.Normalisation), where weights from
+    # state -> what a run stores beside assignments: "centroids" [k, d], "map" [n, 2 or more],
+    # "noise" bool [n]
+    artifacts: Callable[[TrainState], dict[str, Any]] = nothing
+    # What stored values are normalised by (images.Normalisation), where weights from
     # elsewhere expect it; None: the set's own statistics.
     normalisation: Any = None
+    recipe: Recipe | None = None  # None: built with parts of one's own
+    # What was compiled of it, for as long as it lives; see training.programs.
+    programs: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def replace(self, **changes: Any) -> Self:
+        """The method with some of its fields changed; nothing of it is compiled yet."""
+        return replace(self, **changes)
 
     @property
     def step(self) -> Step:

@@ -1,1 +1,5 @@
 """Images in, batches out."""
+
+from jaxclust._lazy import submodules
+
+__getattr__, __dir__, __all__ = submodules(__name__, __path__)

@@ -17,24 +17,28 @@ _CLIP = 0.2
 _EPSILON = 1e-5
 
 
-def check_descriptor(kind: Descriptor, image_shape: tuple[int, int, int]) -> None:
-    """Raise InputError for images too small for a descriptor."""
-    if kind == "hog" and min(image_shape[:2]) < _GRID:
+def check_descriptor(kind: Descriptor, shape: tuple[int, ...]) -> None:
+    """Raise InputError for features, or images too small for a descriptor."""
+    if kind != "hog":
+        return
+    if len(shape) != 3:
+        raise InputError("<features> hog needs images, not features; use pixels")
+    if min(shape[:2]) < _GRID:
         raise InputError(
-            f"hog needs images of at least {_GRID}x{_GRID} pixels, not "
-            f"{image_shape[0]}x{image_shape[1]}; use --features pixels"
+            f"<features> hog needs images of at least {_GRID}x{_GRID} pixels, not "
+            f"{shape[0]}x{shape[1]}; use pixels"
         )
 
 
 def describe(images: Array, kind: Descriptor = "auto") -> Array:
-    """Descriptors float [b, d] of images [b, h, w, c].
+    """Descriptors float [b, d] of images [b, h, w, c]; features [b, d] are their own.
 
     Args:
-        images: normalised images.
+        images: normalised.
         kind: pixels; hog (:func:`hog` and :func:`colour_grid`); auto: pixels of images
             under 64 pixels, hog from there.
     """
-    if kind == "pixels" or (kind == "auto" and min(images.shape[1:3]) < _LARGE):
+    if kind == "pixels" or images.ndim == 2 or (kind == "auto" and min(images.shape[1:3]) < _LARGE):
         return images.reshape(images.shape[0], -1)
     return jnp.concatenate([hog(images), colour_grid(images)], axis=1)
 

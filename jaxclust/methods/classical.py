@@ -16,19 +16,23 @@ from jax.typing import ArrayLike
 
 from jaxclust.clustering import kmeans
 from jaxclust.clustering.host import clusterers, mixture
+from jaxclust.core import keys, settings
 from jaxclust.core.errors import InputError
+from jaxclust.core.settings import setting
 from jaxclust.core.types import (
+    Batches,
     Compute,
     DataSpec,
     Method,
     Phase,
     Prediction,
     PyTree,
+    Refit,
     TrainState,
     first_state,
 )
 from jaxclust.images.descriptors import Descriptor, check_descriptor, describe
-from jaxclust.methods.parts import checks
+from jaxclust.methods.parts.recipe import recorded
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,11 @@ class Config:
 class MixtureConfig(Config):
     """Gaussian mixture on principal components."""
 
-    components: int = 50
+    components: int = setting(50, least=1)
     """Principal components the mixture is fitted to; more than there are: all."""
     covariance: mixture.Covariance = "full"
     """full, tied (one for all clusters), diag or spherical."""
-    restarts: int = 10
+    restarts: int = setting(10, least=1)
     """Independent k-means starts; the likeliest mixture wins."""
 
 
@@ -56,7 +60,7 @@ class MixtureConfig(Config):
 class SpectralConfig(Config):
     """Spectral clustering of the nearest-neighbour graph."""
 
-    neighbours: int = 10
+    neighbours: int = setting(10, least=2)
     """Edges of each image, itself among them."""
 
 
@@ -72,7 +76,7 @@ class AgglomerativeConfig(Config):
 class NMFConfig(Config):
     """Non-negative matrix factorisation; an image belongs to its strongest component."""
 
-    max_iterations: int = 200
+    max_iterations: int = setting(200, least=1)
     """Of the factorisation."""
 
 
@@ -107,22 +111,21 @@ class Clusterer(NamedTuple):
 
 
 def _build(config: Config, spec: DataSpec, limit: int, clusterer: Clusterer) -> Method:
-    """One phase whose `begin` is the algorithm."""
+    """One phase whose first refit is the algorithm."""
+    settings.check(config)
     if spec.n_images > limit:
         raise InputError(
             f"{spec.n_images:,} images are more than this method can hold in memory at once "
-            f"({limit:,}); set --limit {limit} or use --method minibatch_kmeans"
+            f"({limit:,}); take fewer (<limit> {limit}) or use minibatch_kmeans"
         )
-    check_descriptor(config.features, spec.image_shape)
+    check_descriptor(config.features, spec.shape)
 
     def init(key: Array, images: Array) -> TrainState:
         width = describe(images, config.features).shape[1]
-        return first_state(key, clusterer.blank(width))
+        return first_state(key, clusterer.blank(width), spec.n_clusters)
 
     def begin(state: TrainState, features: np.ndarray) -> TrainState:
-        # One number from the run's key, for random generators that are not JAX's.
-        seed = int(np.random.SeedSequence(np.asarray(state.key).tolist()).generate_state(1)[0])
-        return state.replace(cluster=clusterer.fit(features, seed))
+        return state.replace(cluster=clusterer.fit(features, keys.host_seed(state, "fit")))
 
     def predict(state: TrainState, images: Array) -> Prediction:
         x = describe(images, config.features)
@@ -130,10 +133,11 @@ def _build(config: Config, spec: DataSpec, limit: int, clusterer: Clusterer) -> 
         assignments = jnp.argmax(probabilities, axis=1).astype(jnp.int32)
         return Prediction(assignments, probabilities, x, {"fit": assignments})
 
-    phase = Phase("cluster", 0, spec.n_images, None, begin, on_host=True)
-    return Method(init, predict, (phase,))
+    first = Refit(begin, on="host")
+    return Method(init, predict, (Phase("cluster", None, 0, Batches(spec.n_images), first=first),))
 
 
+@recorded("gmm")
 def build_mixture(config: MixtureConfig, spec: DataSpec, compute: Compute = Compute()) -> Method:  # noqa: B008
     """A Gaussian mixture on principal components; `compute` changes nothing.
 
@@ -141,7 +145,6 @@ def build_mixture(config: MixtureConfig, spec: DataSpec, compute: Compute = Comp
         InputError: more images than fit, or too small ones for the features.
     """
     del compute
-    checks.at_least(config, 1, "components", "restarts")
     k = spec.n_clusters
 
     def width_of(d: int) -> int:
@@ -185,6 +188,7 @@ def _by_neighbour(spec: DataSpec, assign: Callable[[np.ndarray, int], np.ndarray
     )
 
 
+@recorded("spectral")
 def build_spectral(config: SpectralConfig, spec: DataSpec, compute: Compute = Compute()) -> Method:  # noqa: B008
     """Spectral clustering; new images go with their nearest neighbour.
 
@@ -192,7 +196,6 @@ def build_spectral(config: SpectralConfig, spec: DataSpec, compute: Compute = Co
         InputError: more images than fit, or too small ones for the features.
     """
     del compute
-    checks.at_least(config, 2, "neighbours")
 
     def assign(x: np.ndarray, seed: int) -> np.ndarray:
         return clusterers.spectral(x, spec.n_clusters, seed, config.neighbours)
@@ -200,6 +203,7 @@ def build_spectral(config: SpectralConfig, spec: DataSpec, compute: Compute = Co
     return _build(config, spec, 100_000, _by_neighbour(spec, assign))
 
 
+@recorded("agglomerative")
 def build_agglomerative(
     config: AgglomerativeConfig,
     spec: DataSpec,
@@ -220,6 +224,7 @@ def build_agglomerative(
     return _build(config, spec, 30_000, _by_neighbour(spec, assign))
 
 
+@recorded("nmf")
 def build_nmf(config: NMFConfig, spec: DataSpec, compute: Compute = Compute()) -> Method:  # noqa: B008
     """NMF; an image belongs to the component it takes most of.
 

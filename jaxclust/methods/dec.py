@@ -7,35 +7,37 @@ on the latents of a plain, denoising or variational autoencoder. ICS (ics.py) ad
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 
 from jaxclust.clustering import health, kmeans
 from jaxclust.clustering.distances import squared_distances
-from jaxclust.core import collectives
+from jaxclust.core import keys, settings
+from jaxclust.core.settings import setting
 from jaxclust.core.types import (
-    Batch,
+    Batches,
     Compute,
     DataSpec,
     Method,
     Phase,
     Prediction,
     PyTree,
-    StepInfo,
+    Refit,
     TrainState,
     first_state,
 )
 from jaxclust.images.augment import Affine, Augmentation, augment
 from jaxclust.losses.dec import kl_divergence, student_t_assignment, target_distribution
 from jaxclust.losses.reconstruction import reconstruction_error
-from jaxclust.methods.parts import autoencoding, checks
-from jaxclust.methods.parts.descent import descend
+from jaxclust.methods.parts import autoencoding
+from jaxclust.methods.parts.autoencoding import Autoencoder
+from jaxclust.methods.parts.gradient import Aux, Context, Views, gradient_step
 from jaxclust.methods.parts.pretraining import USUAL, epochs_or, reconstruction_phase
+from jaxclust.methods.parts.recipe import recorded
 from jaxclust.models.layers import Module
 
 # Digits are not mirrored.
@@ -51,39 +53,39 @@ DIGIT_VIEWS = Augmentation(
 class Config:
     """Settings of DEC's family; the defaults are DEC's."""
 
-    epochs: int = 40
+    epochs: int = setting(40, least=0)
     """Passes over the data while clustering; 0: k-means on the latents."""
-    batch_size: int = 256
+    batch_size: int = setting(256, least=1)
     """Images a step, pre-training too."""
-    network: autoencoding.Network = "dense"
+    network: autoencoding.Name = "dense"
     """dense: DEC's; shallow and deep: ICS's, three and five pooled convolutions; strided:
     DERC's, strided_valid without padding; variational: shallow with a Gaussian latent."""
-    latent_width: int = 10
+    latent_width: int = setting(10, least=1)
     """Width of the latent that is clustered."""
 
-    pretrain_epochs: int | None = 50
+    pretrain_epochs: int | None = setting(50, least=0)
     """Passes of reconstruction training before; None: as DERC's default."""
     pretrain_augmented: bool = False
     """Pre-train on random affine views, of the ranges of `views`."""
-    noise: float = 0.0
+    noise: float = setting(0.0, least=0)
     """Standard deviation of noise on pre-training's input (the denoising kind)."""
-    learning_rate: float = 1e-3
+    learning_rate: float = setting(1e-3, above=0)
     """Adam's, in both phases."""
 
-    clustering_weight: float = 1.0
+    clustering_weight: float = setting(1.0, least=0)
     """Of KL(p || q), q the Student-t assignments, p their target distribution."""
-    reconstruction_weight: float = 0.0
+    reconstruction_weight: float = setting(0.0, least=0)
     """Of the reconstruction error; 0: the decoder is left alone (DEC)."""
     per_pixel: bool = True
     """Average the reconstruction error over an image's values instead of summing."""
     cluster_augmented: bool = False
     """Train on random views, of the ranges of `views`, in the images' place, towards the
     targets of the plain images (Guo et al. 2018)."""
-    refresh_every: int = 1
+    refresh_every: int = setting(1, least=1)
     """Epochs between two computations of the target distribution."""
-    tolerance: float = 0.001
+    tolerance: float = setting(0.001, least=0)
     """Stop once fewer than this share of assignments change between two of those."""
-    views: Augmentation = field(default_factory=lambda: DIGIT_VIEWS)
+    views: Augmentation = DIGIT_VIEWS
     """Random views, for what of the method uses any."""
 
 
@@ -96,12 +98,7 @@ PRESETS: dict[str, dict[str, Config]] = {
     },
     "ae_kmeans": {"best": _AE, "paper": _AE},
     "dae": {
-        "best": replace(
-            _AE,
-            network="strided",
-            pretrain_epochs=None,
-            pretrain_augmented=True,
-        ),
+        "best": replace(_AE, network="strided", pretrain_epochs=None, pretrain_augmented=True),
         "paper": replace(_AE, network="strided", pretrain_epochs=None),
     },
     "denoising_ae_kmeans": {name: replace(_AE, noise=0.5) for name in ("best", "paper")},
@@ -115,19 +112,16 @@ class ClusterState(NamedTuple):
     targets: Array  # float [n, k]: p of every image
     assignments: Array  # int32 [n]: when p was last computed
     changed: Array  # float []: share of them that changed then
-    usage: Array  # float [k]: running share of each cluster
 
 
 class Pass(NamedTuple):
     """What a further loss term may look at."""
 
-    state: TrainState
+    at: Context
     params: PyTree  # what the loss is a function of
-    batch: Batch
     latent: Array  # float [b, d]: of the batch, in training mode
     q: Array  # float [b, k]
     model_state: PyTree  # after the batch's pass
-    key: Array
 
 
 # By name, (weight, value) of each.
@@ -136,19 +130,140 @@ Weighed = dict[str, tuple[float, Array]]
 Terms = Callable[[Pass], tuple[Weighed, PyTree]]
 
 
-def check(config: Config) -> None:
-    """Raise InputError for settings without sense."""
-    checks.positive(config, "learning_rate")
-    checks.at_least(config, 0, "clustering_weight", "reconstruction_weight", "noise", "tolerance")
-    checks.at_least(config, 1, "refresh_every")
+def assign(params: PyTree, latent: Array) -> Array:
+    """Student-t assignments q [b, k] of latents [b, d] to the params' centroids."""
+    return student_t_assignment(squared_distances(latent, params["centroids"]))
 
 
+def retarget(state: TrainState, latents: Array) -> TrainState:
+    """p of every image from its present assignments; latents [n, d]."""
+    q = assign(state.params, latents)
+    assignments = jnp.argmax(q, axis=1).astype(jnp.int32)
+    changed = health.churn(assignments, state.cluster.assignments)
+    return state.replace(cluster=ClusterState(target_distribution(q), assignments, changed))
+
+
+def _init(config: Config, spec: DataSpec, auto: Autoencoder) -> Callable[..., TrainState]:
+    n, k = spec.n_images, spec.n_clusters
+
+    def init(key: Array, images: Array) -> TrainState:
+        network_key, run_key = keys.pair(key)
+        weights, stats = auto.first(network_key, images)
+        params = {"network": weights, "centroids": jnp.zeros((k, config.latent_width), jnp.float32)}
+        cluster = ClusterState(
+            targets=jnp.full((n, k), 1 / k, jnp.float32),
+            assignments=jnp.zeros(n, jnp.int32),
+            changed=jnp.ones((), jnp.float32),
+        )
+        opt_state = optax.adam(config.learning_rate).init(params)
+        return first_state(run_key, cluster, k, params, stats, opt_state)
+
+    return init
+
+
+def _begin(config: Config, spec: DataSpec, auto: Autoencoder) -> Callable[..., TrainState]:
+    def begin(state: TrainState, latents: Array) -> TrainState:
+        """Centroids by k-means, the first targets, an optimiser without a past.
+
+        The decoder goes, where nothing is decoded any more.
+        """
+        fit = kmeans.fit(keys.of(state, "seeding"), latents, spec.n_clusters)
+        weights, stats = state.params["network"], state.model_state
+        if not config.reconstruction_weight:
+            # Left alone it would still cost the optimiser as much as the encoder does.
+            weights, stats = auto.encoder_alone(weights, stats, spec.shape)
+        params = {"network": weights, "centroids": fit.centroids}
+        opt_state = optax.adam(config.learning_rate).init(params)
+        state = state.replace(params=params, model_state=stats, opt_state=opt_state)
+        state = retarget(state, latents)
+        # Nothing has changed yet, and that is no reason to stop.
+        return state.replace(cluster=state.cluster._replace(changed=jnp.ones((), jnp.float32)))
+
+    return begin
+
+
+def _loss(config: Config, auto: Autoencoder, further: Terms | None) -> Callable[..., Any]:
+    def loss(params: PyTree, at: Context) -> tuple[Array, Aux]:
+        weights, stats, images = params["network"], at.state.model_state, at.batch.images
+        coded = None
+        if config.reconstruction_weight:
+            coded, stats = auto.run(weights, stats, images, at.key)
+            latent = coded.latent
+        else:
+            latent, stats = auto.encode(weights, stats, images, at.key)
+        q = assign(params, latent)
+        divergence = kl_divergence(at.state.cluster.targets[at.batch.rows], q)
+        weighed: Weighed = {"clustering_loss": (config.clustering_weight, divergence)}
+        if coded is not None:
+            error = reconstruction_error(coded.decoded, images, per_pixel=config.per_pixel)
+            weighed["reconstruction"] = (config.reconstruction_weight, error)
+        if further:
+            more, stats = further(Pass(at, params, latent, q, stats))
+            weighed |= more
+        total = jnp.sum(jnp.stack([weight * value for weight, value in weighed.values()]))
+        terms = {name: value for name, (_, value) in weighed.items()}
+        terms["changed"] = at.state.cluster.changed
+        return total, Aux(stats, terms, jnp.argmax(q, axis=1))
+
+    return loss
+
+
+def _predict(auto: Autoencoder) -> Callable[[TrainState, Array], Prediction]:
+    def predict(state: TrainState, images: Array) -> Prediction:
+        latent = auto.latent(state.params["network"], state.model_state, images)
+        q = assign(state.params, latent)
+        assignments = jnp.argmax(q, axis=1).astype(jnp.int32)
+        return Prediction(assignments, q, latent, {"centroid": assignments})
+
+    return predict
+
+
+def pretraining(config: Config, spec: DataSpec, auto: Autoencoder, axis_name: str | None) -> Phase:
+    """The reconstruction phase, of the network under the params' `network`."""
+    return reconstruction_phase(
+        lambda params, stats, images, key: auto.run(params["network"], stats, images, key),
+        optax.adam(config.learning_rate),
+        epochs=epochs_or(config.pretrain_epochs, USUAL, config.batch_size, spec.n_images),
+        batch_size=config.batch_size,
+        ranges=config.views.affine if config.pretrain_augmented else Affine(),
+        noise=config.noise,
+        axis_name=axis_name,
+    )
+
+
+def _clustering(
+    config: Config, spec: DataSpec, auto: Autoencoder, further: Terms | None, axis_name: str | None
+) -> Phase:
+    step = gradient_step(
+        _loss(config, auto, further),
+        optax.adam(config.learning_rate),
+        views=augmented(config.views) if config.cluster_augmented else None,
+        axis_name=axis_name,
+    )
+    return Phase(
+        "cluster",
+        step,
+        config.epochs,
+        Batches(config.batch_size),
+        first=Refit(_begin(config, spec, auto)),
+        between=Refit(retarget),
+        every=config.refresh_every,
+        until=lambda state: state.cluster.changed < config.tolerance,
+    )
+
+
+def augmented(ranges: Augmentation) -> Views:
+    """Random views for a step."""
+    return lambda key, images, places: augment(key, images, ranges, places)
+
+
+@recorded("dec")
 def build(
     config: Config,
     spec: DataSpec,
     compute: Compute = Compute(),  # noqa: B008  (a NamedTuple, immutable)
-    network: Module | None = None,
-    terms: Callable[[autoencoding.Autoencoder], Terms] | None = None,
+    network: Autoencoder | Module | None = None,
+    terms: Callable[[Autoencoder], Terms] | None = None,
 ) -> Method:
     """DEC's family as pure functions.
 
@@ -165,133 +280,15 @@ def build(
     Raises:
         InputError: settings without sense, or images too small for the network.
     """
-    check(config)
-    k, axis_name = spec.n_clusters, compute.axis_name
+    settings.check(config)
     auto = autoencoding.build(config.network, config.latent_width, spec, compute, network)
-    adam = optax.adam(config.learning_rate)
     further = terms(auto) if terms else None
-    decodes = config.reconstruction_weight > 0
-
-    def assign(params: PyTree, latent: Array) -> Array:
-        """Student-t assignments q [b, k]."""
-        return student_t_assignment(squared_distances(latent, params["centroids"]))
-
-    def reconstruct(params: PyTree, stats: PyTree, images: Array, key: Array) -> Any:
-        return auto.run(params["network"], stats, images, key)
-
-    def init(key: Array, images: Array) -> TrainState:
-        network_key, run_key = jax.random.split(key)
-        weights, stats = auto.init(network_key, images)
-        params = {"network": weights, "centroids": jnp.zeros((k, config.latent_width))}
-        return first_state(
-            key=run_key,
-            params=params,
-            model_state=stats,
-            opt_state=adam.init(params),
-            cluster=ClusterState(
-                targets=jnp.full((spec.n_images, k), 1 / k, jnp.float32),
-                assignments=jnp.zeros(spec.n_images, jnp.int32),
-                changed=jnp.ones(()),
-                usage=health.even_usage(k),
-            ),
-        )
-
-    def retarget(state: TrainState, latents: Array) -> TrainState:
-        """p of every image from its present assignments."""
-        q = assign(state.params, latents)
-        assignments = jnp.argmax(q, axis=1).astype(jnp.int32)
-        changed = health.churn(assignments, state.cluster.assignments)
-        cluster = state.cluster._replace(
-            targets=target_distribution(q), assignments=assignments, changed=changed
-        )
-        return state.replace(cluster=cluster)
-
-    def begin(state: TrainState, latents: Array) -> TrainState:
-        """Centroids by k-means, the first targets, an optimiser without a past.
-
-        The decoder goes, where nothing is decoded any more.
-        """
-        fit = kmeans.fit(jax.random.fold_in(state.key, state.step), latents, k)
-        weights, stats = state.params["network"], state.model_state
-        if not decodes:
-            # Left alone it would still cost the optimiser as much as the encoder does.
-            weights, stats = auto.encoder(weights, stats)
-        params = {"network": weights, "centroids": fit.centroids}
-        state = state.replace(params=params, model_state=stats, opt_state=adam.init(params))
-        state = retarget(state, latents)
-        # Nothing has changed yet, and that is no reason to stop.
-        return state.replace(cluster=state.cluster._replace(changed=jnp.ones(())))
-
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
-        run_key, term_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        targets = state.cluster.targets[batch.rows]
-        if config.cluster_augmented:
-            view_key = jax.random.fold_in(run_key, 1)
-            places = collectives.positions(batch.images.shape[0], axis_name)
-            batch = batch._replace(images=augment(view_key, batch.images, config.views, places))
-
-        def loss_of(params: PyTree) -> tuple[Array, tuple[PyTree, tuple[dict[str, Array], Array]]]:
-            weights, stats = params["network"], state.model_state
-            coded = None
-            if decodes:
-                coded, stats = auto.run(weights, stats, batch.images, run_key)
-                latent = coded.latent
-            else:
-                latent, stats = auto.encode(weights, stats, batch.images)
-            q = assign(params, latent)
-            weighed: Weighed = {
-                "clustering_loss": (config.clustering_weight, kl_divergence(targets, q))
-            }
-            if coded is not None:
-                error = reconstruction_error(
-                    coded.decoded, batch.images, per_pixel=config.per_pixel
-                )
-                weighed["reconstruction"] = (config.reconstruction_weight, error)
-            if further:
-                seen = Pass(state, params, batch, latent, q, stats, term_key)
-                more, stats = further(seen)
-                weighed |= more
-            total = jnp.sum(jnp.stack([weight * value for weight, value in weighed.values()]))
-            named = {name: value for name, (_, value) in weighed.items()}
-            return total, (stats, (named, q))
-
-        done = descend(adam, loss_of, state, axis_name)
-        named, q = done.aux
-        # Of the whole batch, where devices share one.
-        named = collectives.mean_over_devices(named, axis_name)
-        own = jnp.argmax(collectives.gathered(q, axis_name), axis=1)
-        usage = health.update_usage(state.cluster.usage, own)
-        watch = {**named, **done.norms, "changed": state.cluster.changed}
-        watch |= health.cluster_health(usage)
-        after = done.state.replace(step=state.step + 1, cluster=state.cluster._replace(usage=usage))
-        return after, StepInfo(done.loss, watch)
-
-    def predict(state: TrainState, images: Array) -> Prediction:
-        latent = auto.latent(state.params["network"], state.model_state, images)
-        q = assign(state.params, latent)
-        assignments = jnp.argmax(q, axis=1).astype(jnp.int32)
-        return Prediction(assignments, q, latent, {"centroid": assignments})
-
-    def settled(state: TrainState) -> Array:
-        return state.cluster.changed < config.tolerance
-
-    pretrain = reconstruction_phase(
-        reconstruct,
-        adam,
-        epochs=epochs_or(config.pretrain_epochs, USUAL, config.batch_size, spec.n_images),
-        batch_size=config.batch_size,
-        ranges=config.views.affine if config.pretrain_augmented else Affine(),
-        noise=config.noise,
-        axis_name=axis_name,
+    return Method(
+        _init(config, spec, auto),
+        _predict(auto),
+        (
+            pretraining(config, spec, auto, compute.axis_name),
+            _clustering(config, spec, auto, further, compute.axis_name),
+        ),
+        artifacts=lambda state: {"centroids": state.params["centroids"]},
     )
-    cluster = Phase(
-        "cluster",
-        config.epochs,
-        config.batch_size,
-        step,
-        begin,
-        refresh=retarget,
-        finished=settled,
-        refresh_every=config.refresh_every,
-    )
-    return Method(init, predict, (pretrain, cluster))

@@ -6,10 +6,10 @@ cluster attract each other, the more the surer the mixture is, and those of othe
 repel (Eq. 7), and the round begins again (Algorithm 1).
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -18,76 +18,80 @@ from jax.typing import ArrayLike
 
 from jaxclust.clustering import health, kmeans
 from jaxclust.clustering.host import clusterers, mixture, reducers
-from jaxclust.core import collectives
-from jaxclust.core.errors import InputError
+from jaxclust.clustering.triplets import choose_triplets
+from jaxclust.core import collectives, keys, settings
+from jaxclust.core.settings import setting
 from jaxclust.core.types import (
-    Batch,
+    Batches,
     Compute,
     DataSpec,
     Method,
     Phase,
     Prediction,
     PyTree,
-    StepInfo,
+    Refit,
     TrainState,
     first_state,
 )
 from jaxclust.images.augment import Affine
 from jaxclust.losses.reconstruction import reconstruction_error
 from jaxclust.losses.triplet import weighted_triplet
-from jaxclust.methods.parts import autoencoding, checks
-from jaxclust.methods.parts.descent import descend
+from jaxclust.methods.parts import autoencoding
+from jaxclust.methods.parts.autoencoding import Autoencoder
+from jaxclust.methods.parts.gradient import Aux, Context, gradient_step
 from jaxclust.methods.parts.pretraining import USUAL, epochs_or, reconstruction_phase
+from jaxclust.methods.parts.recipe import recorded
 from jaxclust.models.layers import Module
 
 # Clusters DBSCAN may find; what lies in smaller ones counts as noise.
 _DENSE_CLUSTERS = 256
+_VIEWS = Affine(15.0, 0.1, 0.15, 0.2)
 
 
 @dataclass(frozen=True)
 class Config:
     """DERC's settings; the defaults are preset `best`."""
 
-    epochs: int | None = None
+    epochs: int | None = setting(None, least=0)
     """Passes over the data of each retraining; default 10, of small sets as many as make 350
     steps."""
-    iterations: int = 5
+    iterations: int = setting(5, least=0)
     """Rounds of retraining, 1 to 5 in the paper; 0: DERC-R."""
-    batch_size: int = 256
+    batch_size: int = setting(256, least=1)
     """Images a step, in which triplets are sought."""
-    network: autoencoding.Network = "strided"
+    network: autoencoding.Name = "strided"
     """strided: Table II's with padding; strided_valid: without, as printed."""
-    latent_width: int | None = None
+    latent_width: int | None = setting(None, least=1)
     """Width of the latent; default the number of clusters (Sec. IV.B)."""
-    pretrain_epochs: int | None = None
+    pretrain_epochs: int | None = setting(None, least=0)
     """Passes of reconstruction training before; default 30, of small sets as many as make
     1000 steps."""
-    pretrain_views: Affine = field(default_factory=lambda: Affine(15.0, 0.1, 0.15, 0.2))
+    pretrain_views: Affine = _VIEWS
     """Random views pre-training reconstructs."""
-    learning_rate: float = 1e-3
+    learning_rate: float = setting(1e-3, above=0)
     """Adam's, in all phases."""
 
     reducer: reducers.Reducer = "tsne"
     """What takes latents to few dimensions: tsne, umap, pca or none."""
-    dimensions: int = 2
+    dimensions: int = setting(2, least=1)
     """How many."""
-    neighbours: int = 30
+    neighbours: int = setting(30, least=1)
     """t-SNE's perplexity, UMAP's neighbours."""
     clusterer: Literal["gmm", "kmeans", "dbscan"] = "gmm"
     """What clusters there; dbscan finds its own number of clusters."""
-    restarts: int = 20
+    restarts: int = setting(20, least=1)
     """Starts of the mixture; the likeliest wins."""
     covariance: mixture.Covariance = "full"
     """Of the mixture: full, tied, diag or spherical."""
-    eps: float = 1.0
+    eps: float = setting(1.0, above=0)
     """Radius of a DBSCAN neighbourhood, in standard deviations of the reduced latents
     over 50."""
-    min_samples: int = 10
+    min_samples: int = setting(10, least=1)
     """Images that make such a neighbourhood dense."""
 
-    alpha: float = 0.7
+    alpha: float = setting(0.7, least=0, most=1)
     """Weight of the triplet loss; the reconstruction has 1 - alpha (Eq. 8)."""
-    margin: float = 1.0
+    margin: float = setting(1.0, least=0)
     """Of the triplet loss."""
     hinge: bool = True
     """Stop pushing triplets apart by the margin; without, Eq. 7 as printed."""
@@ -108,43 +112,6 @@ class ClusterState(NamedTuple):
     embedding: ArrayLike  # float [n, dimensions]
     probabilities: ArrayLike  # float [n, c]
     noise: ArrayLike  # bool [n]: of no cluster (DBSCAN)
-    usage: ArrayLike  # float [k]: running share of each cluster
-
-
-def check(config: Config, n_images: int) -> None:
-    """Raise InputError for settings without sense."""
-    reducers.check_reducer(config.reducer, n_images)
-    if not 0 <= config.alpha <= 1:
-        raise InputError(f"alpha must lie between 0 and 1, not {config.alpha}; set --alpha")
-    checks.positive(config, "learning_rate", "eps")
-    checks.at_least(config, 1, "dimensions", "neighbours", "min_samples", "batch_size")
-    checks.at_least(config, 0, "iterations", "margin")
-
-
-def choose_triplets(key: Array, classes: Array, valid: Array) -> tuple[Array, Array, Array]:
-    """For each sample of a batch another of its class and one of another class.
-
-    Args:
-        key: random key.
-        classes: pseudo-classes, int [b].
-        valid: samples that may be part of a triplet, bool [b].
-
-    Returns:
-        (rows of the same class int [b], rows of another int [b], whether both exist
-        bool [b]).
-    """
-    b = classes.shape[0]
-    same_key, other_key = jax.random.split(key)
-    alike = classes[:, None] == classes[None]
-    same = alike & valid[None] & ~jnp.eye(b, dtype=bool)
-    other = ~alike & valid[None]
-
-    def draw(key: Array, allowed: Array) -> Array:
-        scores = jax.random.uniform(key, (b, b))
-        return jnp.argmax(jnp.where(allowed, scores, -1.0), axis=1)
-
-    exists = valid & jnp.any(same, axis=1) & jnp.any(other, axis=1)
-    return draw(same_key, same), draw(other_key, other), exists
 
 
 def _unsure(nearest: np.ndarray, clusters: int) -> np.ndarray:
@@ -162,13 +129,13 @@ def cluster_map(config: Config, x: np.ndarray, k: int, seed: int) -> tuple[np.nd
         fitted = mixture.fit(x, k, seed, covariance=config.covariance, restarts=config.restarts)
         return np.asarray(mixture.responsibilities(jnp.asarray(x), fitted)), noise
     if config.clusterer == "kmeans":
-        fit = kmeans.fit(jax.random.PRNGKey(seed), jnp.asarray(x), k)
+        fit = kmeans.fit(keys.run_key(seed), jnp.asarray(x), k)
         return np.eye(k, dtype=np.float32)[np.asarray(fit.assignments)], noise
     spread = float(x.std()) or 1.0
     found = clusterers.dbscan(x, config.eps * spread / 50, config.min_samples, _DENSE_CLUSTERS)
     noise = found.noise
     reducers.progress.info(
-        "DBSCAN found %d clusters and %d images in none (--n-clusters %d is not used)",
+        "DBSCAN found %d clusters and %d images in none (n_clusters %d is not used)",
         len(np.unique(found.assignments[~noise])), noise.sum(), k,
     )  # fmt: skip
     probabilities = np.eye(_DENSE_CLUSTERS, dtype=np.float32)[found.assignments]
@@ -176,11 +143,119 @@ def cluster_map(config: Config, x: np.ndarray, k: int, seed: int) -> tuple[np.nd
     return probabilities, noise
 
 
+def _init(config: Config, spec: DataSpec, auto: Autoencoder) -> Callable[..., TrainState]:
+    n, k, width = spec.n_images, spec.n_clusters, config.latent_width
+    clusters = _DENSE_CLUSTERS if config.clusterer == "dbscan" else k
+    dimensions = {"none": width, "pca": min(config.dimensions, width or 1, n)}.get(
+        config.reducer, config.dimensions
+    )
+
+    def init(key: Array, images: Array) -> TrainState:
+        network_key, run_key = keys.pair(key)
+        weights, stats = auto.first(network_key, images)
+        params = {"network": weights}
+        cluster = ClusterState(
+            latents=jnp.zeros((n, width), jnp.float32),
+            embedding=jnp.zeros((n, dimensions), jnp.float32),
+            probabilities=jnp.full((n, clusters), 1 / clusters, jnp.float32),
+            noise=jnp.zeros(n, bool),
+        )
+        opt_state = optax.adam(config.learning_rate).init(params)
+        return first_state(run_key, cluster, k, params, stats, opt_state)
+
+    return init
+
+
+def _recluster(config: Config, k: int) -> Refit:
+    """Reduce and cluster all latents, on the host; the optimiser loses its past."""
+
+    def update(state: TrainState, latents: np.ndarray) -> TrainState:
+        reduced = reducers.reduce(
+            latents,
+            config.reducer,
+            keys.host_seed(state, "reducer"),
+            config.dimensions,
+            config.neighbours,
+        )
+        seed = keys.host_seed(state, "clusterer")
+        probabilities, noise = cluster_map(config, reduced, k, seed)
+        classes = jnp.asarray(probabilities.argmax(axis=1))
+        usage = health.shares(classes, probabilities.shape[1])[:k]
+        cluster = ClusterState(latents, reduced, probabilities.astype(np.float32), noise)
+        opt_state = optax.adam(config.learning_rate).init(state.params)
+        return state.replace(cluster=cluster, usage=usage, opt_state=opt_state)
+
+    return Refit(update, on="host")
+
+
+def _loss(config: Config, auto: Autoencoder, axis_name: str | None) -> Callable[..., Any]:
+    """Eq. 8: triplets of Eq. 7 and the reconstruction."""
+
+    def loss(params: PyTree, at: Context) -> tuple[Array, Aux]:
+        cluster, images = at.state.cluster, at.batch.images
+        # Triplets are sought in the whole batch, where devices share one.
+        rows = collectives.gathered(at.batch.rows, axis_name)
+        p = cluster.probabilities[rows]
+        classes = jnp.argmax(p, axis=1)
+        same, other, exists = choose_triplets(at.draw("triplets"), classes, ~cluster.noise[rows])
+        own = jnp.take_along_axis(p, classes[:, None], axis=1)
+        difference = jnp.abs(own - jnp.take_along_axis(p[same], classes[:, None], axis=1))[:, 0]
+        coded, stats = auto.run(params["network"], at.state.model_state, images, at.key)
+        z = collectives.gathered(coded.latent, axis_name)
+        margin = config.margin if config.hinge else None
+        triplet = weighted_triplet(z, z[same], z[other], difference, exists, margin)
+        error = reconstruction_error(coded.decoded, images, per_pixel=config.per_pixel)
+        terms = {"triplet": triplet, "reconstruction": error, "triplets": jnp.mean(exists)}
+        mine = jnp.argmax(cluster.probabilities[at.batch.rows], axis=1)
+        return config.alpha * triplet + (1 - config.alpha) * error, Aux(stats, terms, mine)
+
+    return loss
+
+
+def _predict(config: Config, auto: Autoencoder) -> Callable[[TrainState, Array], Prediction]:
+    def predict(state: TrainState, images: Array) -> Prediction:
+        latent = auto.latent(state.params["network"], state.model_state, images)
+        neighbour, _ = kmeans.assign(latent, state.cluster.latents)
+        probabilities = state.cluster.probabilities[neighbour]
+        assignments = jnp.argmax(probabilities, axis=1).astype(jnp.int32)
+        return Prediction(assignments, probabilities, latent, {config.clusterer: assignments})
+
+    return predict
+
+
+def _phases(
+    config: Config, spec: DataSpec, auto: Autoencoder, axis_name: str | None
+) -> tuple[Phase, ...]:
+    adam, sizes = optax.adam(config.learning_rate), (config.batch_size, spec.n_images)
+    pretrain = reconstruction_phase(
+        lambda params, stats, images, key: auto.run(params["network"], stats, images, key),
+        adam,
+        epochs=epochs_or(config.pretrain_epochs, USUAL, *sizes),
+        batch_size=config.batch_size,
+        ranges=config.pretrain_views,
+        axis_name=axis_name,
+    )
+    step = gradient_step(_loss(config, auto, axis_name), adam, axis_name=axis_name)
+    recluster = _recluster(config, spec.n_clusters)
+    # Scored after its clustering only: latents move away from those clustered.
+    epochs, batches = epochs_or(config.epochs, (10, 350), *sizes), Batches(config.batch_size)
+    retraining = [
+        Phase(f"retrain{i + 1}", step, epochs, batches, first=recluster, scored=False)
+        for i in range(config.iterations)
+    ]
+    return (pretrain, *retraining, Phase("cluster", None, 0, batches, first=recluster))
+
+
+def _artifacts(state: TrainState) -> dict[str, Any]:
+    return {"map": state.cluster.embedding, "noise": state.cluster.noise}
+
+
+@recorded("derc")
 def build(
     config: Config,
     spec: DataSpec,
     compute: Compute = Compute(),  # noqa: B008  (a NamedTuple, immutable)
-    network: Module | None = None,
+    network: Autoencoder | Module | None = None,
 ) -> Method:
     """DERC as pure functions, and its stages on the host.
 
@@ -200,97 +275,10 @@ def build(
         InputError: settings without sense, a missing library, or images too small for
             the network.
     """
-    check(config, spec.n_images)
-    n, k, axis_name = spec.n_images, spec.n_clusters, compute.axis_name
-    width = k if config.latent_width is None else config.latent_width
+    settings.check(config)
+    reducers.check_reducer(config.reducer, spec.n_images)
+    width = spec.n_clusters if config.latent_width is None else config.latent_width
     config = replace(config, latent_width=width)
     auto = autoencoding.build(config.network, width, spec, compute, network)
-    adam = optax.adam(config.learning_rate)
-    clusters = _DENSE_CLUSTERS if config.clusterer == "dbscan" else k
-    dimensions = {"none": width, "pca": min(config.dimensions, width, n)}.get(
-        config.reducer, config.dimensions
-    )
-
-    def reconstruct(params: PyTree, stats: PyTree, images: Array, key: Array) -> Any:
-        return auto.run(params["network"], stats, images, key)
-
-    def init(key: Array, images: Array) -> TrainState:
-        network_key, run_key = jax.random.split(key)
-        weights, stats = auto.init(network_key, images)
-        params = {"network": weights}
-        return first_state(
-            key=run_key,
-            params=params,
-            model_state=stats,
-            opt_state=adam.init(params),
-            cluster=ClusterState(
-                latents=jnp.zeros((n, width)),
-                embedding=jnp.zeros((n, dimensions)),
-                probabilities=jnp.full((n, clusters), 1 / clusters, jnp.float32),
-                noise=jnp.zeros(n, bool),
-                usage=health.even_usage(k),
-            ),
-        )
-
-    def begin(state: TrainState, latents: np.ndarray) -> TrainState:
-        """Reduce and cluster all latents; runs on the host."""
-        draws = np.random.SeedSequence([*np.asarray(state.key).tolist(), int(state.step)])
-        reducer_seed, cluster_seed = (int(seed) % 2**31 for seed in draws.generate_state(2))
-        reduced = reducers.reduce(
-            latents, config.reducer, reducer_seed, config.dimensions, config.neighbours
-        )
-        probabilities, noise = cluster_map(config, reduced, k, cluster_seed)
-        usage = np.asarray(health.shares(jnp.asarray(probabilities.argmax(axis=1)), clusters))
-        cluster = ClusterState(latents, reduced, probabilities.astype(np.float32), noise, usage[:k])
-        return state.replace(cluster=cluster, opt_state=adam.init(state.params))
-
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
-        run_key, triplet_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        cluster = state.cluster
-        # Triplets are sought in the whole batch, where devices share one.
-        rows = collectives.gathered(batch.rows, axis_name)
-        p = cluster.probabilities[rows]
-        classes = jnp.argmax(p, axis=1)
-        same, other, exists = choose_triplets(triplet_key, classes, ~cluster.noise[rows])
-        own = jnp.take_along_axis(p, classes[:, None], axis=1)
-        difference = jnp.abs(own - jnp.take_along_axis(p[same], classes[:, None], axis=1))[:, 0]
-
-        def loss_of(params: PyTree) -> tuple[Array, tuple[PyTree, dict[str, Array]]]:
-            coded, stats = reconstruct(params, state.model_state, batch.images, run_key)
-            z = collectives.gathered(coded.latent, axis_name)
-            triplet = weighted_triplet(
-                z, z[same], z[other], difference, exists, config.margin if config.hinge else None
-            )
-            error = reconstruction_error(coded.decoded, batch.images, per_pixel=config.per_pixel)
-            loss = config.alpha * triplet + (1 - config.alpha) * error
-            return loss, (stats, {"triplet": triplet, "reconstruction": error})
-
-        done = descend(adam, loss_of, state, axis_name)
-        named = collectives.mean_over_devices(done.aux, axis_name)
-        watch = {**named, **done.norms, "triplets": jnp.mean(exists)}
-        watch |= health.cluster_health(cluster.usage)
-        return done.state.replace(step=state.step + 1), StepInfo(done.loss, watch)
-
-    def predict(state: TrainState, images: Array) -> Prediction:
-        latent = auto.latent(state.params["network"], state.model_state, images)
-        cluster: Any = state.cluster
-        neighbour, _ = kmeans.assign(latent, cluster.latents)
-        probabilities = cluster.probabilities[neighbour]
-        assignments = jnp.argmax(probabilities, axis=1).astype(jnp.int32)
-        return Prediction(assignments, probabilities, latent, {config.clusterer: assignments})
-
-    sizes = (config.batch_size, spec.n_images)
-    pretrain = reconstruction_phase(
-        reconstruct,
-        adam,
-        epochs=epochs_or(config.pretrain_epochs, USUAL, *sizes),
-        batch_size=config.batch_size,
-        ranges=config.pretrain_views,
-        axis_name=axis_name,
-    )
-    last = Phase("cluster", 0, config.batch_size, None, begin, on_host=True)
-    # Scored after its clustering only: latents move away from those clustered.
-    epochs = epochs_or(config.epochs, (10, 350), *sizes)
-    again = last._replace(epochs=epochs, step=step, scored=False)
-    retraining = [again._replace(name=f"retrain{i + 1}") for i in range(config.iterations)]
-    return Method(init, predict, (pretrain, *retraining, last))
+    phases = _phases(config, spec, auto, compute.axis_name)
+    return Method(_init(config, spec, auto), _predict(config, auto), phases, _artifacts)

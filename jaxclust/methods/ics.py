@@ -5,20 +5,25 @@ made sure and even, and every image drawn to its own views and pushed away from 
 that is none of them (Eq. 7).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxclust.core import collectives
+from jaxclust.clustering.triplets import choose_negatives
+from jaxclust.core import collectives, keys, settings
+from jaxclust.core.settings import setting
 from jaxclust.core.types import Compute, DataSpec, Method, PyTree
 from jaxclust.images.augment import augment
 from jaxclust.losses.entropy import assignment_entropy
 from jaxclust.losses.triplet import triplet_separation
 from jaxclust.methods import dec
-from jaxclust.methods.parts import autoencoding, checks
+from jaxclust.methods.parts import autoencoding
+from jaxclust.methods.parts.autoencoding import Autoencoder
 from jaxclust.methods.parts.pretraining import epochs_or
+from jaxclust.methods.parts.recipe import recorded
 from jaxclust.models.layers import Module
 
 __all__ = ["PRESETS", "Config", "build", "choose_negatives"]
@@ -28,26 +33,26 @@ __all__ = ["PRESETS", "Config", "build", "choose_negatives"]
 class Config(dec.Config):
     """ICS's settings; the defaults are the shallow network's."""
 
-    network: autoencoding.Network = "shallow"
+    network: autoencoding.Name = "shallow"
     """shallow (digits) and deep (natural images) are the paper's."""
-    pretrain_epochs: int | None = 3
+    pretrain_epochs: int | None = setting(3, least=0)
     """Passes of reconstruction training before (Sec. 3.3); None: 50, or of a small set as
     many as make 7500 steps."""
-    clustering_weight: float = 0.8
+    clustering_weight: float = setting(0.8, least=0)
     """beta, of KL(p || q) (Eq. 4); 0 leaves it out."""
-    reconstruction_weight: float = 1.0
+    reconstruction_weight: float = setting(1.0, least=0)
     """alpha, of the reconstruction error (Eq. 1)."""
     per_pixel: bool = False
     """Average the reconstruction error over an image's values instead of summing."""
-    entropy_weight: float = 0.01
+    entropy_weight: float = setting(0.01, least=0)
     """gamma, of the assignment entropy (Eq. 6); 0 leaves it out."""
-    triplet_weight: float = 0.1
+    triplet_weight: float = setting(0.1, least=0)
     """omega, of the triplet loss (Eq. 5); 0 leaves it out."""
-    margin: float = 0.24
+    margin: float = setting(0.24, least=0)
     """Of the triplet loss."""
-    augments: int = 10
+    augments: int = setting(10, least=1)
     """Views of an image that a negative must lie outside of (Algorithm 1)."""
-    tries: int = 10
+    tries: int = setting(10, least=1)
     """Images drawn for a negative; the farthest is taken where none lies outside."""
 
 
@@ -78,65 +83,43 @@ PRESETS: dict[str, Config] = {
 }
 
 
-def choose_negatives(
-    key: Array, latent: Array, candidates: Array, radius: Array, positions: Array, tries: int
-) -> Array:
-    """A negative of each anchor: Algorithm 1, with a bounded number of draws.
-
-    Args:
-        key: random key; each anchor's draws are keyed by its position.
-        latent: of the anchors, float [b, d].
-        candidates: latents negatives are drawn from, float [n, d].
-        radius: distance of each anchor's farthest view from it, float [b].
-        positions: where in `candidates` each anchor itself stands, int [b].
-        tries: draws of each anchor.
-
-    Returns:
-        int32 [b], rows of `candidates`: of each anchor's draws the first that lies
-        farther away than its views, else the farthest.
-    """
-
-    def one(latent: Array, radius: Array, position: Array) -> Array:
-        # Any row but the anchor's own.
-        shift = jax.random.randint(
-            jax.random.fold_in(key, position), (tries,), 1, candidates.shape[0]
-        )
-        drawn = (position + shift) % candidates.shape[0]
-        distances = jnp.linalg.norm(candidates[drawn] - latent[None], axis=1)
-        outside = distances > radius
-        chosen = jnp.where(jnp.any(outside), jnp.argmax(outside), jnp.argmax(distances))
-        return drawn[chosen].astype(jnp.int32)
-
-    return jax.vmap(one)(latent, radius, positions)
-
-
-def _terms(config: Config, auto: autoencoding.Autoencoder, axis_name: str | None) -> dec.Terms:
-    """Eqs. 5 and 6 beside DEC's losses."""
+def _triplet(
+    config: Config, auto: Autoencoder, axis_name: str | None
+) -> Callable[[dec.Pass], tuple[Array, PyTree]]:
+    """Eq. 5: the loss and model_state after the positives' pass."""
 
     def triplet(seen: dec.Pass) -> tuple[Array, PyTree]:
-        """The loss and model_state after the positives' pass."""
-        view_key, negative_key, positive_key = jax.random.split(seen.key, 3)
-        images, a = seen.batch.images, config.augments
+        at, a = seen.at, config.augments
+        images, places = at.batch.images, at.places
         b = images.shape[0]
-        places = collectives.positions(b, axis_name)
         copies = (places[:, None] * a + jnp.arange(a)[None]).reshape(-1)
-        views = augment(view_key, jnp.repeat(images, a, axis=0), config.views, copies)
+        crowd = jnp.repeat(images, a, axis=0)
+        views = augment(at.draw("negative views"), crowd, config.views, copies)
         # Which images are far is read off the network as it stands, in inference mode.
-        stats = seen.state.model_state
         network = jax.lax.stop_gradient(seen.params["network"])
-        plain = auto.latent(network, stats, images)
-        around = auto.latent(network, stats, views).reshape(b, a, -1)
+        plain = auto.latent(network, at.state.model_state, images)
+        around = auto.latent(network, at.state.model_state, views).reshape(b, a, -1)
         radius = jnp.max(jnp.linalg.norm(around - plain[:, None], axis=2), axis=1)
         everyone = collectives.gathered(plain, axis_name)
-        negatives = choose_negatives(negative_key, plain, everyone, radius, places, config.tries)
+        negatives = choose_negatives(
+            at.draw("negatives"), plain, everyone, radius, places, config.tries
+        )
+        positive_key = at.draw("positives")
 
         def one_of_its_views(place: Array) -> Array:
-            return jax.random.randint(jax.random.fold_in(positive_key, place), (), 0, a)
+            return jax.random.randint(keys.of_row(positive_key, place), (), 0, a)
 
         shown = views[jnp.arange(b) * a + jax.vmap(one_of_its_views)(places)]
-        positive, stats = auto.encode(seen.params["network"], seen.model_state, shown)
+        positive, stats = auto.encode(seen.params["network"], seen.model_state, shown, at.key)
         negative = collectives.gathered(seen.latent, axis_name)[negatives]
         return triplet_separation(seen.latent, positive, negative, config.margin), stats
+
+    return triplet
+
+
+def _terms(config: Config, auto: Autoencoder, axis_name: str | None) -> dec.Terms:
+    """Eqs. 5 and 6 beside DEC's losses."""
+    triplet = _triplet(config, auto, axis_name)
 
     def terms(seen: dec.Pass) -> tuple[dec.Weighed, PyTree]:
         weighed: dec.Weighed = {}
@@ -152,22 +135,21 @@ def _terms(config: Config, auto: autoencoding.Autoencoder, axis_name: str | None
     return terms
 
 
-def check(config: Config) -> None:
-    """Raise InputError for settings without sense."""
-    checks.at_least(config, 0, "entropy_weight", "triplet_weight", "margin")
-    checks.at_least(config, 1, "augments", "tries")
-
-
+@recorded("ics")
 def build(
     config: Config,
     spec: DataSpec,
     compute: Compute = Compute(),  # noqa: B008  (a NamedTuple, immutable)
-    network: Module | None = None,
+    network: Autoencoder | Module | None = None,
 ) -> Method:
     """ICS as pure functions; arguments and errors as of :func:`dec.build`."""
-    check(config)
+    settings.check(config)
     epochs = epochs_or(config.pretrain_epochs, USUAL, config.batch_size, spec.n_images)
     config = replace(config, pretrain_epochs=epochs)
     return dec.build(
-        config, spec, compute, network, terms=lambda auto: _terms(config, auto, compute.axis_name)
+        config,
+        spec,
+        compute,
+        network=network,
+        terms=lambda auto: _terms(config, auto, compute.axis_name),
     )

@@ -1,26 +1,35 @@
-"""k-means on pixels or edges and colours, with the same face as the deep methods."""
+"""k-means on pixels, edges and colours, or features, with the face of the deep methods."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
 
 from jaxclust.clustering import health, kmeans
 from jaxclust.clustering.distances import nearest_column, squared_distances
+from jaxclust.clustering.kmeans import KMeansState
+from jaxclust.core import keys, settings
+from jaxclust.core.settings import setting
 from jaxclust.core.types import (
     Batch,
+    Batches,
     Compute,
     DataSpec,
     Method,
     Phase,
     Prediction,
+    Refit,
+    Step,
     StepInfo,
     TrainState,
     first_state,
 )
 from jaxclust.images.descriptors import Descriptor, check_descriptor, describe
 from jaxclust.losses.dec import student_t_assignment
+from jaxclust.methods.parts.gradient import counted
+from jaxclust.methods.parts.recipe import recorded
 
 
 @dataclass(frozen=True)
@@ -32,28 +41,55 @@ class Config:
     pixels of images under 64 pixels, hog from there."""
     full: bool = True
     """Full-set k-means from the seeds, before any mini-batch."""
-    epochs: int = 0
+    epochs: int = setting(0, least=0)
     """Passes of mini-batch k-means after it."""
-    batch_size: int = 1024
+    batch_size: int = setting(1024, least=1)
     """Images a mini-batch of those passes."""
     seeding: kmeans.Seeding = "greedy"
     """greedy: k-means++ with the best of a few candidates; kmeans++ with one; uniform."""
-    restarts: int = 10
+    restarts: int = setting(10, least=1)
     """Independent seedings; the lowest inertia wins."""
-    max_iterations: int = 300
+    max_iterations: int = setting(300, least=1)
     """Bound on Lloyd's iterations of each."""
 
 
 PRESETS: dict[str, Config] = {"best": Config(), "paper": Config(seeding="uniform")}
 
 
-class ClusterState(NamedTuple):
-    """k-means' cluster state."""
+def _refit(config: Config, k: int) -> Callable[[TrainState, Any], TrainState]:
+    def begin(state: TrainState, features: Array) -> TrainState:
+        """The seeds, or what full k-means makes of them."""
+        key = keys.of(state, "seeding")
+        if not config.full:
+            seeds = kmeans.seed(key, features, k, config.seeding)
+            return state.replace(cluster=KMeansState(seeds, jnp.zeros(k, jnp.float32)))
+        fit = kmeans.fit(
+            key,
+            features,
+            k,
+            seeding=config.seeding,
+            restarts=config.restarts,
+            max_iterations=config.max_iterations,
+        )
+        usage = health.shares(fit.assignments, k)
+        return state.replace(cluster=KMeansState(fit.centroids, fit.sizes), usage=usage)
 
-    kmeans: kmeans.KMeansState  # centroids [k, d], counts [k]
-    usage: Array  # float [k]: running share of each cluster
+    return begin
 
 
+def _step(config: Config) -> Step:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
+        x = describe(batch.images, config.features)
+        assignments, distances = kmeans.assign(x, state.cluster.centroids)
+        state = counted(state, assignments)
+        moved = kmeans.update(state.cluster, x, assignments)
+        info = StepInfo(jnp.mean(distances), health.cluster_health(state.usage))
+        return state.replace(step=state.step + 1, cluster=moved), info
+
+    return step
+
+
+@recorded("kmeans")
 def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Method:  # noqa: B008
     """k-means as a Method of one phase; nothing is learned but centroids.
 
@@ -63,50 +99,25 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
         InputError: images too small for the features asked for.
     """
     del compute
-    check_descriptor(config.features, spec.image_shape)
+    settings.check(config)
+    check_descriptor(config.features, spec.shape)
     k = spec.n_clusters
 
     def init(key: Array, images: Array) -> TrainState:
-        centroids = jnp.zeros((k, describe(images, config.features).shape[1]))
-        state = kmeans.KMeansState(centroids, jnp.zeros(k))
-        cluster = ClusterState(state, health.even_usage(k))
-        return first_state(key, cluster)
-
-    def begin(state: TrainState, features: Array) -> TrainState:
-        if not config.full:
-            seeds = kmeans.seed(state.key, features, k, config.seeding)
-            fresh = ClusterState(kmeans.KMeansState(seeds, jnp.zeros(k)), health.even_usage(k))
-            return state.replace(cluster=fresh)
-        fit = kmeans.fit(
-            state.key,
-            features,
-            k,
-            seeding=config.seeding,
-            restarts=config.restarts,
-            max_iterations=config.max_iterations,
-        )
-        shares = health.shares(fit.assignments, k)
-        cluster = ClusterState(kmeans.KMeansState(fit.centroids, fit.sizes), shares)
-        return state.replace(cluster=cluster)
-
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
-        x = describe(batch.images, config.features)
-        assignments, distances = kmeans.assign(x, state.cluster.kmeans.centroids)
-        cluster = ClusterState(
-            kmeans.update(state.cluster.kmeans, x, assignments),
-            health.update_usage(state.cluster.usage, assignments),
-        )
-        info = StepInfo(jnp.mean(distances), health.cluster_health(cluster.usage))
-        return state.replace(step=state.step + 1, cluster=cluster), info
+        width = describe(images, config.features).shape[1]
+        nothing = KMeansState(jnp.zeros((k, width), jnp.float32), jnp.zeros(k, jnp.float32))
+        return first_state(key, nothing, k)
 
     def predict(state: TrainState, images: Array) -> Prediction:
         x = describe(images, config.features)
-        distances = squared_distances(x, state.cluster.kmeans.centroids)
+        distances = squared_distances(x, state.cluster.centroids)
         assignments, _ = nearest_column(distances)
         return Prediction(
             assignments, student_t_assignment(distances), x, {"centroid": assignments}
         )
 
-    sample = None if config.full else kmeans.seeding_sample(k)
-    phase = Phase("cluster", config.epochs, config.batch_size, step, begin, sample=sample)
-    return Method(init, predict, (phase,))
+    rows = None if config.full else kmeans.seeding_sample(k)
+    first = Refit(_refit(config, k), rows=rows)
+    batches = Batches(config.batch_size)
+    phase = Phase("cluster", _step(config), config.epochs, batches, first=first)
+    return Method(init, predict, (phase,), lambda state: {"centroids": state.cluster.centroids})

@@ -1,109 +1,176 @@
-"""The methods by name."""
+"""The methods by name: what a name builds, its presets, its estimator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from jaxclust.core.errors import InputError, nearest_name
 from jaxclust.core.types import Compute, DataSpec, Method
-from jaxclust.methods import ccnn, classical, dac, dec, derc, ics, plain_kmeans
+from jaxclust.methods import ccnn, classical, dac, dec, derc, ics, plain_kmeans, vade
 
 
 @dataclass(frozen=True)
 class Registered:
     """A method, or an ablation of one: the same build with settings changed."""
 
-    build: Callable[[Any, DataSpec, Compute], Method]
-    presets: dict[str, Any]
+    make: Callable[..., Method]  # a `build` that `parts.recipe.recorded` decorates
+    presets: Mapping[str, Any]
     about: str
-    changes: dict[str, Any] = field(default_factory=dict)
+    estimator: str | None = None  # name of its class in `jaxclust`, if it has one
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
-    def config(self, preset: str) -> Any:
+    def config(self, preset: str = "best") -> Any:
         """A preset's settings; InputError for an unknown preset."""
         if preset not in self.presets:
-            raise InputError(f"unknown preset '{preset}'; {nearest_name(preset, self.presets)}")
+            raise InputError(f"unknown <preset> '{preset}'; {nearest_name(preset, self.presets)}")
         return replace(self.presets[preset], **self.changes)
 
+    def parts(self, config: Any) -> dict[str, Any]:
+        """What the settings name that lies in files, read: further arguments of `build`."""
+        reader = getattr(self.make, "parts", None)
+        return reader(config) if reader else {}
 
-def _ccnn(about: str, **changes: Any) -> Registered:
-    return Registered(ccnn.build, ccnn.PRESETS, about, changes)
+    def build(
+        self,
+        config: Any,
+        spec: DataSpec,
+        compute: Compute = Compute(),  # noqa: B008  (a NamedTuple, immutable)
+        **parts: Any,
+    ) -> Method:
+        """The method; the same settings give the same object, with what was compiled of it.
+
+        Args:
+            config: of the family's `Config`.
+            spec: size and shape of the data, number of clusters.
+            compute: precision, and the devices' axis.
+            parts: see :meth:`parts`; with any, the method is built anew.
+        """
+        if parts:
+            return self.make(config, spec, compute, **parts)
+        return _built(self.make, config, spec, compute)
 
 
+@lru_cache(maxsize=8)
+def _built(make: Callable[..., Method], config: Any, spec: DataSpec, compute: Compute) -> Method:
+    return make(config, spec, compute)
+
+
+def entry(
+    make: Callable[..., Method],
+    presets: Mapping[str, Any],
+    about: str,
+    estimator: str | None = None,
+    /,
+    **changes: Any,
+) -> Registered:
+    """A line of :data:`METHODS`; `changes` are of the presets' settings."""
+    return Registered(make, presets, about, estimator, changes)
+
+
+_DEC = dec.PRESETS
 METHODS: dict[str, Registered] = {
-    "ccnn": _ccnn("joint CNN and mini-batch k-means with feature-drift compensation"),
-    "ccnn_baseline1": _ccnn("CCNN without compensation (Baseline-I)", compensation="none"),
-    "ccnn_baseline2": _ccnn(
+    "ccnn": entry(
+        ccnn.build,
+        ccnn.PRESETS,
+        "joint CNN and mini-batch k-means with feature-drift compensation (Hsu & Lin 2017)",
+        "CCNN",
+    ),
+    "ccnn_baseline1": entry(
+        ccnn.build, ccnn.PRESETS, "CCNN without compensation (Baseline-I)", compensation="none"
+    ),
+    "ccnn_baseline2": entry(
+        ccnn.build,
+        ccnn.PRESETS,
         "mini-batch k-means on the initial network's features (Baseline-II)",
         learning="minibatch_kmeans",
         initial_kmeans=False,
         max_count=None,
         labels="centroid",
     ),
-    "ccnn_baseline3": _ccnn(
+    "ccnn_baseline3": entry(
+        ccnn.build,
+        ccnn.PRESETS,
         "full-set k-means on the initial network's features (Baseline-III)",
         learning="kmeans",
         labels="centroid",
     ),
-    "dac": Registered(dac.build, dac.PRESETS, "deep adaptive clustering: pairwise classification"),
-    "dac_star": Registered(
+    "dac": entry(
+        dac.build,
+        dac.PRESETS,
+        "deep adaptive clustering: pairwise classification (Chang et al. 2017)",
+        "DAC",
+    ),
+    "dac_star": entry(
         dac.build,
         dac.PRESETS,
         "DAC with one threshold for alike and different, falling linearly (DAC*)",
-        {"thresholds": "linear", "upper": (0.95, 0.5), "lower": None},
+        thresholds="linear",
+        upper=(0.95, 0.5),
+        lower=None,
     ),
-    "ics": Registered(ics.build, ics.PRESETS, "inter-class separation in an autoencoder's latents"),
-    "derc": Registered(
-        derc.build, derc.PRESETS, "autoencoder, t-SNE and Gaussian mixture, retrained by triplets"
+    "ics": entry(
+        ics.build,
+        ics.PRESETS,
+        "inter-class separation in an autoencoder's latents (Das et al. 2019)",
+        "ICS",
     ),
-    "derc_r": Registered(
-        derc.build, derc.PRESETS, "DERC without retraining (DERC-R)", {"iterations": 0}
+    "derc": entry(
+        derc.build,
+        derc.PRESETS,
+        "autoencoder, t-SNE and Gaussian mixture, retrained by triplets (Yan et al. 2020)",
+        "DERC",
     ),
-    "dae": Registered(
+    "derc_r": entry(derc.build, derc.PRESETS, "DERC without retraining (DERC-R)", iterations=0),
+    "dae": entry(dec.build, _DEC["dae"], "k-means on the latents of DERC's autoencoder (DAE)"),
+    "dec": entry(
         dec.build,
-        dec.PRESETS["dae"],
-        "k-means on the latents of DERC's autoencoder (DAE)",
+        _DEC["dec"],
+        "deep embedded clustering: self-sharpened assignments (Xie et al. 2016)",
+        "DEC",
     ),
-    "dec": Registered(
-        dec.build, dec.PRESETS["dec"], "deep embedded clustering: self-sharpened assignments"
+    "idec": entry(
+        dec.build, _DEC["idec"], "DEC that keeps reconstructing (Guo et al. 2017)", "IDEC"
     ),
-    "idec": Registered(
-        dec.build, dec.PRESETS["idec"], "DEC that keeps reconstructing (improved DEC)"
+    "vade": entry(
+        vade.build, vade.PRESETS, "variational deep embedding (Jiang et al. 2017)", "VaDE"
     ),
-    "ae_kmeans": Registered(
-        dec.build, dec.PRESETS["ae_kmeans"], "k-means on an autoencoder's latents"
+    "ae_kmeans": entry(dec.build, _DEC["ae_kmeans"], "k-means on an autoencoder's latents"),
+    "denoising_ae_kmeans": entry(
+        dec.build, _DEC["denoising_ae_kmeans"], "k-means on a denoising autoencoder's latents"
     ),
-    "denoising_ae_kmeans": Registered(
-        dec.build,
-        dec.PRESETS["denoising_ae_kmeans"],
-        "k-means on a denoising autoencoder's latents",
+    "vae_kmeans": entry(
+        dec.build, _DEC["vae_kmeans"], "k-means on a variational autoencoder's latents"
     ),
-    "vae_kmeans": Registered(
-        dec.build, dec.PRESETS["vae_kmeans"], "k-means on a variational autoencoder's latents"
+    "kmeans": entry(plain_kmeans.build, plain_kmeans.PRESETS, "full-set k-means"),
+    "minibatch_kmeans": entry(
+        plain_kmeans.build, plain_kmeans.PRESETS, "mini-batch k-means", full=False, epochs=10
     ),
-    "kmeans": Registered(plain_kmeans.build, plain_kmeans.PRESETS, "full-set k-means"),
-    "minibatch_kmeans": Registered(
-        plain_kmeans.build,
-        plain_kmeans.PRESETS,
-        "mini-batch k-means",
-        {"full": False, "epochs": 10},
-    ),
-    "gmm": Registered(
+    "gmm": entry(
         classical.build_mixture, classical.PRESETS["gmm"], "Gaussian mixture on 50 components"
     ),
-    "spectral": Registered(
+    "spectral": entry(
         classical.build_spectral,
         classical.PRESETS["spectral"],
         "spectral clustering of the nearest-neighbour graph",
     ),
-    "agglomerative": Registered(
+    "agglomerative": entry(
         classical.build_agglomerative,
         classical.PRESETS["agglomerative"],
         "agglomerative clustering, Ward's linkage",
     ),
-    "nmf": Registered(
+    "nmf": entry(
         classical.build_nmf, classical.PRESETS["nmf"], "non-negative matrix factorisation"
     ),
 }
+
+
+def of_family(name: str) -> Registered:
+    """A method whose `build` a `types.Recipe` names; InputError for an unknown one."""
+    found = {getattr(entry.make, "family", ""): entry for entry in reversed(METHODS.values())}
+    if name not in found:
+        raise InputError(f"unknown method family '{name}'; {nearest_name(name, found)}")
+    return found[name]
 
 
 def find(name: str) -> Registered:

@@ -1,1 +1,5 @@
 """The networks; the only place that names flax.linen."""
+
+from jaxclust._lazy import submodules
+
+__getattr__, __dir__, __all__ = submodules(__name__, __path__)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -209,7 +209,7 @@ class DenseAutoencoder(nn.Module):
     latent, and mirrored back to linear pixels.
     """
 
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]  # of images, or (width,) of features
     latent_width: int = 10
     widths: Sequence[int] = (500, 500, 2000)
     axis_name: str | None = None  # nothing here depends on other images
@@ -218,24 +218,71 @@ class DenseAutoencoder(nn.Module):
         self.down = [nn.Dense(width) for width in self.widths]
         self.to_latent = nn.Dense(self.latent_width)
         self.up = [nn.Dense(width) for width in self.widths[::-1]]
-        self.to_pixels = nn.Dense(self.image_shape[0] * self.image_shape[1] * self.image_shape[2])
+        self.to_pixels = nn.Dense(math.prod(self.image_shape))
 
-    def encode(self, x: Array, train: bool) -> Array:
-        """images [b, h, w, c] -> latent [b, latent_width]."""
+    def hidden(self, x: Array) -> Array:
+        """images [b, h, w, c] -> the encoder's last hidden layer [b, widths[-1]]."""
         x = x.reshape(x.shape[0], -1)
         for layer in self.down:
             x = nn.relu(layer(x))
-        return self.to_latent(x)
+        return x
+
+    def encode(self, x: Array, train: bool) -> Array:
+        """images [b, h, w, c] -> latent [b, latent_width]."""
+        del train
+        return self.to_latent(self.hidden(x))
+
+    def decode(self, latent: Array) -> Array:
+        """latent [b, latent_width] -> images [b, h, w, c]."""
+        for layer in self.up:
+            latent = nn.relu(layer(latent))
+        return self.to_pixels(latent).reshape(-1, *self.image_shape)
 
     def __call__(self, x: Array, train: bool) -> Coded:
         """images [b, h, w, c] -> Coded."""
-        latent = decoded = self.encode(x, train)
-        for layer in self.up:
-            decoded = nn.relu(layer(decoded))
-        return Coded(latent, self.to_pixels(decoded).reshape(-1, *self.image_shape))
+        latent = self.encode(x, train)
+        return Coded(latent, self.decode(latent))
 
 
-NETWORKS: dict[str, Callable[[tuple[int, int, int], int], nn.Module]] = {
+class Sampled(NamedTuple):
+    """What a variational autoencoder makes of a batch."""
+
+    mean: Array  # float [b, d]
+    log_variance: Array  # float [b, d]
+    sample: Array  # float [b, d], drawn from the two in training; else the mean
+    decoded: Array  # of the sample, in the images' shape
+
+
+class DenseVariational(DenseAutoencoder):
+    """VaDE's network (Jiang et al. 2017, Sec. 4.3): DEC's layers around a Gaussian -> Sampled.
+
+    In training the decoder gets a sample, drawn by the stream `latent`.
+    """
+
+    def setup(self) -> None:
+        super().setup()
+        self.to_log_variance = nn.Dense(self.latent_width)
+
+    def reconstruct(self, x: Array, train: bool) -> Coded:
+        """images -> Coded, through the mean: a plain autoencoder."""
+        mean = self.encode(x, train)
+        return Coded(mean, self.decode(mean))
+
+    def __call__(self, x: Array, train: bool) -> Sampled:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """images -> Sampled."""
+        hidden = self.hidden(x)
+        mean = self.to_latent(hidden)
+        # Beyond these variances the exponential only overflows.
+        log_variance = jnp.clip(self.to_log_variance(hidden), -20, 20)
+        sample = mean
+        if train and self.has_rng("latent"):
+            places = collectives.positions(mean.shape[0], self.axis_name)
+            noise = collectives.normal_rows(self.make_rng("latent"), mean, places)
+            sample += jnp.exp(0.5 * log_variance) * noise
+        return Sampled(mean, log_variance, sample, self.decode(sample))
+
+
+NETWORKS: dict[str, Callable[[Any, int], nn.Module]] = {
     "shallow": lambda shape, width: PooledAutoencoder(shape, width, SHALLOW),
     "deep": lambda shape, width: PooledAutoencoder(shape, width, DEEP),
     "variational": lambda shape, width: VariationalAutoencoder(shape, width, SHALLOW),

@@ -154,6 +154,15 @@ class Body(nn.Module):
         return jnp.mean(self.backbone(x, train), axis=(1, 2))
 
 
+class Passed(nn.Module):
+    """A body that was computed elsewhere: what it is given [b, m] is its vector."""
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        del train
+        return x
+
+
 class Outputs(NamedTuple):
     """What the network says of a batch."""
 

@@ -1,1 +1,5 @@
 """What a run leaves behind."""
+
+from jaxclust._lazy import submodules
+
+__getattr__, __dir__, __all__ = submodules(__name__, __path__)

@@ -45,16 +45,12 @@ def lay_out(run: FinishedRun, image_set: ImageSet, folder: Path, how: How) -> in
         if name.is_absolute() or ".." in name.parts:
             raise InputError(f"the picture named {name} would lie outside {folder}; rename it")
     digits = len(str(run.n_clusters - 1))
-    low, high = value_range(image_set.images)
+    limits = value_range(image_set.images)
     for row, (name, cluster) in enumerate(zip(names, run.clusters, strict=True)):
         target = folder / f"cluster-{cluster:0{digits}d}" / name
-        if image_set.places is None:
-            target = target.with_name(f"{target.name}.png")
         target.parent.mkdir(parents=True, exist_ok=True)
         if image_set.places is None:
-            image = as_bytes(image_set.images[np.array([row])][0], low, high)
-            grey = image.shape[2] != 3
-            Image.fromarray(image[..., 0] if grey else image).save(target)
+            _write_png(image_set, row, limits, target.with_name(f"{target.name}.png"))
             continue
         found = image_set.places[row]
         if isinstance(found, Place) and found.size is None and how == "link":
@@ -62,3 +58,10 @@ def lay_out(run: FinishedRun, image_set: ImageSet, folder: Path, how: How) -> in
         else:
             target.write_bytes(found.content())
     return len(run.ids)
+
+
+def _write_png(image_set: ImageSet, row: int, limits: tuple[float, float], target: Path) -> None:
+    """An array's image as PNG, black and white at these limits."""
+    image = as_bytes(image_set.images[np.array([row])][0], *limits)
+    grey = image.shape[2] != 3
+    Image.fromarray(image[..., 0] if grey else image).save(target)

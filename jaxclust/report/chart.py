@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -31,51 +31,82 @@ def line_chart(
         x_title: of the x axis.
     """
     kept = {name: _thinned(line) for name, line in lines.items() if len(line.x)}
-    xs = [value for line in kept.values() for value in line.x]
-    ys = [value for line in kept.values() for value in line.y]
-    left, right = min(xs), max(xs)
+    frame = _frame(kept.values())
+    curves, said = [], []
+    for i, (name, line) in enumerate(kept.items()):
+        curves.append(_curve(frame, line, COLOURS[i % len(COLOURS)]))
+        said.append(f"{name} from {line.y[0]:.4g} to {line.y[-1]:.4g}")
+    label = f"{title}: {'; '.join(said)}; steps {frame.left:g} to {frame.right:g}"
+    parts = [*_grid(frame), *_marks(frame, marks), *_below(frame, x_title), *curves]
+    return (
+        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    )
+
+
+class _Frame(NamedTuple):
+    """The values a chart spans, and the round ones named beside it."""
+
+    left: float
+    right: float
+    low: float
+    high: float
+    ticks: list[float]
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Where a value lies in the picture."""
+        across = (x - self.left) / (self.right - self.left) if self.right > self.left else 0.5
+        return (
+            _LEFT + across * (_WIDTH - _LEFT - _RIGHT),
+            _TOP + (self.high - y) / (self.high - self.low) * (_HEIGHT - _TOP - _BOTTOM),
+        )
+
+
+def _frame(lines: Iterable[Line]) -> _Frame:
+    lines = list(lines)
+    xs = [value for line in lines for value in line.x]
+    ys = [value for line in lines for value in line.y]
     low, high = min(ys), max(ys)
     if high - low < 1e-12:
         low, high = low - 0.5 * abs(low) - 1e-6, high + 0.5 * abs(high) + 1e-6
     ticks = _ticks(low, high)
-    low, high = min(low, ticks[0]), max(high, ticks[-1])
+    return _Frame(min(xs), max(xs), min(low, ticks[0]), max(high, ticks[-1]), ticks)
 
-    def at(x: float, y: float) -> tuple[float, float]:
-        across = (x - left) / (right - left) if right > left else 0.5
-        return (
-            _LEFT + across * (_WIDTH - _LEFT - _RIGHT),
-            _TOP + (high - y) / (high - low) * (_HEIGHT - _TOP - _BOTTOM),
-        )
 
+def _grid(frame: _Frame) -> list[str]:
+    """A line and a number for each tick."""
     parts = []
-    for tick in ticks:
-        y = at(left, tick)[1]
+    for tick in frame.ticks:
+        y = frame.at(frame.left, tick)[1]
         parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>')
         parts.append(
             f'<text x="{_LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{tick:.10g}</text>'
         )
-    for mark in marks:
-        if left < mark < right:
-            x = at(mark, low)[0]
-            parts.append(f'<path class="mark" d="M{x:.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>')
-    for value, anchor in ((left, "start"), (right, "end")):
-        x, _ = at(value, low)
+    return parts
+
+
+def _marks(frame: _Frame, marks: Sequence[float]) -> list[str]:
+    """Upright lines; none on the chart's own edges."""
+    places = [frame.at(m, frame.low)[0] for m in marks if frame.left < m < frame.right]
+    return [f'<path class="mark" d="M{x:.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>' for x in places]
+
+
+def _below(frame: _Frame, x_title: str) -> list[str]:
+    """What the x axis spans, and its title between."""
+    parts = []
+    for value, anchor in ((frame.left, "start"), (frame.right, "end")):
+        x, _ = frame.at(value, frame.low)
         parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 7}" text-anchor="{anchor}">{value:g}</text>')
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(
         f'<text x="{middle:.0f}" y="{_HEIGHT - 7}" text-anchor="middle">{escape(x_title)}</text>'
     )
-    said = []
-    for i, (name, line) in enumerate(kept.items()):
-        points = " ".join("{:.1f},{:.1f}".format(*at(x, y)) for x, y in zip(*line, strict=True))
-        colour = COLOURS[i % len(COLOURS)]
-        parts.append(f'<polyline points="{points}" style="stroke:{colour}"/>')
-        said.append(f"{name} from {line.y[0]:.4g} to {line.y[-1]:.4g}")
-    label = f"{title}: {'; '.join(said)}; steps {left:g} to {right:g}"
-    return (
-        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
-    )
+    return parts
+
+
+def _curve(frame: _Frame, line: Line, colour: str) -> str:
+    points = " ".join("{:.1f},{:.1f}".format(*frame.at(x, y)) for x, y in zip(*line, strict=True))
+    return f'<polyline points="{points}" style="stroke:{colour}"/>'
 
 
 def _thinned(line: Line) -> Line:

@@ -106,41 +106,51 @@ def sections(
     if draw is not None and image_set is not None:
         pictures = sheets(draw, rows, _BYTES, largest_side(image_set, _SIDE))
     nearest = _nearest(_centres(run))
-    found, begun = [], 0
+    entries = [_picture(run, pictures, i, len(rows), int(row)) for i, row in enumerate(rows)]
+    found = []
     for cluster, of_it in enumerate(listed):
-        members = run.clusters == cluster
-        size = int(members.sum())
-        purity = label = None
-        if kinds is not None and size:
-            counts = np.bincount(kinds.labels[members])
-            purity = f"{100 * counts.max() / size:.1f} %"
-            label = kinds.names[int(counts.argmax())]
-
-        def picture(i: int, row: int) -> Picture:
-            sheet, style = 0, ""
-            if pictures is not None:
-                sheet, x, y = place(pictures, i, len(rows))
-                style = f"--x:{-x};--y:{-y}"
-            return Picture(shown(run.ids[row]), row, f"{run.confidence[row]:.3f}", sheet, style)
-
-        entries = [picture(begun + i, row) for i, row in enumerate(of_it)]
-        begun += len(of_it)
-        half = -(-len(entries) // 2)
-        found.append(
-            Cluster(
-                cluster,
-                size,
-                f"{100 * size / len(run.ids):.1f} %",
-                f"{run.confidence[members].mean():.3f}" if size else "–",
-                nearest[cluster] if size else None,
-                purity,
-                label,
-                entries[:half],
-                # The least certain first.
-                entries[half:][::-1],
-            )
-        )
+        its, entries = entries[: len(of_it)], entries[len(of_it) :]
+        found.append(_cluster(run, kinds, cluster, nearest[cluster], its))
     return found, pictures
+
+
+def _picture(run: FinishedRun, pictures: Sheets | None, i: int, count: int, row: int) -> Picture:
+    """The entry of an image, the i-th of those whose pictures are on the sheets."""
+    sheet, style = 0, ""
+    if pictures is not None:
+        sheet, x, y = place(pictures, i, count)
+        style = f"--x:{-x};--y:{-y}"
+    return Picture(shown(run.ids[row]), row, f"{run.confidence[row]:.3f}", sheet, style)
+
+
+def _cluster(
+    run: FinishedRun,
+    kinds: Kinds | None,
+    cluster: int,
+    nearest: int | None,
+    entries: list[Picture],
+) -> Cluster:
+    """A cluster's section; its entries the surest first."""
+    members = run.clusters == cluster
+    size = int(members.sum())
+    purity = label = None
+    if kinds is not None and size:
+        counts = np.bincount(kinds.labels[members])
+        purity = f"{100 * counts.max() / size:.1f} %"
+        label = kinds.names[int(counts.argmax())]
+    half = -(-len(entries) // 2)
+    return Cluster(
+        number=cluster,
+        size=size,
+        share=f"{100 * size / len(run.ids):.1f} %",
+        confidence=f"{run.confidence[members].mean():.3f}" if size else "–",
+        nearest=nearest if size else None,
+        purity=purity,
+        label=label,
+        most=entries[:half],
+        # The least certain first.
+        least=entries[half:][::-1],
+    )
 
 
 class Confusion(NamedTuple):

@@ -5,9 +5,11 @@ import io
 import json
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jaxclust.core.errors import InputError
@@ -17,6 +19,12 @@ from jaxclust.report.text import shown
 from jaxclust.runs.directory import RunDirectory
 
 SCORES = ("nmi", "acc", "ari")
+
+# Options that change what a run is, beside its method's settings.
+_TOLD = ("n_clusters", "image_size", "limit", "imbalance", "labels_from_folders", "precision")
+_USUAL = {"precision": "float32", "labels_from_folders": False}
+# With these, a run is of other data than the paper's.
+_OTHER_DATA = ("n_clusters", "limit", "imbalance")
 
 
 class Row(NamedTuple):
@@ -29,6 +37,9 @@ class Row(NamedTuple):
     # by name, of every seed, in 0 to 1; None without labels
     scores: dict[str, list[float | None]]
     published: Published | None = None  # the paper's figure for this method and set
+    # SHA-256 of the images of every seed's run, by seed; of results files nothing is known.
+    data: Mapping[int, str] = MappingProxyType({})
+    draws: bool = False  # every seed draws other images (imbalance)
 
 
 def spread(values: Sequence[float | None]) -> str:
@@ -50,37 +61,92 @@ def rows_of(places: Iterable[Path]) -> list[Row]:
     Raises:
         InputError: a place that holds no finished run, or a damaged one.
     """
-    rows: dict[tuple[str, str, str], Row] = {}
-
-    def add(row: Row) -> None:
-        key = row[:3]
-        known = rows.setdefault(key, row)
-        if known is row:
-            return
-        fresh = [i for i, seed in enumerate(row.seeds) if seed not in known.seeds]
-        known.seeds.extend(row.seeds[i] for i in fresh)
-        for name in SCORES:
-            known.scores[name].extend(row.scores[name][i] for i in fresh)
-
+    rows: list[Row] = []
     for place in places:
-        if place.is_file():
-            for row in _recorded(place):
-                add(row)
-            continue
-        found = [place, *sorted(place.glob("*")), *sorted(place.glob("*/seed-*"))]
-        runs = [one for one in found if (one / "summary.json").is_file()]
-        # The summary of several seeds says nothing that theirs do not.
-        runs = [one for one in runs if not any(one.glob("seed-*"))]
-        if not runs:
+        found = _recorded(place) if place.is_file() else [_of_run(one) for one in _runs_in(place)]
+        if not found:
             raise InputError(f"{place} holds no finished run; give run directories")
-        for one in runs:
-            add(_of_run(one))
-    order = list(dict.fromkeys(row.dataset for row in rows.values()))
-    return sorted(rows.values(), key=lambda row: order.index(row.dataset))
+        for row in found:
+            _add(rows, row)
+    rows = _told_apart(rows)
+    order = list(dict.fromkeys(row.dataset for row in rows))
+    return sorted(rows, key=lambda row: order.index(row.dataset))
+
+
+def _add(rows: list[Row], row: Row) -> None:
+    """Add a run's row to those of its kind, or to the rows; a run met before changes nothing."""
+    known = next((one for one in rows if one[:3] == row[:3] and _same_data(one, row)), None)
+    if known is None:
+        rows.append(row)
+        return
+    fresh = [i for i, seed in enumerate(row.seeds) if seed not in known.seeds]
+    known.seeds.extend(row.seeds[i] for i in fresh)
+    for name in SCORES:
+        known.scores[name].extend(row.scores[name][i] for i in fresh)
+    rows[rows.index(known)] = known._replace(data={**row.data, **known.data})
+
+
+def _same_data(one: Row, other: Row) -> bool:
+    """Whether runs of the same data set's name saw the same images, as far as is known."""
+    both = one.data.keys() & other.data.keys()
+    if one.draws and other.draws:
+        return all(one.data[seed] == other.data[seed] for seed in both)
+    return not one.data or not other.data or set(one.data.values()) == set(other.data.values())
+
+
+def _told_apart(rows: list[Row]) -> list[Row]:
+    """Rows in which those that differ by their images alone name the images' fingerprint."""
+    alike = Counter(row[:3] for row in rows)
+    return [
+        row._replace(title=f"{row.title}, data {min(row.data.values())[:8]}")
+        if alike[row[:3]] > 1 and row.data
+        else row
+        for row in rows
+    ]
+
+
+def _runs_in(place: Path) -> Iterator[Path]:
+    """Folders of finished runs: the place itself, or those in it and those of their seeds.
+
+    What lies in a run's folder as `seed-S` counts where the folder is one of several seeds'
+    runs, and was made with the same settings; else an older run has left it there.
+    """
+    yield from _runs_of(place)
+    own = (place / "config.json").is_file()
+    for folder in sorted(place.glob("*")):
+        if not (own and folder.name.startswith("seed-")):
+            yield from _runs_of(folder)
+
+
+def _runs_of(folder: Path) -> Iterator[Path]:
+    """The finished run in a folder, or those of its seeds."""
+    seeds = [one for one in sorted(folder.glob("seed-*")) if (one / "summary.json").is_file()]
+    record = _record_of(folder) if (folder / "config.json").is_file() else {}
+    # The summary of several seeds says nothing that theirs do not.
+    if "data" in record or not seeds:
+        if (folder / "summary.json").is_file():
+            yield folder
+        return
+    for seed in seeds:
+        theirs = _record_of(seed)
+        if not record or all(_asked(theirs, name) == _asked(record, name) for name in _OF_ALL):
+            yield seed
+
+
+# What the runs of several seeds share.
+_OF_ALL = ("method", "dataset", "preset", *_TOLD, "config")
+
+
+def _asked(record: Mapping[str, Any], name: str) -> Any:
+    return record.get(name) if name == "config" else record.get("options", {}).get(name)
+
+
+def _record_of(folder: Path) -> dict[str, Any]:
+    return RunDirectory(folder).read_config()
 
 
 def _of_run(path: Path) -> Row:
-    record = RunDirectory(path).read_config()
+    record = _record_of(path)
     try:
         summary = json.loads((path / "summary.json").read_text("utf-8"))
         options = record["options"]
@@ -88,16 +154,18 @@ def _of_run(path: Path) -> Row:
         title = ", ".join([options["method"], *_changes(options, record["config"])])
         settings = {**record["config"], **{name: options.get(name) for name in _OTHER_DATA}}
         paper = published_beside(options["method"], options["dataset"], settings)
-        return Row(options["dataset"], options["method"], title, [options["seed"]], scores, paper)
+        return Row(
+            options["dataset"],
+            options["method"],
+            title,
+            [options["seed"]],
+            scores,
+            paper,
+            {options["seed"]: record["data"]["sha256"]},
+            options.get("imbalance") is not None,
+        )
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"the run in {path} is damaged ({error!r}); run it again") from error
-
-
-# Options that change what a run is, beside its method's settings.
-_TOLD = ("n_clusters", "image_size", "limit", "imbalance", "labels_from_folders", "precision")
-_USUAL = {"precision": "float32", "labels_from_folders": False}
-# With these, a run is of other data than the paper's.
-_OTHER_DATA = ("n_clusters", "limit", "imbalance")
 
 
 def published_beside(method: str, dataset: str, settings: Mapping[str, Any]) -> Published | None:

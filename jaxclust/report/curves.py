@@ -33,11 +33,25 @@ _BY_PHASE = ("loss", "gradient_norm", "update_norm")
 
 def charts(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
     """What metrics.jsonl holds, one chart for each number or group of them."""
-    phases = {row.get("phase", "") for row in rows if "loss" in row}
-    series: dict[str, tuple[list[float], list[float]]] = {}
+    series = _series(rows)
     begins: dict[str, float] = {}
     for row in rows:
         begins.setdefault(row.get("phase", ""), row["step"])
+    marks = sorted(begins.values())[1:]
+    panels = []
+    for title, names in _grouped(series).items():
+        # A point is no curve.
+        lines = {name: series[name] for name in names if len(series[name].x) > 1}
+        if lines:
+            panels.append(_panel(title.replace("_", " "), lines, marks))
+    return panels
+
+
+def _series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Line]:
+    """The finite values of every number, by its name; losses apart by phase."""
+    phases = {row.get("phase", "") for row in rows if "loss" in row}
+    series: dict[str, tuple[list[float], list[float]]] = {}
+    for row in rows:
         for name, value in row.items():
             if name in _NOT_CURVES or not isinstance(value, int | float):
                 continue
@@ -48,28 +62,24 @@ def charts(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
                 xs, ys = series.setdefault(name, ([], []))
                 xs.append(row["step"])
                 ys.append(value)
+    return {name: Line(xs, ys) for name, (xs, ys) in series.items()}
+
+
+def _grouped(series: Mapping[str, Line]) -> dict[str, list[str]]:
+    """Charts in the page's order: losses, what shares a chart, the rest; names by title."""
     groups = {
         title: [name for name in names if name in series] for title, names in _TOGETHER.items()
     }
     grouped = {name for names in groups.values() for name in names}
     first = [name for name in series if name.split(",")[0].endswith("loss")]
     rest = [name for name in series if name not in grouped and name not in first]
-    ordered = {name: [name] for name in first} | groups | {name: [name] for name in rest}
-    panels = []
-    marks = sorted(begins.values())[1:]
-    for title, names in ordered.items():
-        # A point is no curve.
-        names = [name for name in names if len(series[name][0]) > 1]
-        if not names:
-            continue
-        lines = {name: Line(*series[name]) for name in names}
-        title = title.replace("_", " ")
-        panels.append(
-            Panel(
-                title,
-                line_chart(lines, marks, title),
-                [(COLOURS[i % len(COLOURS)], name) for i, name in enumerate(names)],
-                [(name, f"{line.y[-1]:.4g}") for name, line in lines.items()],
-            )
-        )
-    return panels
+    return {name: [name] for name in first} | groups | {name: [name] for name in rest}
+
+
+def _panel(title: str, lines: Mapping[str, Line], marks: Sequence[float]) -> Panel:
+    return Panel(
+        title,
+        line_chart(lines, marks, title),
+        [(COLOURS[i % len(COLOURS)], name) for i, name in enumerate(lines)],
+        [(name, f"{line.y[-1]:.4g}") for name, line in lines.items()],
+    )

@@ -1,6 +1,7 @@
 """report.html: a finished run as one page that needs nothing else."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,7 @@ import jinja2
 
 from jaxclust.data.catalogue import ImageSet
 from jaxclust.report import cluster_sections, curves, planar_map
-from jaxclust.report.colours import COLOURS
-from jaxclust.report.planar_map import MapOf
+from jaxclust.report.planar_map import MapOf, MapOfImages
 from jaxclust.report.text import shown
 from jaxclust.report.thumbnails import drawing
 from jaxclust.runs.directory import RunDirectory, flatten
@@ -20,25 +20,41 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write(run: FinishedRun, image_set: ImageSet | None, how: MapOf = "auto") -> Path:
-    """Write the page into the run's directory.
+    """Write the page into the run's directory; a page without a map is said on stderr.
 
     Args:
         run: the finished run.
         image_set: its images; None: a page without pictures.
-        how: where the map comes from, see :func:`plane.plane`.
+        how: where the map comes from, see :func:`planar_map.plane`.
 
     Returns:
         The page's path.
 
     Raises:
-        InputError: a library is missing.
+        InputError: a library is missing, or the images are too few for it.
     """
-    RunDirectory(run.path).write_text("report.html", render(run, image_set, how))
+    shown_map = _map_of(run, image_set, how)
+    if shown_map.data is None:
+        print(f"warning: a page without a map: {shown_map.said}", file=sys.stderr)
+    RunDirectory(run.path).write_text("report.html", _html(run, image_set, shown_map))
     return run.path / "report.html"
 
 
 def render(run: FinishedRun, image_set: ImageSet | None, how: MapOf = "auto") -> str:
     """The page's HTML; see :func:`write`."""
+    return _html(run, image_set, _map_of(run, image_set, how))
+
+
+def _kinds(run: FinishedRun, image_set: ImageSet | None) -> cluster_sections.Kinds | None:
+    return cluster_sections.kinds_of(run, () if image_set is None else image_set.class_names)
+
+
+def _map_of(run: FinishedRun, image_set: ImageSet | None, how: MapOf) -> MapOfImages:
+    draw = None if image_set is None else drawing(image_set)
+    return planar_map.map_of(run, draw, _kinds(run, image_set), how)
+
+
+def _html(run: FinishedRun, image_set: ImageSet | None, shown_map: MapOfImages) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -46,38 +62,42 @@ def render(run: FinishedRun, image_set: ImageSet | None, how: MapOf = "auto") ->
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    draw = None if image_set is None else drawing(image_set)
-    kinds = cluster_sections.kinds_of(run, () if image_set is None else image_set.class_names)
-    sections, cluster_sheets = cluster_sections.sections(run, image_set, draw, kinds)
-    points, map_sheets, map_name = planar_map.points(run, draw, kinds, how)
-    data = {
-        **points,
-        "labelNames": kinds.names if kinds else [],
-        "colours": COLOURS,
-        "k": run.n_clusters,
-        "sheets": None if map_sheets is None else map_sheets._asdict(),
-    }
     return environment.get_template("report.html").render(
-        title=shown(f"{run.summary['method']} on {run.summary['dataset']}"),
-        summary=run.summary,
-        scores=_scores(run.summary),
-        warnings=run.summary.get("warnings", []),
-        charts=curves.charts(run.metrics()),
-        clusters=sections,
-        sheets=cluster_sheets,
-        map_name=map_name,
-        shown_points=len(points["ids"]),
-        data=data,
-        confusion=cluster_sections.confusion(run, kinds),
-        skipped=[(shown(file), shown(reason)) for file, reason in run.skipped],
-        settings=_settings(run.config),
-        versions=run.config["versions"],
-        device=run.config["device"],
-        command=shown(run.config["command"]),
-        run_path=shown(str(run.path)),
+        **_found(run, image_set),
+        **_record(run),
+        map=shown_map._asdict(),
         css=(_TEMPLATES / "report.css").read_text("utf-8"),
         script=(_TEMPLATES / "report.js").read_text("utf-8"),
     )
+
+
+def _found(run: FinishedRun, image_set: ImageSet | None) -> dict[str, Any]:
+    """What the run found: scores, clusters with their pictures, curves, labels."""
+    draw, kinds = None if image_set is None else drawing(image_set), _kinds(run, image_set)
+    sections, sheets = cluster_sections.sections(run, image_set, draw, kinds)
+    return {
+        "title": shown(f"{run.summary['method']} on {run.summary['dataset']}"),
+        "summary": run.summary,
+        "scores": _scores(run.summary),
+        "warnings": run.summary.get("warnings", []),
+        "charts": curves.charts(run.metrics()),
+        "clusters": sections,
+        "sheets": sheets,
+        "labelled": kinds is not None,
+        "confusion": cluster_sections.confusion(run, kinds),
+        "skipped": [(shown(file), shown(reason)) for file, reason in run.skipped],
+    }
+
+
+def _record(run: FinishedRun) -> dict[str, Any]:
+    """How the run was made, and on what."""
+    return {
+        "settings": _settings(run.config),
+        "versions": run.config["versions"],
+        "device": run.config["device"],
+        "command": shown(run.config["command"]),
+        "run_path": shown(str(run.path)),
+    }
 
 
 def _scores(summary: Mapping[str, Any]) -> list[tuple[str, str]]:

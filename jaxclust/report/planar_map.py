@@ -1,13 +1,15 @@
 """The map of a run: every image a point, and the pictures shown there."""
 
 import base64
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from jaxclust.clustering.host import reducers
+from jaxclust.clustering.host import reducers, samples
+from jaxclust.core.errors import RunError
 from jaxclust.core.rows import evenly_spread
 from jaxclust.report.cluster_sections import Kinds
+from jaxclust.report.colours import COLOURS
 from jaxclust.report.text import shown
 from jaxclust.report.thumbnails import Draw, Sheets, sheets
 from jaxclust.runs.finished import FinishedRun
@@ -22,8 +24,18 @@ _BYTES, _SIDE = 7_000_000, 48
 MapOf = Literal["auto", "pca", "tsne", "umap"]
 
 
-def plane(run: FinishedRun, rows: np.ndarray, how: MapOf) -> tuple[np.ndarray, str]:
-    """Points float [m, 2] in [0, 1] and what kind of map it is.
+class Plane(NamedTuple):
+    """Where the images lie on the map; without points, why there is no map."""
+
+    points: np.ndarray | None  # float [m, 2] in [0, 1]
+    said: str  # what kind of map it is, or why there is none
+
+
+_NAMES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "principal components"}
+
+
+def plane(run: FinishedRun, rows: np.ndarray, how: MapOf) -> Plane:
+    """Points of the images on the map and what kind of map it is.
 
     Args:
         run: the finished run.
@@ -31,51 +43,68 @@ def plane(run: FinishedRun, rows: np.ndarray, how: MapOf) -> tuple[np.ndarray, s
         how: auto: the run's own map, else t-SNE of its features for few images, else
             their principal components; or one of these by name.
 
+    Returns:
+        No points where the features tell no images apart, or are no finite numbers.
+
     Raises:
-        InputError: a library is missing.
+        InputError: a library is missing, or the images are too few for it.
     """
+    if how == "auto" and run.map is not None:
+        own = np.asarray(run.map, np.float64)[rows]
+        if np.isfinite(own).all() and not samples.all_alike(own):
+            return Plane(_in_unit_square(own), "the run's own map")
     n = len(rows)
-    own = run.map is not None and how == "auto"
-    if own:
-        found, name = np.asarray(run.map, np.float64)[rows], "the run's own map"
-    else:
-        features = np.asarray(run.features[rows], np.float32).reshape(n, -1)
-        kind = how if how != "auto" else "tsne" if n <= _TSNE else "pca"
-        # t-SNE needs a few neighbours to choose from.
-        kind = "pca" if n < 4 else kind
-        reducers.check_reducer(kind, n)
-        if features.std() == 0:
-            found = np.zeros((n, 2))
-        else:
-            found = reducers.reduce(features, kind, seed=0).astype(np.float64)
-        name = {"tsne": "t-SNE", "umap": "UMAP", "pca": "principal components"}[kind]
-        name = f"{name} of the features"
+    features = np.asarray(run.features[rows], np.float32).reshape(n, -1)
+    kind = how if how != "auto" else "tsne" if n <= _TSNE else "pca"
+    # t-SNE needs a few neighbours to choose from.
+    kind = "pca" if n < 4 else kind
+    reducers.check_reducer(kind, n)
+    try:
+        samples.check_spread(features, "images' features")
+        found = reducers.reduce(features, kind, seed=0).astype(np.float64)
+    except RunError as error:
+        return Plane(None, str(error))
+    return Plane(_in_unit_square(found), f"{_NAMES[kind]} of the features")
+
+
+def _in_unit_square(found: np.ndarray) -> np.ndarray:
+    """Points float [m, 1 or 2] moved and scaled into [0, 1], proportions kept -> [m, 2]."""
     if found.shape[1] == 1:
         found = np.hstack([found, np.zeros_like(found)])
     low, extent = found.min(axis=0), np.ptp(found, axis=0).max()
     middle = (1 - np.ptp(found, axis=0) / max(extent, 1e-12)) / 2
-    return (found - low) / max(extent, 1e-12) + middle, name
+    return (found - low) / max(extent, 1e-12) + middle
 
 
-def points(
-    run: FinishedRun, draw: Draw | None, kinds: Kinds | None, how: MapOf
-) -> tuple[dict[str, Any], Sheets | None, str]:
-    """What the map's script reads, the pictures it shows, and the map's name."""
-    n = len(run.ids)
-    rows = evenly_spread(n, _POINTS)
-    found, name = plane(run, rows, how)
-    whole = np.clip(np.round(found * 65535), 0, 65535).astype("<u2")
-    clusters = run.clusters[rows].astype("<u2")
-    certainty = np.clip(np.round(run.confidence[rows] * 255), 0, 255).astype(np.uint8)
+class MapOfImages(NamedTuple):
+    """The map as the page shows it."""
+
+    data: dict[str, Any] | None  # what its script reads; None without a map
+    sheets: Sheets | None  # the pictures it shows
+    said: str  # see :class:`Plane`
+    shown: int  # images on it
+
+
+def map_of(run: FinishedRun, draw: Draw | None, kinds: Kinds | None, how: MapOf) -> MapOfImages:
+    """The map of a run; see :func:`plane` for what it is made of and raises."""
+    rows = evenly_spread(len(run.ids), _POINTS)
+    found, said = plane(run, rows, how)
+    if found is None:
+        return MapOfImages(None, None, said, 0)
+    pictures = None if draw is None else sheets(draw, rows, _BYTES, _SIDE)
+    certainty = np.nan_to_num(run.confidence[rows].astype(np.float64)) * 255
     data = {
-        "xy": _encoded(whole),
-        "clusters": _encoded(clusters),
-        "confidence": _encoded(certainty),
+        "xy": _encoded(np.clip(np.round(found * 65535), 0, 65535).astype("<u2")),
+        "clusters": _encoded(run.clusters[rows].astype("<u2")),
+        "confidence": _encoded(np.clip(np.round(certainty), 0, 255).astype(np.uint8)),
         "labels": None if kinds is None else _encoded(kinds.labels[rows].astype("<u2")),
         "ids": [shown(run.ids[int(i)]) for i in rows],
+        "labelNames": kinds.names if kinds else [],
+        "colours": COLOURS,
+        "k": run.n_clusters,
+        "sheets": None if pictures is None else pictures._asdict(),
     }
-    pictures = None if draw is None else sheets(draw, rows, _BYTES, _SIDE)
-    return data, pictures, name
+    return MapOfImages(data, pictures, said, len(rows))
 
 
 def _encoded(array: np.ndarray) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxclust.training import warm_start
 from jaxclust.core.errors import InputError
-from jaxclust.training.programs import Room
 from jaxclust.runs.spilled import Spilled, whole_file
+from jaxclust.training import warm_start
+from jaxclust.training.prediction import Room
 
 _CONFIG = "config.json"
 _FILES = (

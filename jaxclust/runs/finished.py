@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxclust.core.errors import InputError, first_line
 from jaxclust.data import catalogue
 from jaxclust.data.places import MAX_MEGAPIXELS
-from jaxclust.core.errors import InputError, first_line
 from jaxclust.runs.directory import RunDirectory
 
 

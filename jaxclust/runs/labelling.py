@@ -1,27 +1,29 @@
 """Labels for new images from a finished run."""
 
 from collections.abc import Collection
-from dataclasses import fields as settings_of
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxclust.training import loop
-from jaxclust.training.assemble import stand_in
+from jaxclust.core.errors import InputError
 from jaxclust.core.types import Compute, DataSpec, Method, Prediction, TrainState
-from jaxclust.training.checkpoints import Checkpoints
 from jaxclust.data import catalogue
 from jaxclust.data.places import MAX_MEGAPIXELS
-from jaxclust.data.streaming import Streamed
-from jaxclust.images.normalisation import Normalisation
 from jaxclust.data.resizing import with_channels
-from jaxclust.core.errors import InputError
+from jaxclust.data.streaming import Streamed
+from jaxclust.images.normalisation import Normalisation, normalisation_of
 from jaxclust.methods import registry
-from jaxclust.runs.options import Options
-from jaxclust.runs.finished import check_finished
 from jaxclust.runs.directory import RunDirectory
+from jaxclust.runs.finished import check_finished
+from jaxclust.runs.options import Options
+from jaxclust.training.assemble import stand_in
+from jaxclust.training.checkpoints import Checkpoints
+from jaxclust.training.placement import put
+from jaxclust.training.prediction import predictor
+from jaxclust.training.saving import filled
+from jaxclust.training.starting import template
 
 
 class Labelled(NamedTuple):
@@ -53,17 +55,19 @@ def reopen(run: Path) -> Reopened:
     record = check_finished(run)
     options, described = record["options"], record["data"]
     registered = registry.find(options["method"])
-    config = _filled(registered.config(options["preset"]), record["config"])
+    config = filled(registered.config(options["preset"]), record["config"])
     height, width, channels = described["shape"]
     spec = DataSpec(described["n_images"], (height, width, channels), record["n_clusters"])
-    method = registered.build(config, spec, Compute(options["precision"]))
+    method = registered.build(
+        config, spec, Compute(options["precision"]), **registered.parts(config)
+    )
     values = described["normalisation"]
-    normalisation = Normalisation(*(np.array(values[name], np.float32) for name in ("mean", "std")))
+    normalisation = normalisation_of(values["mean"], values["std"])
     dtype = np.dtype(described["dtype"])
     seen = stand_in(spec, dtype, normalisation)
     checkpoints = Checkpoints(directory.checkpoints, every=0)
     try:
-        found = checkpoints.restore(lambda phase: loop.template(method, seen, phase))
+        found = checkpoints.restore(lambda phase: template(method, seen, phase))
     finally:
         checkpoints.close()
     if found is None:
@@ -96,22 +100,9 @@ def predict(
     """
     opened = reopen(run)
     image_set = _load(images, opened, data_dir, int(in_memory * 1e9))
-    new = loop.put(image_set.images, opened.normalisation)
-    predicted = loop.predictor(opened.method, new)
+    new = put(image_set.images, opened.normalisation)
+    predicted = predictor(opened.method, new)
     return Labelled(image_set, predicted(opened.state, fields=fields))
-
-
-def _filled(config: Any, values: dict[str, Any]) -> Any:
-    """A method's settings with the values that a config.json holds."""
-    known = {}
-    for entry in settings_of(config):
-        value, now = values.get(entry.name), getattr(config, entry.name)
-        if entry.name not in values:
-            continue
-        if is_dataclass(now) and isinstance(value, dict):
-            value = _filled(now, value)
-        known[entry.name] = tuple(value) if isinstance(value, list) else value
-    return replace(config, **known)
 
 
 def _named(images: str) -> str:
@@ -126,9 +117,11 @@ def _named(images: str) -> str:
     return f"npz:{path}" if path.suffix == ".npz" else f"folder:{path}"
 
 
-def _load(images: str, opened: Reopened, data_dir: Path | None, in_memory: int) -> catalogue.ImageSet:
+def _load(
+    images: str, opened: Reopened, data_dir: Path | None, in_memory: int
+) -> catalogue.ImageSet:
     """Images of the run's kind: its size where that is square, its channels."""
-    shape, dtype = opened.spec.image_shape, opened.dtype
+    shape, dtype = opened.spec.shape, opened.dtype
     height, width, channels = shape
     loaded = catalogue.load(
         _named(images),

@@ -1,15 +1,15 @@
 """What every run is told, whatever its method."""
 
-import math
 import os
-from dataclasses import asdict, dataclass, is_dataclass
-from numbers import Real
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxclust.core.settings import setting
 from jaxclust.core.types import Precision
-from jaxclust.core.errors import InputError
 from jaxclust.data.places import MAX_MEGAPIXELS
+
+MOST_GIGABYTES = 1e6
 
 
 @dataclass(frozen=True)
@@ -24,23 +24,23 @@ class Options:
     """Where the method's settings start from: best, paper or a preset of its own."""
     n_clusters: int | None = None
     """Default: the data set's number of classes."""
-    seed: int = 0
+    seed: int = setting(0, least=0, most=2**31 - 1)
     """All randomness; the same seed repeats the run bit for bit on CPU."""
-    seeds: int = 1
+    seeds: int = setting(1, least=1, most=10_000)
     """As many runs, from --seed on; the summary has their means and standard deviations."""
     seeds_together: Literal["auto", "yes", "no"] = "auto"
     """Run them as one program: faster on accelerators, where auto does so for methods that
     never leave the device; on CPU slower. Numbers then differ from single runs' by rounding."""
     data_dir: Path | None = None
     """Where prepared sets lie; default JAXCLUST_DATA_DIR or ~/tensorflow_datasets."""
-    image_size: int | None = None
+    image_size: int | None = setting(None, least=1, most=2**14)
     """Resize the shorter side to this and cut out the central square."""
-    limit: int | None = None
+    limit: int | None = setting(None, least=1)
     """Use this many images, spread evenly over the set's order."""
-    in_memory: float = 4.0
+    in_memory: float = setting(4.0, least=0, most=MOST_GIGABYTES)
     """Gigabytes of a folder's pictures, decoded and of --image-size, that are held in memory;
     of larger folders they are read anew whenever they are needed."""
-    max_megapixels: float = MAX_MEGAPIXELS
+    max_megapixels: float = setting(MAX_MEGAPIXELS, least=1e-6, most=1e6)
     """Image files that claim more pixels than this, in millions, are skipped: decoding them may
     exhaust memory."""
     labels_from_folders: bool = False
@@ -57,11 +57,11 @@ class Options:
     """Go on where a killed run stopped."""
     overwrite: bool = False
     """Replace what an earlier run left in the run directory."""
-    checkpoint_every: float = 60.0
+    checkpoint_every: float = setting(60.0, least=0)
     """Seconds of training between checkpoints; 0: after every chunk of steps."""
-    evaluate_every: int = 5
+    evaluate_every: int = setting(5, least=1)
     """Epochs between full passes that log cluster health and, with labels, scores."""
-    log_every: int = 10
+    log_every: int = setting(10, least=1)
     """Steps between lines of metrics.jsonl."""
     precision: Precision = "float32"
     """Of the networks' passes; parameters, statistics and losses stay float32."""
@@ -118,52 +118,6 @@ def default_out(options: Options) -> Path:
         kind, path = dataset.split(":", 1)
         dataset = f"{kind}_{Path(path).stem}"
     return Path("runs") / f"{options.method}-{dataset}-{options.seed}"
-
-
-MOST_GIGABYTES = 1e6
-# Lowest and highest value of options and of every method's settings by these names.
-_BOUNDS = {
-    "seed": (0, 2**31 - 1),
-    "seeds": (1, 10_000),
-    "image_size": (1, 2**14),
-    "in_memory": (0, MOST_GIGABYTES),
-    "max_megapixels": (1e-6, 1e6),
-    "evaluate_every": (1, math.inf),
-    "log_every": (1, math.inf),
-    "checkpoint_every": (0, math.inf),
-    "epochs": (0, math.inf),
-    "pretrain_epochs": (0, math.inf),
-    "batch_size": (1, math.inf),
-    "feature_width": (1, math.inf),
-    "restarts": (1, math.inf),
-    "max_iterations": (1, math.inf),
-    "max_count": (1, math.inf),
-    "dropout": (0, 0.99),
-    "zoom": (0, 0.99),
-}
-
-
-def check_numbers(*settings: Any) -> None:
-    """InputError for a number out of its bounds, in options or a method's settings."""
-    for holder in settings:
-        for name, value in vars(holder).items():
-            if is_dataclass(value):
-                check_numbers(value)
-            check_number(name, value)
-
-
-def check_number(name: str, value: Any) -> None:
-    """InputError for a number out of the bounds of options by this name."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return
-    option = f"--{name.replace('_', '-')}"
-    if not math.isfinite(value):
-        raise InputError(f"{option} must be a finite number, not {value}")
-    low, high = _BOUNDS.get(name, (-math.inf, math.inf))
-    if value < low:
-        raise InputError(f"{option} must be at least {low}, not {value}")
-    if value > high:
-        raise InputError(f"{option} must be at most {high}, not {value}")
 
 
 def plain(value: Any) -> Any:

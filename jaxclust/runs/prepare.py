@@ -8,20 +8,20 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
-from jaxclust.core import device
+from jaxclust.core import device, settings
+from jaxclust.core.errors import InputError
+from jaxclust.core.types import Method
+from jaxclust.data import catalogue
+from jaxclust.methods import registry
+from jaxclust.runs import tensorboard
+from jaxclust.runs.directory import RunDirectory
+from jaxclust.runs.options import Options, as_recorded, default_out, plain
+from jaxclust.runs.progress import Reporter
 from jaxclust.training import starting, warm_start
 from jaxclust.training.assemble import assemble, check_n_clusters
-from jaxclust.core.types import Method
 from jaxclust.training.checkpoints import Checkpoints
-from jaxclust.data import catalogue
-from jaxclust.core.errors import InputError
-from jaxclust.training.feed import Data
-from jaxclust.methods import registry
-from jaxclust.runs.options import Options, as_recorded, check_numbers, default_out, plain
-from jaxclust.training.programs import Room, held
-from jaxclust.runs import tensorboard
-from jaxclust.runs.progress import Reporter
-from jaxclust.runs.directory import RunDirectory
+from jaxclust.training.placement import Data
+from jaxclust.training.prediction import Room, held
 
 
 class Prepared(NamedTuple):
@@ -45,6 +45,11 @@ class Prepared(NamedTuple):
     def n_clusters(self) -> int:
         """Asked for."""
         return self.record["n_clusters"]
+
+    @property
+    def pretraining(self) -> set[str]:
+        """Names of the phases whose end is kept for other runs."""
+        return {phase.name for phase in self.method.phases if phase.pretrains}
 
     @property
     def quiet(self) -> bool:
@@ -78,7 +83,7 @@ def prepare(options: Options, config: Any, command: str = "") -> Prepared:
         InputError: something does not fit; nothing was written.
     """
     registered = registry.find(options.method)
-    check_numbers(options, config)
+    settings.check(options, config)
     if options.tensorboard:
         tensorboard.check_available()
     clock = time.perf_counter()

@@ -9,9 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from jaxclust.training import loop
 from jaxclust.runs.directory import RunDirectory
 from jaxclust.runs.tensorboard import Events
+from jaxclust.training import hooks
 
 # Where stages on the host say how far they are.
 _messages = logging.getLogger("jaxclust.progress")
@@ -74,7 +74,7 @@ class Reporter:
         if self.events is not None:
             self.events.close()
 
-    def chunk(self, progress: loop.Progress) -> None:
+    def chunk(self, progress: hooks.Progress) -> None:
         """Log the chunk's steps that are due and show where the run stands."""
         speed = progress.images_per_second
         common: dict[str, Any] = {"phase": progress.phase}
@@ -110,7 +110,7 @@ class Reporter:
             for row in rows:
                 self.events.add(row)
 
-    def _line(self, progress: loop.Progress, text: str) -> None:
+    def _line(self, progress: hooks.Progress, text: str) -> None:
         """At most a line in five seconds, and one when a phase ends."""
         now, whole = time.monotonic(), int(progress.epoch)
         ended = progress.epoch == progress.epochs

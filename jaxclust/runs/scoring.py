@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 
 from jaxclust import metrics
-from jaxclust.core.types import Prediction, TrainState
 from jaxclust.clustering import health
+from jaxclust.core.types import Prediction
 from jaxclust.data import catalogue
-from jaxclust.runs.progress import Reporter
 from jaxclust.runs.directory import RunDirectory
+from jaxclust.runs.progress import Reporter
+from jaxclust.training.hooks import Moment
 
 # What of a prediction scores are taken of.
 SCORED = ("assignments", "readings")
@@ -19,7 +20,7 @@ class Evaluator:
     """Full passes over the data: health always, scores where labels exist.
 
     Args:
-        predict: see `train.predictor`.
+        predict: see :func:`prediction.predictor`.
         labels: of the images, for scores only; None without any.
         n_clusters: asked for.
         reporter: where scores are logged.
@@ -38,11 +39,12 @@ class Evaluator:
         self.reporter, self.every = reporter, every
         self.previous: Any = None  # int [n]: assignments of the pass before
 
-    def epoch(self, state: TrainState, phase: str, epoch: int) -> None:
-        """Score the state after an epoch, where it is due; a hook of `train.fit`."""
-        if epoch % self.every:
+    def epoch(self, at: Moment) -> None:
+        """Score the state after an epoch, where it is due; a hook of `training.fit`."""
+        if at.epoch % self.every:
             return
-        self.judge(self.predict(state, fields=SCORED), int(state.step), phase, epoch)
+        prediction = self.predict(at.borrowed, fields=SCORED)
+        self.judge(prediction, int(at.borrowed.step), at.phase, at.epoch)
 
     def judge(self, prediction: Prediction, step: int, phase: str, epoch: int) -> None:
         """Log the scores of a prediction of all images."""

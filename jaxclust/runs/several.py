@@ -13,23 +13,23 @@ from typing import Any
 
 import jax
 
-from jaxclust.core import device
-from jaxclust.runs import prepare, single as run
-from jaxclust.training import loop
-from jaxclust.core.types import TrainState
+from jaxclust.core import device, settings
 from jaxclust.core.errors import InputError
+from jaxclust.runs import prepare
+from jaxclust.runs import single as run
+from jaxclust.runs.directory import RunDirectory
 from jaxclust.runs.options import (
     Options,
     as_recorded,
-    check_number,
-    check_numbers,
     default_out,
     plain,
 )
 from jaxclust.runs.prepare import Prepared
-from jaxclust.runs.directory import RunDirectory
 from jaxclust.runs.scoring import SCORED, Evaluator
+from jaxclust.training.hooks import Hook, Moment, Progress
+from jaxclust.training.loop import fit
 from jaxclust.training.mapped import can_share, of_seed, prediction_of_seed, together
+from jaxclust.training.prediction import predictor
 
 # What differs between runs and is summarised by mean and standard deviation.
 _AVERAGED = ("nmi", "ari", "acc", "empty_clusters", "clusters_found", "images_per_second")
@@ -58,8 +58,8 @@ def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
     """
     if options.seeds < 2:
         raise InputError(f"--seeds must be at least 1, not {options.seeds}")
-    check_numbers(options, config)
-    check_number("seed", options.seed + options.seeds - 1)
+    settings.check(options, config)
+    settings.check(replace(options, seed=options.seed + options.seeds - 1))
     if options.coordinator is not None or options.num_processes != 1:
         raise InputError("--seeds is for one process; start a run of several for each --seed")
     directory = RunDirectory(options.out or default_out(options))
@@ -175,9 +175,63 @@ def _apart(first: Prepared, singles: list[Options]) -> str | None:
     return None
 
 
-def _together(first: Prepared, singles: list[Options], command: str) -> Iterator[dict[str, Any]]:
-    """All runs as one program; their summaries."""
-    seeds, count = [single.seed for single in singles], len(singles)
+class _SeedsHook(Hook):
+    """What happens between chunks of several runs that are one program.
+
+    Args:
+        runs: as if each were alone.
+        predict: of all seeds, see :func:`prediction.predictor`.
+        stack: closes what is opened here.
+        interrupted: asked after every chunk.
+    """
+
+    def __init__(
+        self, runs: list[Prepared], predict: Any, stack: ExitStack, interrupted: Callable[[], bool]
+    ) -> None:
+        self.runs, self.predict, self.interrupts = runs, predict, interrupted  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.every, labels = runs[0].options.evaluate_every, runs[0].image_set.labels
+        self.reporters, self.evaluators, self.checkpoints = [], [], []
+        for i, one in enumerate(runs):
+            # One of them is shown; all are logged.
+            shown = one if i == 0 else one._replace(options=replace(one.options, quiet=True))
+            reporter = stack.enter_context(shown.reporter())
+            self.reporters.append(reporter)
+            self.evaluators.append(Evaluator(None, labels, one.n_clusters, reporter, self.every))
+            self.checkpoints.append(stack.enter_context(closing(one.checkpoints())))
+
+    def on_chunk(self, progress: Progress) -> None:
+        for i, reporter in enumerate(self.reporters):
+            steps = [
+                {name: v[i] if isinstance(v, list) else v for name, v in step.items()}
+                for step in progress.steps
+            ]
+            reporter.chunk(progress._replace(steps=steps))
+
+    def on_epoch(self, moment: Moment) -> None:
+        if moment.epoch % self.every:
+            return
+        prediction = self.predict(moment.borrowed, fields=SCORED)
+        step = int(moment.borrowed.step)
+        for i, evaluator in enumerate(self.evaluators):
+            evaluator.judge(prediction_of_seed(prediction, i), step, moment.phase, moment.epoch)
+
+    def on_save(self, moment: Moment, now: bool) -> None:
+        # All are saved together, so that one clock serves.
+        if not self.checkpoints[0].due(now):
+            return
+        seconds = tuple(value / len(self.runs) for value in moment.position.seconds)
+        for i, one in enumerate(self.checkpoints):
+            position = moment.position._replace(seconds=seconds)
+            one.save(of_seed(moment.borrowed, i), position, True)
+
+    def on_phase(self, moment: Moment) -> None:
+        for i, one in enumerate(self.runs):
+            alone = of_seed(moment.borrowed, i)
+            run.keep_pretrained(one, Moment(alone, moment.position, moment.phase, moment.epoch))
+
+
+def _as_if_alone(first: Prepared, singles: list[Options], command: str) -> list[Prepared]:
+    """Each of the runs, prepared as the first is; refused where its folder is taken."""
     record = first.record
     runs = [
         first._replace(
@@ -188,56 +242,28 @@ def _together(first: Prepared, singles: list[Options], command: str) -> Iterator
                 "command": _command_of(single, command) or record["command"],
             },
             directory=RunDirectory(single.out or default_out(single)),
-            loading=first.loading / count,
+            loading=first.loading / len(singles),
         )
         for single in singles
     ]
     for one in runs:
         one.directory.check(one.record, resume=False, overwrite=one.options.overwrite)
+    return runs
+
+
+def _together(first: Prepared, singles: list[Options], command: str) -> Iterator[dict[str, Any]]:
+    """All runs as one program; their summaries."""
+    seeds, count = [single.seed for single in singles], len(singles)
+    runs = _as_if_alone(first, singles, command)
     method, data = together(first.method, seeds), first.data
-    predict = loop.predictor(method, data)
+    predict = predictor(method, data)
     with ExitStack() as stack:
         interrupted = stack.enter_context(run.interrupts())
-        every, labels = first.options.evaluate_every, first.image_set.labels
-        reporters, evaluators, checkpoints = [], [], []
-        for i, one in enumerate(runs):
-            # One of them is shown; all are logged.
-            shown = one if i == 0 else one._replace(options=replace(one.options, quiet=True))
-            reporters.append(stack.enter_context(shown.reporter()))
-            evaluators.append(Evaluator(None, labels, one.n_clusters, reporters[-1], every))
-            checkpoints.append(stack.enter_context(closing(one.checkpoints())))
+        hook = _SeedsHook(runs, predict, stack, interrupted)
+        for one in runs:
             one.directory.open(one.record, overwrite=one.options.overwrite)
             one.directory.cut_metrics(-1)
-
-        def on_chunk(progress: loop.Progress) -> None:
-            for i, reporter in enumerate(reporters):
-                steps = [
-                    {name: v[i] if isinstance(v, list) else v for name, v in step.items()}
-                    for step in progress.steps
-                ]
-                reporter.chunk(progress._replace(steps=steps))
-
-        def on_epoch(state: TrainState, phase: str, epoch: int) -> None:
-            if epoch % every:
-                return
-            prediction = predict(state, fields=SCORED)
-            for i, evaluator in enumerate(evaluators):
-                evaluator.judge(prediction_of_seed(prediction, i), int(state.step), phase, epoch)
-
-        def save(state: TrainState, position: loop.Position, now: bool) -> None:
-            # All are saved together, so that one clock serves.
-            if not checkpoints[0].due(now):
-                return
-            seconds = tuple(value / count for value in position.seconds)
-            for i, one in enumerate(checkpoints):
-                one.save(of_seed(state, i), position._replace(seconds=seconds), True)
-
-        def on_phase(state: TrainState, phase: str) -> None:
-            for i, one in enumerate(runs):
-                run.keep_pretrained(one, of_seed(state, i), phase)
-
-        hooks = loop.Hooks(on_chunk, on_epoch, save, interrupted, on_phase)
-        fitted = loop.fit(method, data, seed=seeds, hooks=hooks)
+        fitted = fit(method, data, seed=seeds, hooks=hook)
     clock = time.perf_counter()
     prediction = predict(fitted.state)
     predicting = (time.perf_counter() - clock) / count

@@ -11,18 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from jaxclust.core import device
-from jaxclust.core import processes
-from jaxclust.training import loop, warm_start
-from jaxclust.core.types import Prediction, TrainState, centroids_of
 from jaxclust.clustering import health
-from jaxclust.data import catalogue
+from jaxclust.core import device, processes
 from jaxclust.core.errors import first_line
+from jaxclust.core.types import Prediction
+from jaxclust.data import catalogue
+from jaxclust.runs.directory import RunDirectory
 from jaxclust.runs.options import Options
 from jaxclust.runs.prepare import Prepared, prepare
-from jaxclust.runs.directory import RunDirectory
 from jaxclust.runs.scoring import SCORED, Evaluator, confidence, scores, write_assignments
 from jaxclust.runs.spilled import opened
+from jaxclust.training import warm_start
+from jaxclust.training.fitted import Fitted
+from jaxclust.training.hooks import Calls, Moment
+from jaxclust.training.loop import fit
+from jaxclust.training.prediction import predictor
+from jaxclust.training.starting import restored
 
 
 def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
@@ -50,26 +54,26 @@ def carry_out(ready: Prepared) -> dict[str, Any]:
     """Fit, predict and write; the summary. Raises what :func:`execute` does."""
     options, method, data = ready.options, ready.method, ready.data
     directory = ready.directory
-    predict = loop.predictor(method, data)
+    predict = predictor(method, data)
     reporter, labels = ready.reporter(), ready.image_set.labels
     evaluator = Evaluator(predict, labels, ready.n_clusters, reporter, options.evaluate_every)
     with closing(ready.checkpoints()) as checkpoints:
         resume = None
         if options.resume:
-            resume = loop.restored(method, data, checkpoints.restore)
+            resume = restored(method, data, checkpoints.restore)
         if ready.writes:
             directory.open(ready.record, overwrite=options.overwrite)
             directory.cut_metrics(int(resume[0].step) if resume else -1)
         with interrupts() as interrupted, reporter:
-            hooks = loop.Hooks(
+            hook = Calls(
                 on_chunk=reporter.chunk,
                 on_epoch=evaluator.epoch,
-                save=checkpoints.save if ready.writes else None,
-                stop=interrupted,
+                on_save=checkpoints.at if ready.writes else None,
                 on_phase=partial(keep_pretrained, ready),
+                interrupts=interrupted,
             )
-            fitted = loop.fit(
-                method, data, seed=options.seed, hooks=hooks, resume=resume, start=ready.pretrained
+            fitted = fit(
+                method, data, seed=options.seed, hooks=hook, resume=resume, start=ready.pretrained
             )
     clock = time.perf_counter()
     with ready.room() as room:
@@ -78,15 +82,15 @@ def carry_out(ready: Prepared) -> dict[str, Any]:
         return finish(ready, fitted, prediction, time.perf_counter() - clock)
 
 
-def keep_pretrained(ready: Prepared, state: TrainState, phase: str) -> None:
+def keep_pretrained(ready: Prepared, moment: Moment) -> None:
     """What pre-training ended with, for other runs' --pretrained."""
-    if phase == warm_start.PHASE and ready.writes:
-        kept = warm_start.arrays(state)
+    if moment.phase in ready.pretraining and ready.writes:
+        kept = warm_start.arrays(moment.borrowed)
         ready.directory.write_arrays(warm_start.FILE, compress=False, **kept)
 
 
 def finish(
-    ready: Prepared, fitted: loop.Fitted, prediction: Prediction, predicting: float
+    ready: Prepared, fitted: Fitted, prediction: Prediction, predicting: float
 ) -> dict[str, Any]:
     """Write what a fitted run leaves behind; its summary.
 
@@ -99,7 +103,7 @@ def finish(
     options, directory, image_set = ready.options, ready.directory, ready.image_set
     clock = time.perf_counter()
     if ready.writes:
-        _write_clustering(directory, image_set, prediction, fitted.state)
+        _write_clustering(directory, image_set, prediction, fitted)
     evaluation = predicting + time.perf_counter() - clock
     sizes = np.bincount(prediction.assignments, minlength=ready.n_clusters)
     complaint = health.complaint(sizes)
@@ -131,12 +135,12 @@ def finish(
     if ready.writes:
         directory.write_json("summary.json", summary)
     if ready.writes and options.report:
-        _report(ready, summary, prediction, fitted.state)
+        _report(ready, summary, prediction, fitted)
     return summary
 
 
 def _report(
-    ready: Prepared, summary: dict[str, Any], prediction: Prediction, state: TrainState
+    ready: Prepared, summary: dict[str, Any], prediction: Prediction, fitted: Fitted
 ) -> None:
     """Write report.html; the run is finished whether that works or not."""
     from jaxclust.report import page
@@ -152,7 +156,7 @@ def _report(
         confidence(prediction),
         image_set.labels,
         np.asarray(prediction.features),
-        flat_map(getattr(state.cluster, "embedding", None)),
+        flat_map(fitted.method.artifacts(fitted.state).get("map")),
         image_set.skipped,
     )
     try:
@@ -171,20 +175,13 @@ def _write_clustering(
     directory: RunDirectory,
     image_set: catalogue.ImageSet,
     prediction: Prediction,
-    state: TrainState,
+    fitted: Fitted,
 ) -> None:
     """assignments.csv and embeddings.npz."""
-    found = state.cluster
-    write_assignments(directory, image_set, prediction, getattr(found, "noise", None))
-    arrays: dict[str, Any] = {
-        "features": prediction.features,
-        "probabilities": prediction.probabilities,
-    }
-    centroids = centroids_of(state)
-    if centroids is not None:
-        arrays["centroids"] = np.asarray(centroids)
-    if hasattr(found, "embedding"):
-        arrays["map"] = np.asarray(found.embedding)
+    kept = {n: np.asarray(v) for n, v in fitted.method.artifacts(fitted.state).items()}
+    write_assignments(directory, image_set, prediction, kept.pop("noise", None))
+    found = {"features": prediction.features, "probabilities": prediction.probabilities}
+    arrays: dict[str, Any] = {**found, **kept}
     directory.write_arrays("embeddings.npz", **arrays)
 
 

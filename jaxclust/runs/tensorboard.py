@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from jaxclust.core.errors import InputError
-from jaxclust.runs.finished import FinishedRun
 from jaxclust.report.text import shown
 from jaxclust.report.thumbnails import Draw, sprite
+from jaxclust.runs.finished import FinishedRun
 
 # The projector shows no more pictures, and a sprite no larger than this.
 _SPRITE, _SIDE = 8192, 48

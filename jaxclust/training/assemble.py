@@ -5,15 +5,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxclust.core.errors import InputError
+from jaxclust.core.settings import check_value
 from jaxclust.core.types import Compute, DataSpec, Method, Precision
 from jaxclust.images.normalisation import Normalisation, measure
 from jaxclust.methods.registry import Registered
-from jaxclust.training import feed, parallel
-from jaxclust.training.feed import Data
+from jaxclust.training import parallel
+from jaxclust.training.placement import Data, put
 
 
 class Assembled(NamedTuple):
-    """What `train.fit` is given."""
+    """What `training.fit` is given."""
 
     method: Method
     data: Data
@@ -27,16 +28,18 @@ def stand_in(spec: DataSpec, dtype: Any, normalisation: Normalisation) -> Data:
         dtype: of its stored values.
         normalisation: of them.
     """
-    shaped: Any = np.broadcast_to(np.zeros((), dtype), (spec.n_images, *spec.image_shape))
+    shaped: Any = np.broadcast_to(np.zeros((), dtype), (spec.n_images, *spec.shape))
     return Data(shaped, normalisation)
 
 
-def check_n_clusters(k: int, n_images: int, option: str = "--n-clusters") -> None:
+def check_n_clusters(k: Any, n_images: int) -> None:
     """InputError for fewer than two clusters, or more than there are images."""
+    check_value("n_clusters", k, int)
+    if n_images < 2:
+        raise InputError(f"clustering needs two images or more, and there is {n_images}")
     if not 2 <= k <= n_images:
         raise InputError(
-            "the number of clusters must lie between 2 and the number of images "
-            f"({n_images}), not {k}; set {option}"
+            f"<n_clusters> must lie between 2 and the number of images ({n_images}), not {k}"
         )
 
 
@@ -54,25 +57,27 @@ def assemble(
     Args:
         registered: the method.
         config: its settings.
-        images: uint8 or float32 [n, h, w, c], or `pictures.Streamed` in its place.
+        images: uint8 or float32 [n, h, w, c], features [n, d], or a `types.Source` of such.
         n_clusters: to look for.
-        precision: of the networks' passes, see :class:`base.Compute`.
+        precision: of the networks' passes, see :class:`types.Compute`.
         devices: local devices to share batches; None: as many as can do so evenly.
 
     Raises:
         InputError: settings that do not go with each other, the images or the devices.
     """
+    check_value("precision", precision, Precision)
     spec = DataSpec(len(images), tuple(images.shape[1:]), n_clusters)
-    method = registered.build(config, spec, Compute(precision))
+    parts = registered.parts(config)
+    method = registered.build(config, spec, Compute(precision), **parts)
     group = parallel.choose(method, spec.n_images, devices)
     if group is not None:
-        method = registered.build(config, spec, Compute(precision, parallel.AXIS))
+        method = registered.build(config, spec, Compute(precision, parallel.AXIS), **parts)
     normalisation = method.normalisation
     if normalisation is None:
         normalisation = measure(images)
     elif images.dtype != np.uint8:
         raise InputError(
-            "pre-trained weights expect pictures of bytes, and these are "
-            f"{images.dtype}; give uint8 images, or another --init"
+            "pre-trained weights expect images of bytes, and these are "
+            f"{images.dtype}; give uint8 images, or another <init>"
         )
-    return Assembled(method, feed.put(images, normalisation, group))
+    return Assembled(method, put(images, normalisation, group))

@@ -9,8 +9,10 @@ from typing import Any
 import jax
 
 from jaxclust.core.errors import InputError
+from jaxclust.core.keys import data_shape, host_arrays, typed
 from jaxclust.core.types import TrainState
-from jaxclust.training.loop import Position
+from jaxclust.training.hooks import Moment
+from jaxclust.training.starting import Position
 
 _KEEP = 2
 # A checkpoint is numbered by its phase and step: more steps than any phase takes.
@@ -54,6 +56,10 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         return self._manager
 
+    def at(self, moment: Moment, now: bool) -> None:
+        """:meth:`save`, as a hook of `training.fit`."""
+        self.save(moment.borrowed, moment.position, now)
+
     def due(self, now: bool = False) -> bool:
         """Whether it is time to save."""
         return now or time.monotonic() - self.saved_at >= self.every
@@ -71,7 +77,7 @@ class Checkpoints:
             serial,
             args=ocp.args.Composite(
                 # NumPy arrays: where they lay on devices is not part of a checkpoint.
-                state=ocp.args.StandardSave(_as_dict(jax.device_get(state))),
+                state=ocp.args.StandardSave(_as_dict(host_arrays(state))),
                 position=ocp.args.JsonSave(
                     {
                         "phase": position.phase,
@@ -111,10 +117,11 @@ class Checkpoints:
                 bool(found["begun"]),
             )
             expected = template(position.phase)
+            plain = jax.tree.map(lambda x: jax.ShapeDtypeStruct(*data_shape(x)), expected)
             restored = self.manager().restore(
-                serial, args=ocp.args.Composite(state=ocp.args.StandardRestore(_as_dict(expected)))
+                serial, args=ocp.args.Composite(state=ocp.args.StandardRestore(_as_dict(plain)))
             )["state"]
-            _check_shapes(restored, _as_dict(expected))
+            _check_shapes(restored, _as_dict(plain))
         except Exception as error:  # orbax and tensorstore raise many kinds
             reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else ""
             raise InputError(
@@ -123,7 +130,8 @@ class Checkpoints:
                 "before, or start anew with --overwrite"
             ) from error
         leaves = jax.tree.leaves(restored)
-        return jax.tree.unflatten(jax.tree.structure(expected), leaves), position
+        found = jax.tree.unflatten(jax.tree.structure(expected), leaves)
+        return typed(found, expected), position
 
     def close(self) -> None:
         """Release orbax's threads."""

@@ -5,47 +5,13 @@ from functools import lru_cache
 from threading import Lock
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxclust.core.types import DataSpec, Phase
-from jaxclust.images.normalisation import Normalisation
-from jaxclust.training.parallel import Group
+from jaxclust.core.types import Phase
+from jaxclust.training.placement import Data
 
 # Images of a streamed set that are uploaded together.
 _BLOCK_BYTES = 2**24
-
-
-class Data(NamedTuple):
-    """A data set on the device, or on the host where it is read from when needed."""
-
-    # [n, h, w, c] as stored, uint8 or float32; on the host an `pictures.Streamed`, of
-    # which rows are asked for
-    images: Any
-    normalisation: Normalisation
-    group: Group | None = None  # devices that share the batches; None: one device does all
-
-    @property
-    def streamed(self) -> bool:
-        """Whether blocks of it are uploaded again and again."""
-        return not isinstance(self.images, jax.Array)
-
-    def upload(self, images: np.ndarray) -> Any:
-        """Images on the device, or whole on each of a group."""
-        return jnp.asarray(images) if self.group is None else self.group.replicate(images)
-
-
-def put(images: Any, normalisation: Normalisation, group: Group | None = None) -> Data:
-    """Upload a data set once, as stored; what is read when needed stays where it is."""
-    data = Data(images, normalisation, group)
-    return data._replace(images=data.upload(images)) if isinstance(images, np.ndarray) else data
-
-
-def spec_of(data: Data, n_clusters: int) -> DataSpec:
-    """The data's size and shape with the number of clusters asked for."""
-    n, height, width, channels = data.images.shape
-    return DataSpec(n, (height, width, channels), n_clusters)
 
 
 def epoch_rows(seed: int, phase: int, epoch: int, n: int, batch: int) -> np.ndarray:
@@ -91,7 +57,7 @@ class Feed:
         self.rows_of = lru_cache(maxsize=2)(rows_of)
         n, *shape = data.images.shape
         bytes_a_batch = batch * int(np.prod(shape)) * data.images.dtype.itemsize
-        an_epoch = -(-n // min(phase.batch_size, n))
+        an_epoch = -(-n // min(phase.batches.size, n))
         self.batches = min(an_epoch, max(1, _BLOCK_BYTES // max(bytes_a_batch, 1)))
         self.blocks = -(-an_epoch // self.batches)
         # The block in use, counted through all epochs; the reader gives the one after it.
@@ -102,7 +68,8 @@ class Feed:
     @property
     def sharded(self) -> bool:
         """Whether each device is given images of its own."""
-        return self.data.streamed and self.data.group is not None and not self.phase.whole_batch
+        shared = self.data.group is not None and self.phase.batches.split == "batch"
+        return self.data.streamed and shared
 
     def __enter__(self) -> "Feed":
         return self
@@ -119,7 +86,7 @@ class Feed:
 
         Args:
             epoch: of the phase.
-            start: first step, of `phase.repeats` for each of the epoch's batches.
+            start: first step, of `repeats` for each of the epoch's batches.
             stop: the step to end before.
         """
         rows = self.rows_of(epoch)
@@ -127,7 +94,7 @@ class Feed:
             mine = self._shared(rows)
             arguments = (self.data.images, mine, mine, np.int32(start), np.int32(stop))
             return Chunk(arguments, stop)
-        repeats, batches = self.phase.repeats, self.batches
+        repeats, batches = self.phase.batches.repeats, self.batches
         block = start // repeats // batches
         first = block * batches
         stop = min(stop, (first + batches) * repeats)
@@ -213,7 +180,7 @@ class Feed:
         group = self.data.group
         if group is None:
             return table
-        return group.copies(table) if self.phase.whole_batch else group.shares(table)
+        return group.copies(table) if self.phase.batches.split == "inner" else group.shares(table)
 
 
 def _filled(rows: np.ndarray, first: int, batches: int) -> np.ndarray:

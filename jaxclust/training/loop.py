@@ -8,161 +8,133 @@ row of the table alone.
 """
 
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxclust.core import device
-from jaxclust.core.errors import RunError, Stopped
+from jaxclust.core.errors import InputError, RunError, Stopped
 from jaxclust.core.rows import evenly_spread
-from jaxclust.core.types import Method, StepInfo, TrainState
-from jaxclust.training.feed import Data, Feed, epoch_rows, put, spec_of
-from jaxclust.training.programs import CAPACITY, chunk_program, prediction_program, predictor
-from jaxclust.training.starting import Position, Seeds, all_of, init, restored, template
-from jaxclust.training.warm_start import WarmStart
-
-__all__ = [
-    "Data",
-    "Fitted",
-    "Hooks",
-    "Position",
-    "Progress",
-    "chunk_program",
-    "epoch_rows",
-    "fit",
-    "init",
-    "prediction_program",
-    "predictor",
-    "put",
-    "restored",
-    "spec_of",
-    "template",
-]
+from jaxclust.core.types import Method, Phase, Refit, StepInfo, TrainState
+from jaxclust.training.feed import Feed, epoch_rows
+from jaxclust.training.fitted import Fitted
+from jaxclust.training.hooks import Hook, Hooks, Moment, Progress, lasting
+from jaxclust.training.placement import Data, placed
+from jaxclust.training.prediction import predictor
+from jaxclust.training.programs import CAPACITY, chunk_of, refit_of
+from jaxclust.training.starting import Position, Seeds, all_of, init
+from jaxclust.training.warm_start import WarmStart, capture
 
 _CHUNK_SECONDS = 1.0
 
 
-class Progress(NamedTuple):
-    """What a chunk reports to the host."""
-
-    phase: str
-    epoch: float  # epochs of the phase done
-    epochs: int
-    # `step` (counted over the run), `epoch` (of the phase), `loss` and the watch; of several
-    # seeds run together, the last two hold a value each
-    steps: list[dict[str, Any]]
-    images_per_second: float
-    seconds_left: float  # of the phase
-
-
-class Hooks(NamedTuple):
-    """What the host does between chunks; every one is optional."""
-
-    on_chunk: Callable[[Progress], None] | None = None
-    # (state, phase, epoch done), of phases that are scored; epoch 0 is after `begin`
-    on_epoch: Callable[[TrainState, str, int], None] | None = None
-    save: Callable[[TrainState, Position, bool], None] | None = None  # (…, due now?)
-    stop: Callable[[], bool] | None = None  # asked between chunks
-    on_phase: Callable[[TrainState, str], None] | None = None  # (state, phase that is over)
-
-
-class Fitted(NamedTuple):
-    """A finished run."""
-
-    state: TrainState
-    seconds: dict[str, float]  # by phase
-    images_per_second: float  # over all steps of the last phase that has any
-
-
 def fit(
     method: Method,
-    data: Data,
+    images: Any,
     *,
-    seed: Seeds,
-    hooks: Hooks = Hooks(),  # noqa: B008  (an empty NamedTuple, immutable)
+    seed: Seeds = 0,
+    hooks: Sequence[Hook] | Hook = (),
     resume: tuple[TrainState, Position] | None = None,
     start: WarmStart | None = None,
 ) -> Fitted:
     """Run a method's phases in order.
 
     Args:
-        method: see :class:`jaxclust.core.types.Method`.
-        data: see :func:`put`.
+        method: it keeps what is compiled of it: a second fit compiles nothing.
+        images: uint8 or float [n, h, w, c], features [n, d], another `types.Source`, or
+            what :func:`placement.put` made of one.
         seed: all randomness; the same seed gives the same state, bit for bit, on
             the same machine and backend, interrupted and resumed or not. Several, of a
-            method that is :func:`together.together` of them, run as one program; what the
+            method that is :func:`mapped.together` of them, run as one program; what the
             steps report then has an axis of seeds.
-        hooks: what happens between chunks.
-        resume: a saved state and position to go on from.
-        start: what another run's pre-training ended with; the method's own is left out. Of
-            no use to a run that goes on.
+        hooks: what happens between chunks, see :mod:`hooks`.
+        resume: a saved state and position to go on from; the state stays as it is.
+        start: what another run's pre-training ended with (`Fitted.pretrained`, or
+            :func:`warm_start.load`), in place of the method's own.
 
     Raises:
-        InputError: `start` does not fit the method.
+        InputError: the images cannot be used, or `start` does not fit the method.
         RunError: a loss was not finite.
-        Stopped: `hooks.stop` answered True.
+        Stopped: a hook interrupts.
     """
-    if resume is None:
-        resume = init(method, data, seed, start), Position(0, 0, ())
+    data = placed(method, images)
+    _check_sizes(method, data)
+    hook = hooks if isinstance(hooks, Hook) else Hooks(hooks)
+    run = _Run(method, data, all_of(seed), hook)
+    if resume is not None:
+        state, position = lasting(resume[0]), resume[1]
+    else:
+        state, position = init(method, data, seed, start), Position(0, 0, ())
         if start is not None:
-            resume = resume[0], Position(1, 0, (0.0,))
-            if hooks.on_phase:
-                hooks.on_phase(resume[0], method.phases[0].name)
-    state, position = resume
-    speed = 0.0
-    for index, phase in enumerate(method.phases):
-        if index < position.phase:
-            continue
-        before = position.seconds[index] if index < len(position.seconds) else 0.0
-        runner = _PhaseRun(method, data, index, seed, hooks, before, position.seconds[:index])
-        begun = index == position.phase and position.begun
-        if phase.begin is not None:
-            if not begun:
-                state = runner.begin(state)
-                if hooks.save and phase.on_host:  # it may have taken minutes
-                    hooks.save(state, runner.position(0), True)
-            if hooks.on_epoch and not (begun and position.step):
-                hooks.on_epoch(state, phase.name, 0)
-        if runner.total:
-            state = runner.steps(state, position.step)
-            speed = runner.speed
-        position = Position(index + 1, 0, (*position.seconds[:index], runner.seconds()))
-        if hooks.on_phase:
-            hooks.on_phase(state, phase.name)
-        if index + 1 == len(method.phases) and hooks.save:
-            hooks.save(state, Position(index, runner.total, position.seconds, True), True)
-    names = [phase.name for phase in method.phases]
-    return Fitted(state, dict(zip(names, position.seconds, strict=True)), speed)
+            position = Position(1, 0, (0.0,))
+            run.over(state, position, method.phases[0])
+    return run.phases(state, position)
+
+
+def _check_sizes(method: Method, data: Data) -> None:
+    if data.streamed and any(phase.batches.extra is not None for phase in method.phases):
+        raise InputError("this method looks up further images a step; hold the set in memory")
+
+
+class _Run:
+    """A fit on the host: its phases one after the other."""
+
+    def __init__(self, method: Method, data: Data, seeds: tuple[int, ...], hook: Hook) -> None:
+        self.method, self.data, self.seeds, self.hook = method, data, seeds, hook
+        self.pretrained: WarmStart | None = None
+
+    def phases(self, state: TrainState, position: Position) -> Fitted:
+        """All phases from a position on."""
+        speed, phases = 0.0, self.method.phases
+        for index in range(position.phase, len(phases)):
+            runner = _PhaseRun(self, index, position)
+            state = runner.begin(state, position)
+            if runner.total:
+                state = runner.steps(state, position.step)
+                speed = runner.speed
+            seconds = (*position.seconds[:index], runner.seconds())
+            position = Position(index + 1, 0, seconds)
+            self.over(state, position, phases[index])
+            if index + 1 == len(phases):
+                last = Position(index, runner.total, seconds, True)
+                self.hook.on_save(Moment(state, last, phases[index].name, 0), True)
+        names = [phase.name for phase in phases]
+        times = dict(zip(names, position.seconds, strict=True))
+        return Fitted(
+            self.method,
+            state,
+            self.data.normalisation,
+            np.dtype(self.data.images.dtype),
+            tuple(self.data.images.shape),
+            times,
+            speed,
+            self.pretrained,
+        )
+
+    def over(self, state: TrainState, position: Position, phase: Phase) -> None:
+        """A phase is over."""
+        if phase.pretrains and len(self.seeds) == 1:
+            self.pretrained = capture(state)
+        self.hook.on_phase(Moment(state, position, phase.name, phase.epochs))
 
 
 class _PhaseRun:
     """One phase on the host: its clock, its chunks, what happens between them."""
 
-    def __init__(
-        self,
-        method: Method,
-        data: Data,
-        index: int,
-        seed: Seeds,
-        hooks: Hooks,
-        seconds_before: float,
-        seconds_earlier: tuple[float, ...],
-    ) -> None:
-        self.method, self.data, self.index = method, data, index
-        self.seeds = all_of(seed)
-        self.hooks, self.earlier = hooks, seconds_earlier
-        self.phase = method.phases[index]
-        self.n = data.images.shape[0]
-        self.batch = min(self.phase.batch_size, self.n)
-        self.per_epoch = -(-self.n // self.batch) * self.phase.repeats
+    def __init__(self, run: _Run, index: int, position: Position) -> None:
+        self.run, self.index = run, index
+        self.method, self.data, self.hook = run.method, run.data, run.hook
+        self.phase = run.method.phases[index]
+        self.n = run.data.images.shape[0]
+        self.batch = min(self.phase.batches.size, self.n)
+        self.per_epoch = -(-self.n // self.batch) * self.phase.batches.repeats
         self.total = self.phase.epochs * self.per_epoch
-        self.started = time.perf_counter() - seconds_before
-        self.predict = predictor(method, data)
-        self.step_seconds = 0.0
-        self.busy_seconds, self.busy_steps = 0.0, 0
+        before = position.seconds[index] if index < len(position.seconds) else 0.0
+        self.earlier, self.started = position.seconds[:index], time.perf_counter() - before
+        self.predict = predictor(self.method, self.data)
+        self.clock = _Clock()
 
     def seconds(self) -> float:
         return time.perf_counter() - self.started
@@ -170,89 +142,102 @@ class _PhaseRun:
     @property
     def speed(self) -> float:
         """Images of the set done with a second, inside chunks, compilation left out."""
-        done = self.batch * self.busy_steps / self.phase.repeats
-        return done / self.busy_seconds if self.busy_seconds else 0.0
+        return self.clock.rate * self.batch / self.phase.batches.repeats
 
-    def position(self, step: int) -> Position:
-        return Position(self.index, step, (*self.earlier, self.seconds()), True)
+    def moment(self, state: TrainState, done: int) -> Moment:
+        position = Position(self.index, done, (*self.earlier, self.seconds()), True)
+        return Moment(state, position, self.phase.name, done // self.per_epoch)
 
-    def begin(self, state: TrainState) -> TrainState:
-        assert self.phase.begin is not None
-        return self.between(self.phase.begin)(state)
+    def begin(self, state: TrainState, position: Position) -> TrainState:
+        """The phase's first refit, unless the position is behind it."""
+        first, begun = self.phase.first, position.phase == self.index and position.begun
+        if first is None:
+            return state
+        if not begun:
+            state = self.refit(first, state)
+            if first.on == "host":  # it may have taken minutes
+                self.hook.on_save(self.moment(state, 0), True)
+        if not (begun and position.step):
+            self.hook.on_epoch(self.moment(state, 0))
+        return state
 
-    def between(
-        self, function: Callable[[TrainState, Any], TrainState]
-    ) -> Callable[[TrainState], TrainState]:
-        """A `begin` or `refresh`, given the features of the images it wants to see.
+    def refit(self, refit: Refit, state: TrainState) -> TrainState:
+        """The state refitted to the features of the images the refit wants to see.
 
         Of several processes the first computes it; the others are told.
         """
-        on_host, group = self.phase.on_host, self.data.group
-        compute = function if on_host else device.jit(function)
-        rows = None if self.phase.sample is None else evenly_spread(self.n, self.phase.sample)
+        on_host, group = refit.on == "host", self.data.group
+        rows = None if refit.rows is None else evenly_spread(self.n, refit.rows)
+        features = self.predict(state, fields=("features",), rows=rows).features
+        features = features if on_host else jnp.asarray(features)
+        compute = refit_of(self.method, refit)
+        if group is None:
+            after = compute(state, features)
+            return jax.device_put(after) if on_host else after
+        like = state if on_host else jax.eval_shape(refit.update, state, features)
+        return group.replicate(group.told(lambda: compute(state, features), like))
 
-        def run(state: TrainState) -> TrainState:
-            features = self.predict(state, fields=("features",), rows=rows).features
-            features = features if on_host else jnp.asarray(features)
-            if group is None:
-                after = compute(state, features)
-                return jax.device_put(after) if on_host else after
-            like = state if on_host else jax.eval_shape(function, state, features)
-            return group.replicate(group.told(lambda: compute(state, features), like))
-
-        return run
+    def rows_of(self, epoch: int) -> np.ndarray:
+        """Rows of an epoch's batches, of all seeds beside each other."""
+        tables = [
+            epoch_rows(seed, self.index, epoch, self.n, self.batch) for seed in self.run.seeds
+        ]
+        return np.hstack(tables)
 
     def steps(self, state: TrainState, done: int) -> TrainState:
-        group = self.data.group
-        refresh = None if self.phase.refresh is None else self.between(self.phase.refresh)
-        compiled = False
-
-        def rows_of(epoch: int) -> np.ndarray:
-            tables = [
-                epoch_rows(seed, self.index, epoch, self.n, self.batch) for seed in self.seeds
-            ]
-            return np.hstack(tables)
-
-        with Feed(self.data, self.phase, self.batch * len(self.seeds), rows_of) as feed:
-            normalisation, sharded = self.data.normalisation, feed.sharded
-            program = chunk_program(self.phase, normalisation, group, sharded=sharded)
+        """All steps from one on."""
+        size = self.batch * len(self.run.seeds)
+        with Feed(self.data, self.phase, size, self.rows_of) as feed:
+            program = chunk_of(self.method, self.phase, self.data, sharded=feed.sharded)
             while done < self.total:
-                epoch, start = divmod(done, self.per_epoch)
-                if done and not start and self.phase.finished and self.phase.finished(state):
+                fresh = done and not done % self.per_epoch
+                if fresh and self.phase.until and self.phase.until(state):
                     break
-                length = 1
-                if self.step_seconds:
-                    length = max(1, min(CAPACITY, int(_CHUNK_SECONDS / self.step_seconds)))
-                if group is not None:
-                    # Every process must run the same chunk, whatever its clock says.
-                    length = group.agree(length)
-                clock = time.perf_counter()
-                given, stop = feed.chunk(epoch, start, min(start + length, self.per_epoch))
-                state, reports, finite = program(state, *given)
-                del given  # a block is let go before the next one
-                reports, finite = jax.device_get((reports, finite))
-                elapsed = time.perf_counter() - clock
-                if compiled:
-                    self.step_seconds = elapsed / (stop - start)
-                    self.busy_seconds += elapsed
-                    self.busy_steps += stop - start
-                compiled = True
-                self._check_finite(reports.loss[: stop - start], bool(finite), done)
-                done = epoch * self.per_epoch + stop
-                due = stop == self.per_epoch and (epoch + 1) % self.phase.refresh_every == 0
-                if due and refresh is not None:
-                    state = refresh(state)
-                self._report(state, reports, stop - start, done)
-                if stop == self.per_epoch and self.hooks.on_epoch and self.phase.scored:
-                    self.hooks.on_epoch(state, self.phase.name, epoch + 1)
-                stopping = bool(self.hooks.stop and self.hooks.stop())
-                if group is not None:
-                    stopping = group.any(stopping)
-                if self.hooks.save:
-                    self.hooks.save(state, self.position(done), stopping)
-                if stopping:
-                    raise Stopped
+                state, done, enough = self.chunk(program, feed, state, done)
+                if enough:
+                    break
         return state
+
+    def chunk(
+        self, program: Callable, feed: Feed, state: TrainState, done: int
+    ) -> tuple[TrainState, int, bool]:
+        """A chunk of steps and what follows it: (state, steps done, whether that is enough)."""
+        epoch, start = divmod(done, self.per_epoch)
+        stop = min(start + self.length(), self.per_epoch)
+        with self.clock:
+            given, stop = feed.chunk(epoch, start, stop)
+            state, reports, finite = program(state, *given)
+            del given  # a block is let go before the next one
+            reports, finite = jax.device_get((reports, finite))
+        count = stop - start
+        self.clock.count(count)
+        self._check_finite(reports.loss[:count], bool(finite), done)
+        done = epoch * self.per_epoch + stop
+        over = stop == self.per_epoch
+        if over and self.phase.between and (epoch + 1) % self.phase.every == 0:
+            state = self.refit(self.phase.between, state)
+        self._report(state, reports, count, done)
+        return state, done, self._after(state, done, over)
+
+    def length(self) -> int:
+        """Steps of the next chunk."""
+        each, group = self.clock.each, self.data.group
+        length = max(1, min(CAPACITY, int(_CHUNK_SECONDS / each))) if each else 1
+        # Every process must run the same chunk, whatever its clock says.
+        return length if group is None else group.agree(length)
+
+    def _after(self, state: TrainState, done: int, over: bool) -> bool:
+        """Hooks behind a chunk; whether the phase has had enough."""
+        moment, hook = self.moment(state, done), self.hook
+        if over and self.phase.scored:
+            hook.on_epoch(moment)
+        stopping, enough = hook.interrupts(), over and hook.ends_phase()
+        if self.data.group is not None:
+            stopping, enough = map(self.data.group.any, (stopping, enough))
+        hook.on_save(moment, stopping)
+        if stopping:
+            raise Stopped
+        return enough
 
     def _check_finite(self, losses: np.ndarray, finite: bool, done: int) -> None:
         bad = np.argwhere(~np.isfinite(losses))
@@ -262,15 +247,13 @@ class _PhaseRun:
         if len(bad):
             what, step = f"the loss became {losses[tuple(bad[0])]}", done + int(bad[0][0]) + 1
             if losses.ndim == 2:
-                what += f" with seed {self.seeds[bad[0][1]]}"
+                what += f" with seed {self.run.seeds[bad[0][1]]}"
         raise RunError(
             f"{what} at step {step} of phase '{self.phase.name}'; the last checkpoint is kept: "
             "lower the learning rate and start again"
         )
 
     def _report(self, state: TrainState, reports: StepInfo, count: int, done: int) -> None:
-        if not self.hooks.on_chunk:
-            return
         last = int(state.step)
         steps = [
             {
@@ -281,11 +264,39 @@ class _PhaseRun:
             }
             for i in range(count)
         ]
-        left = (self.total - done) * self.step_seconds
+        left = (self.total - done) * self.clock.each
         epoch = done / self.per_epoch
-        self.hooks.on_chunk(
+        self.hook.on_chunk(
             Progress(self.phase.name, epoch, self.phase.epochs, steps, self.speed, left)
         )
+
+
+class _Clock:
+    """What a step takes; the first chunk, which compiles, is left out."""
+
+    def __init__(self) -> None:
+        self.each = 0.0  # seconds a step, lately
+        self.seconds, self.steps = 0.0, 0
+        self._since, self._compiled = 0.0, False
+
+    def __enter__(self) -> None:
+        self._since = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._since = time.perf_counter() - self._since
+
+    def count(self, steps: int) -> None:
+        """The seconds just measured were of so many steps."""
+        if self._compiled:
+            self.each = self._since / steps
+            self.seconds += self._since
+            self.steps += steps
+        self._compiled = True
+
+    @property
+    def rate(self) -> float:
+        """Steps a second."""
+        return self.steps / self.seconds if self.seconds else 0.0
 
 
 def _told(value: Any) -> Any:

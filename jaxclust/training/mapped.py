@@ -2,7 +2,7 @@
 
 The mapped method is a method like any other, whose state has a leading axis of seeds on
 every leaf but the step counter, whose predictions have one behind the axis of images, and
-whose batches are those of all seeds in a row. `train.fit` runs it unchanged.
+whose batches are those of all seeds in a row. `training.fit` runs it unchanged.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,40 +12,59 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxclust.core.types import Batch, Method, Phase, Prediction, Step, StepInfo, TrainState
+from jaxclust.core import keys
+from jaxclust.core.types import (
+    Batch,
+    Method,
+    Phase,
+    Prediction,
+    Refit,
+    Step,
+    StepInfo,
+    TrainState,
+)
 
 # The counter is one for all seeds, so that what depends on it alone stays a branch and
 # does not become a choice between two results.
 _STATE: Any = TrainState
-_AXES: Any = _STATE(step=None, key=0, params=0, model_state=0, opt_state=0, cluster=0)
+_AXES: Any = _STATE(
+    step=None, key=0, params=0, model_state=0, opt_state=0, cluster=0, usage=0, last=0
+)
 
 
 def can_share(method: Method) -> bool:
     """Whether a method's seeds can be one program: nothing of it runs on the host."""
-    return not any(phase.on_host for phase in method.phases)
+    refits = [refit for phase in method.phases for refit in (phase.first, phase.between)]
+    return not any(refit is not None and refit.on == "host" for refit in refits)
 
 
 def together(method: Method, seeds: Sequence[int]) -> Method:
-    """The method for several seeds at once.
+    """The method for several seeds at once; the same seeds give the same object again.
 
-    A seed whose phase is finished stays as it is until the others are.
+    A seed whose phase is over stays as it is until the others are.
 
     Args:
         method: see :func:`can_share`.
-        seeds: two or more; `train.fit` is given the same.
+        seeds: two or more; `training.fit` is given the same.
     """
-    count = len(seeds)
+    key = ("together", *seeds)
+    if key not in method.programs:
+        method.programs[key] = _together(method, seeds)
+    return method.programs[key]
 
+
+def _together(method: Method, seeds: Sequence[int]) -> Method:
     def init(key: Array, images: Array) -> TrainState:
         del key  # each seed has its own
-        keys = jnp.stack([jax.random.PRNGKey(seed) for seed in seeds])
-        return jax.vmap(method.init, (0, None), _AXES)(keys, images)
+        own = jnp.stack([keys.run_key(seed) for seed in seeds])
+        return jax.vmap(method.init, (0, None), _AXES)(own, images)
 
     def predict(state: TrainState, images: Array) -> Prediction:
         return jax.vmap(method.predict, (_AXES, None), 1)(state, images)
 
-    phases = tuple(_mapped(phase, count) for phase in method.phases)
-    return Method(init, predict, phases, method.normalisation)
+    steps: dict[Any, Step] = {}
+    phases = tuple(_mapped(phase, len(seeds), steps) for phase in method.phases)
+    return Method(init, predict, phases, method.artifacts, method.normalisation)
 
 
 def of_seed(tree: Any, i: int) -> Any:
@@ -59,49 +78,65 @@ def prediction_of_seed(prediction: Prediction, i: int) -> Prediction:
     return jax.tree.map(lambda leaf: leaf[:, i], prediction)
 
 
-def _mapped(phase: Phase, count: int) -> Phase:
-    finished = phase.finished
+def _mapped(phase: Phase, count: int, steps: dict[Any, Step]) -> Phase:
+    """A phase of all seeds; phases with the same step share the mapped one too."""
+    until = phase.until
+    kept = _keeping(until)
+    if phase.step is not None and (phase.step, until) not in steps:
+        steps[phase.step, until] = _mapped_step(phase, count, kept)
+    return phase._replace(
+        step=steps.get((phase.step, until)),
+        batches=phase.batches._replace(extra=None),
+        first=_mapped_refit(phase.first, lambda _, after: after),
+        between=_mapped_refit(phase.between, kept),
+        until=None if until is None else lambda s: jnp.all(jax.vmap(until, (_AXES,))(s)),
+    )
+
+
+Keep = Callable[[TrainState, TrainState], TrainState]
+
+
+def _keeping(until: Callable[[TrainState], Array] | None) -> Keep:
+    """(before, after) -> after, or of a seed that was over the state before."""
 
     def kept(before: TrainState, after: TrainState) -> TrainState:
-        """Of seeds that had finished, the state before."""
-        if finished is None:
+        if until is None:
             return after
-        # What finishes a phase is decided between epochs; none has before its first.
-        done = finished(before)
+        # What ends a phase is decided between epochs; none has before its first.
+        over = until(before)
         held = jax.tree.map(
-            lambda old, new: jnp.where(done, old, new),
+            lambda old, new: jnp.where(over, old, new),
             before.replace(step=None),
             after.replace(step=None),
         )
         return held.replace(step=after.step)
 
-    def one_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
-        assert phase.step is not None
-        after, info = phase.step(state, batch)
+    return kept
+
+
+def _mapped_step(phase: Phase, count: int, kept: Keep) -> Step:
+    step, extra = phase.step, phase.batches.extra
+    assert step is not None
+
+    def one(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
+        if extra is not None:
+            found = extra(state, keys.of(state, "extra"), batch.rows)
+            batch = batch._replace(extra=found)
+        after, info = step(state, batch)
         return kept(state, after), info
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
+    def all_seeds(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
         own = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
-        return jax.vmap(one_step, (_AXES, 0), (_AXES, 0))(state, own)
+        return jax.vmap(one, (_AXES, 0), (_AXES, 0))(state, own)
 
-    def between(
-        function: Callable[[TrainState, Any], TrainState] | None,
-        keep: Callable[[TrainState, TrainState], TrainState],
-    ) -> Callable[[TrainState, Any], TrainState] | None:
-        if function is None:
-            return None
+    return all_seeds
 
-        def one(state: TrainState, features: Array) -> TrainState:
-            return keep(state, function(state, features))
 
-        return jax.vmap(one, (_AXES, 1), _AXES)
+def _mapped_refit(refit: Refit | None, keep: Keep) -> Refit | None:
+    if refit is None:
+        return None
 
-    mapped: Step | None = None if phase.step is None else step
-    return phase._replace(
-        step=mapped,
-        begin=between(phase.begin, lambda _, after: after),
-        refresh=between(phase.refresh, kept),
-        finished=None
-        if finished is None
-        else lambda state: jnp.all(jax.vmap(finished, (_AXES,))(state)),
-    )
+    def one(state: TrainState, features: Array) -> TrainState:
+        return keep(state, refit.update(state, features))
+
+    return refit._replace(update=jax.vmap(one, (_AXES, 1), _AXES))

@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxclust.core import device
+from jaxclust.core import device, keys
 from jaxclust.core.errors import InputError
 from jaxclust.core.types import Method
 
@@ -105,10 +105,10 @@ class Group(NamedTuple):
         if self.processes == 1:
             return compute()
         if self.process == 0:
-            mine = jax.tree.map(np.asarray, compute())
+            mine = keys.host_arrays(compute())
         else:
-            mine = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
-        return multihost_utils.broadcast_one_to_all(mine)
+            mine = jax.tree.map(lambda leaf: np.zeros(*keys.data_shape(leaf)), like)
+        return keys.typed(multihost_utils.broadcast_one_to_all(mine), like)
 
 
 def _of_process(process: int) -> list[Any]:
@@ -120,9 +120,9 @@ def shared_counts(method: Method, n_images: int) -> list[int]:
     counts = []
     for phase in method.phases:
         if phase.step is not None and phase.epochs:
-            if not phase.whole_batch:
-                counts.append(min(phase.batch_size, n_images))
-            counts += phase.shared
+            if phase.batches.split == "batch":
+                counts.append(min(phase.batches.size, n_images))
+            counts += phase.batches.shared
     return counts
 
 
@@ -146,13 +146,7 @@ def choose(method: Method, n_images: int, wanted: int | None) -> Group | None:
     if wanted is None:
         even = [d for d in range(1, available + 1) if not uneven(d)]
         wanted = max(even) if counts and even else 1
-    if not 1 <= wanted <= available:
-        more = f"XLA_FLAGS=--xla_force_host_platform_device_count={wanted}"
-        on_cpu = jax.default_backend() == "cpu" and wanted > 1
-        raise InputError(
-            f"--devices must lie between 1 and {available}, not {wanted}"
-            + (f"; for more on CPU set {more}" if on_cpu else "")
-        )
+    _check_available(wanted, available)
     total = wanted * processes
     if total > 1 and not counts:
         raise InputError(
@@ -160,11 +154,22 @@ def choose(method: Method, n_images: int, wanted: int | None) -> Group | None:
         )
     if bad := uneven(wanted):
         even = [d for d in range(1, wanted) if not uneven(d)]
-        instead = f"--devices {max(even)} or " if even else ""
+        instead = f"<devices> {max(even)} or " if even else ""
         raise InputError(
             f"an update's {bad[0]} images cannot be shared evenly by {total} devices; give "
-            f"{instead}batches that are a multiple of {total} (--batch-size, for ccnn --n-m)"
+            f"{instead}batches that are a multiple of {total} (<batch_size>, for ccnn <n_m>)"
         )
     if total == 1:
         return None
     return Group(tuple(jax.local_devices()[:wanted]), processes, jax.process_index())
+
+
+def _check_available(wanted: int, available: int) -> None:
+    if 1 <= wanted <= available:
+        return
+    more = f"XLA_FLAGS=--xla_force_host_platform_device_count={wanted}"
+    on_cpu = jax.default_backend() == "cpu" and wanted > 1
+    raise InputError(
+        f"<devices> must lie between 1 and {available}, not {wanted}"
+        + (f"; for more on CPU set {more}" if on_cpu else "")
+    )

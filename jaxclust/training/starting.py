@@ -5,14 +5,13 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
-from jaxclust.core import device
-from jaxclust.core.types import Method, TrainState
+from jaxclust.core import keys
+from jaxclust.core.types import Method, Refit, TrainState
 from jaxclust.images.normalisation import normalise
-from jaxclust.training.feed import Data
+from jaxclust.training.placement import Data
+from jaxclust.training.programs import init_of
 from jaxclust.training.warm_start import WarmStart
 
 
@@ -31,7 +30,7 @@ Seeds = Integral | int | Sequence[int]
 
 def init(method: Method, data: Data, seed: Seeds, start: WarmStart | None = None) -> TrainState:
     """The method's state before its first phase, or after a pre-training done elsewhere."""
-    state = device.jit(method.init)(jax.random.PRNGKey(all_of(seed)[0]), _example(data))
+    state = init_of(method, data.normalisation)(keys.run_key(all_of(seed)[0]), data.images[:2])
     if start is not None:
         start.check(method, state)
         state = start.into(state)
@@ -40,15 +39,22 @@ def init(method: Method, data: Data, seed: Seeds, start: WarmStart | None = None
 
 def template(method: Method, data: Data, phase: int) -> TrainState:
     """Shapes and dtypes of the state inside a phase, without computing anything."""
-    state = jax.eval_shape(method.init, jax.random.PRNGKey(0), _example(data))
+    stored = jax.ShapeDtypeStruct((2, *data.images.shape[1:]), data.images.dtype)
+    images = jax.eval_shape(lambda x: normalise(x, data.normalisation), stored)
+    state = jax.eval_shape(method.init, jax.eval_shape(lambda: keys.run_key(0)), images)
     n = data.images.shape[0]
     for entered in method.phases[: phase + 1]:
-        if entered.begin is not None and not entered.on_host:
-            example = jax.eval_shape(method.predict, state, _example(data)).features
-            seen = n if entered.sample is None else min(n, entered.sample)
-            features = jax.ShapeDtypeStruct((seen, *example.shape[1:]), example.dtype)
-            state = jax.eval_shape(entered.begin, state, features)
+        if entered.first is not None and entered.first.on == "device":
+            state = _after(method, state, images, entered.first, n)
     return state
+
+
+def _after(method: Method, state: Any, images: Any, refit: Refit, n: int) -> Any:
+    """Shapes of the state behind a refit."""
+    example = jax.eval_shape(method.predict, state, images).features
+    seen = n if refit.rows is None else min(n, refit.rows)
+    features = jax.ShapeDtypeStruct((seen, *example.shape[1:]), example.dtype)
+    return jax.eval_shape(refit.update, state, features)
 
 
 # What reads the newest checkpoint, given the template of a phase: `Checkpoints.restore`.
@@ -89,10 +95,6 @@ def restored(method: Method, data: Data, restore: Restore) -> tuple[TrainState, 
         return found[0]
 
     return group.replicate(group.told(state, expected(position.phase))), position
-
-
-def _example(data: Data) -> Array:
-    return normalise(jnp.asarray(data.images[:2]), data.normalisation)
 
 
 def all_of(seed: Seeds) -> tuple[int, ...]:

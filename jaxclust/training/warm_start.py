@@ -18,14 +18,15 @@ from jaxclust.core.types import Method, TrainState
 
 # Of the phase whose end is kept, and of the file in the run's folder.
 PHASE, FILE = "pretrain", "pretrained.npz"
+_PARTS = ("network", "decoder")  # of the params
 
 
 def _named(state: TrainState) -> dict[str, Any]:
     """What is kept, by name: the network, its statistics and the number of steps.
 
-    Centroids among the parameters (DEC's) are found after pre-training.
+    Other parameters (DEC's centroids) are found after pre-training.
     """
-    params = {name: value for name, value in state.params.items() if name != "centroids"}
+    params = {name: state.params[name] for name in _PARTS if name in state.params}
     kept = {"params": params, "model_state": state.model_state, "step": state.step}
     return flatten_dict(kept, sep="/")
 
@@ -35,10 +36,15 @@ def arrays(state: TrainState) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in _named(state).items()}
 
 
+def capture(state: TrainState) -> "WarmStart":
+    """What a state holds of a pre-training that is over; for `fit(start=…)`."""
+    return WarmStart("the other fit", arrays(state))
+
+
 class WarmStart(NamedTuple):
     """What another run's pre-training ended with."""
 
-    run: Path
+    run: Path | str  # where it comes from, for messages
     arrays: dict[str, np.ndarray]
 
     def check(self, method: Method, state: TrainState) -> None:
@@ -51,14 +57,14 @@ class WarmStart(NamedTuple):
         Raises:
             InputError: it cannot start so.
         """
-        if method.phases[0].name != PHASE:
-            raise InputError("this method has no pre-training; leave out --pretrained")
+        if not method.phases[0].pretrains:
+            raise InputError("this method has no pre-training; leave out <pretrained>")
         expected = {name: tuple(leaf.shape) for name, leaf in _named(state).items()}
         found = {name: array.shape for name, array in self.arrays.items()}
         for name in sorted(expected.keys() | found.keys()):
             if expected.get(name) != found.get(name):
                 raise InputError(
-                    f"--pretrained {self.run} is of another network: {name} is "
+                    f"<pretrained> {self.run} is of another network: {name} is "
                     f"{found.get(name, 'missing')} there and {expected.get(name, 'missing')} "
                     "here; give it the same images' size, method family and widths"
                 )
@@ -78,7 +84,7 @@ def load(run: Path) -> WarmStart:
     path = run / FILE
     if not path.is_file():
         raise InputError(
-            f"--pretrained {run}: there is no {FILE}; give the folder of a run whose "
+            f"<pretrained> {run}: there is no {FILE}; give the folder of a run whose "
             "method pre-trains an autoencoder and got past that (of several seeds, one seed-…)"
         )
     try:

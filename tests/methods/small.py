@@ -9,7 +9,8 @@ from jaxclust.core.types import Batch
 from jaxclust.images.normalisation import measure
 from jaxclust.methods import ccnn
 from jaxclust.models.backbones import Body, FlatHead, LeNetBackbone
-from jaxclust.training import loop
+from jaxclust.training import placement, starting
+from jaxclust.training.prediction import predictor
 
 
 def images(n=120, seed=0):
@@ -24,13 +25,13 @@ def images(n=120, seed=0):
 
 def data(n=120, seed=0):
     pictures, _ = images(n, seed)
-    return loop.put(pictures, measure(pictures))
+    return placement.put(pictures, measure(pictures))
 
 
 def method(preset="best", n=120, k=3, **changes):
     defaults = {"epochs": 2, "pretrain_epochs": 1, "batch_size": 20, "k_m": 5, "n_m": 10}
     config = dataclasses.replace(ccnn.PRESETS[preset], **{**defaults, **changes})
-    spec = loop.spec_of(data(n), k)
+    spec = placement.spec_of(data(n), k)
     return ccnn.build(config, spec, body=Body(LeNetBackbone((4, 8)), FlatHead(16)))
 
 
@@ -41,6 +42,6 @@ def batch(n=20, seed=3):
 
 def begun(built, seed=0):
     """The state at the start of the clustering phase."""
-    state = loop.init(built, data(), seed)
-    features = loop.predictor(built, data())(state).features
-    return jax.jit(built.phases[-1].begin)(state, features)
+    state = starting.init(built, data(), seed)
+    features = predictor(built, data())(state).features
+    return jax.jit(built.phases[-1].first.update)(state, features)

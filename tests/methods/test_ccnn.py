@@ -12,7 +12,8 @@ from jaxclust.core.types import Batch, DataSpec
 from jaxclust.methods import ccnn, registry
 from jaxclust.methods.ccnn import ccnn_config
 from jaxclust.models.encoders import pretrained
-from jaxclust.training import loop
+from jaxclust.training import loop, starting
+from jaxclust.training.prediction import predictor
 from tests.methods import small
 from tests.models.mobilenet import mobilenet_arrays
 
@@ -85,9 +86,9 @@ def test_table_1_trains_only_on_a_full_buffer():
 
 def test_paper_seeds_are_features_of_images():
     method = small.method("paper", init="random")
-    state = loop.init(method, small.data(), 0)
-    features = loop.predictor(method, small.data())(state).features
-    begun = jax.jit(method.phases[-1].begin)(state, features)
+    state = starting.init(method, small.data(), 0)
+    features = predictor(method, small.data())(state).features
+    begun = jax.jit(method.phases[-1].first.update)(state, features)
     for centroid in np.asarray(begun.cluster.kmeans.centroids):
         assert np.abs(features - centroid).max(axis=1).min() == 0
     np.testing.assert_array_equal(begun.cluster.kmeans.counts, 0)
@@ -95,11 +96,11 @@ def test_paper_seeds_are_features_of_images():
 
 def test_output_layer_starts_from_the_first_pseudo_labels():
     method = small.method()
-    state = loop.init(method, small.data(), 0)
-    state = jax.jit(method.phases[-1].begin)(
-        state, loop.predictor(method, small.data())(state).features
+    state = starting.init(method, small.data(), 0)
+    state = jax.jit(method.phases[-1].first.update)(
+        state, predictor(method, small.data())(state).features
     )
-    readings = loop.predictor(method, small.data())(state).readings
+    readings = predictor(method, small.data())(state).readings
     assert np.mean(readings["output"] == readings["centroid"]) > 0.95
 
 
@@ -162,7 +163,7 @@ def test_small_clear_set_is_clustered():
     fitted = loop.fit(method, small.data(), seed=0)
     from jaxclust import metrics
 
-    prediction = loop.predictor(method, small.data())(fitted.state)
+    prediction = predictor(method, small.data())(fitted.state)
     assert metrics.accuracy(small.images()[1], prediction.assignments) > 0.95
 
 
@@ -188,8 +189,8 @@ def test_a_weights_file_gives_the_network_and_its_features(mobilenet):
     method = ccnn.build(config, DataSpec(12, (16, 16, 3), 3))
     assert [phase.name for phase in method.phases] == ["cluster"]
     assert method.normalisation.mean.tolist() == [127.5] * 3
-    images = jax.random.normal(jax.random.PRNGKey(0), (12, 16, 16, 3))
-    state = jax.jit(method.init)(jax.random.PRNGKey(1), images[:2])
+    images = jax.random.normal(jax.random.key(0), (12, 16, 16, 3))
+    state = jax.jit(method.init)(jax.random.key(1), images[:2])
     backbone = state.params["network"]["body"]["backbone"]
     kernel = np.load(mobilenet)["conv_pw_13.kernel"]
     np.testing.assert_array_equal(backbone["conv_pw_13"]["kernel"], kernel)
@@ -206,7 +207,7 @@ def test_a_weights_file_gives_the_network_and_its_features(mobilenet):
     features = jax.jit(method.predict)(state, images).features
     np.testing.assert_allclose(features, pooled, atol=1e-4)
 
-    begun = method.phases[0].begin(state, features)
+    begun = method.phases[0].first.update(state, features)
     after, info = jax.jit(method.step)(begun, Batch(images[:6], jnp.arange(6)))
     assert np.isfinite(float(info.loss))
     moved = after.params["network"]["body"]["backbone"]["conv_pw_13"]["kernel"] - kernel
@@ -221,8 +222,8 @@ def test_a_weights_files_statistics_can_stay(mobilenet, frozen):
         n_m=2, learning_rate=0.1,
     )  # fmt: skip
     method = ccnn.build(config, DataSpec(4, (16, 16, 3), 2))
-    images = jax.random.normal(jax.random.PRNGKey(0), (4, 16, 16, 3))
-    state = jax.jit(method.init)(jax.random.PRNGKey(1), images)
+    images = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
+    state = jax.jit(method.init)(jax.random.key(1), images)
     after, _ = jax.jit(method.step)(state, Batch(images, jnp.arange(4)))
     before, now = (s.model_state["network"]["batch_stats"] for s in (state, after))
     same = jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), before, now))

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -13,7 +14,8 @@ from jaxclust.core.errors import InputError
 from jaxclust.core.types import DataSpec
 from jaxclust.images.normalisation import measure, normalise
 from jaxclust.methods.registry import METHODS
-from jaxclust.training import loop
+from jaxclust.training import loop, placement
+from jaxclust.training.prediction import predictor
 
 CLASSICAL = ["gmm", "spectral", "agglomerative", "nmf"]
 
@@ -22,23 +24,29 @@ CLASSICAL = ["gmm", "spectral", "agglomerative", "nmf"]
 def digits():
     images, labels = load_digits(return_X_y=True)
     images = images.reshape(-1, 8, 8, 1)[:600].astype(np.uint8)
-    return loop.put(images, measure(images)), labels[:600]
+    return placement.put(images, measure(images)), labels[:600]
 
 
 def fitted(name, data, **changes):
     config = dataclasses.replace(METHODS[name].config("best"), **changes)
-    method = METHODS[name].build(config, loop.spec_of(data, 10))
+    method = METHODS[name].build(config, placement.spec_of(data, 10))
     state = loop.fit(method, data, seed=0).state
-    return method, state, loop.predictor(method, data)(state)
+    return method, state, predictor(method, data)(state)
+
+
+@pytest.fixture(scope="module")
+def with_defaults(digits):
+    """`fitted` with the settings of preset best, once a method."""
+    return functools.cache(lambda name: fitted(name, digits[0]))
 
 
 def pixels(data):
     return np.asarray(normalise(data.images, data.normalisation)).reshape(len(data.images), -1)
 
 
-def test_agglomerative_labels_are_scikit_learns(digits):
+def test_agglomerative_labels_are_scikit_learns(digits, with_defaults):
     data, _ = digits
-    _, _, prediction = fitted("agglomerative", data)
+    _, _, prediction = with_defaults("agglomerative")
     expected = AgglomerativeClustering(10).fit_predict(pixels(data))
     np.testing.assert_array_equal(prediction.assignments, expected)
 
@@ -64,16 +72,16 @@ def test_gmm_is_as_likely_as_scikit_learns(digits):
 
 
 @pytest.mark.parametrize(("name", "least"), [("gmm", 0.5), ("spectral", 0.7), ("nmf", 0.3)])
-def test_digits_are_grouped(digits, name, least):
-    data, labels = digits
-    _, _, prediction = fitted(name, data)
+def test_digits_are_grouped(digits, with_defaults, name, least):
+    _, labels = digits
+    _, _, prediction = with_defaults(name)
     assert metrics.score(labels, prediction.assignments)["acc"] > least
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
-def test_new_images_like_old_ones_get_their_labels(digits, name):
+def test_new_images_like_old_ones_get_their_labels(digits, with_defaults, name):
     data, _ = digits
-    method, state, prediction = fitted(name, data)
+    method, state, prediction = with_defaults(name)
     rng = np.random.default_rng(0)
     images = np.asarray(normalise(data.images[:50], data.normalisation))
     new = images + rng.normal(scale=1e-3, size=images.shape).astype(np.float32)

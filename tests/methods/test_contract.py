@@ -10,8 +10,9 @@ import pytest
 from jaxclust.core.types import Batch, Compute
 from jaxclust.images.normalisation import measure, normalise
 from jaxclust.methods.registry import METHODS
-from jaxclust.training import loop
+from jaxclust.training import loop, placement, starting
 from tests.methods import small
+from tests.trees import assert_same
 
 N, K = 60, 3
 # Methods that cluster in one go have no train step; Ward's merging draws nothing.
@@ -30,8 +31,8 @@ def case(request):
     known = {field.name for field in dataclasses.fields(config)}
     config = dataclasses.replace(config, **{k: v for k, v in wanted.items() if k in known})
     pictures, _ = small.images(N)
-    data = loop.put(pictures, measure(pictures))
-    method = registered.build(config, loop.spec_of(data, K), Compute())
+    data = placement.put(pictures, measure(pictures))
+    method = registered.build(config, placement.spec_of(data, K), Compute())
     return method, data, loop.fit(method, data, seed=0).state
 
 
@@ -48,11 +49,6 @@ def stepping(case, request):
 def batch_of(data, rows):
     rows = np.asarray(rows, np.int32)
     return Batch(normalise(data.images[rows], data.normalisation), rows)
-
-
-def assert_same(a, b):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 def test_state_is_arrays(case):
@@ -110,7 +106,7 @@ def test_predictions_do_not_depend_on_the_batch(case):
 
 def test_resuming_template_has_the_states_shapes(case):
     method, data, state = case
-    template = loop.template(method, data, len(method.phases) - 1)
+    template = starting.template(method, data, len(method.phases) - 1)
     assert jax.tree.structure(template) == jax.tree.structure(state)
     for expected, leaf in zip(jax.tree.leaves(template), jax.tree.leaves(state), strict=True):
         assert (expected.shape, expected.dtype) == (leaf.shape, leaf.dtype)
@@ -141,6 +137,6 @@ def test_step_is_traced_once(stepping):
 
         return phase._replace(step=step, epochs=3)
 
-    watched = method._replace(phases=tuple(counted(phase) for phase in method.phases))
+    watched = method.replace(phases=tuple(counted(phase) for phase in method.phases))
     loop.fit(watched, data, seed=0)
     assert counts == {phase.name: 1 for phase in method.phases if phase.step}

@@ -13,7 +13,9 @@ from jaxclust.core.types import Batch, DataSpec
 from jaxclust.images.augment import Affine, Augmentation
 from jaxclust.losses import pairwise
 from jaxclust.methods import dac, registry
-from jaxclust.training import loop
+from jaxclust.training import loop, placement, starting
+from jaxclust.training.hooks import Calls
+from jaxclust.training.prediction import predictor
 from tests.methods import small
 
 N, M, K = 60, 20, 3
@@ -38,7 +40,7 @@ def build(network=None, **changes):
 
 def start(method, seed=0):
     data = small.data(N)
-    return data, loop.init(method, data, seed)
+    return data, starting.init(method, data, seed)
 
 
 def test_targets_are_fixed_for_a_draw_and_come_from_its_first_network():
@@ -136,7 +138,7 @@ def test_thresholds_move_by_epoch_and_the_optimiser_restarts():
     method = build(epochs=3, upper=(0.9, 0.5), restart_optimiser=True)
     data, _ = start(method)
     rows = []
-    hooks = loop.Hooks(on_chunk=lambda progress: rows.extend(progress.steps))
+    hooks = Calls(on_chunk=lambda progress: rows.extend(progress.steps))
     fitted = loop.fit(method, data, seed=0, hooks=hooks)
     per_epoch = 3 * method.phases[0].repeats
     assert int(fitted.state.step) == 3 * per_epoch == len(rows)
@@ -158,7 +160,7 @@ def test_all_published_networks_and_sizes_take_a_step():
     for shape in ((8, 8, 1), (16, 16, 1), (28, 28, 1), (32, 32, 3), (64, 64, 3), (96, 96, 3)):
         method = dac.build(dac.Config(draw_size=4, batch_size=4), DataSpec(4, shape, K))
         images = jax.ShapeDtypeStruct((4, *shape), jnp.float32)
-        state = jax.eval_shape(method.init, jax.random.PRNGKey(0), images)
+        state = jax.eval_shape(method.init, jax.random.key(0), images)
         batch = Batch(images, jax.ShapeDtypeStruct((4,), jnp.int32))
         after, info = jax.eval_shape(method.step, state, batch)
         assert info.loss.shape == ()
@@ -199,9 +201,9 @@ def test_bars_are_told_apart():
     config = dac.Config(
         epochs=10, draw_size=60, batch_size=30, inner_passes=5, upper=(0.95, 0.7), views=views
     )
-    method = dac.build(config, loop.spec_of(data, K))
+    method = dac.build(config, placement.spec_of(data, K))
     state = loop.fit(method, data, seed=0).state
-    assignments = loop.predictor(method, data)(state).assignments
+    assignments = predictor(method, data)(state).assignments
     assert metrics.accuracy(kinds, assignments) > 0.9
 
 

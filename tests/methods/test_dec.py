@@ -14,7 +14,8 @@ from jaxclust.images.augment import Augmentation
 from jaxclust.methods import dec
 from jaxclust.methods.registry import METHODS
 from jaxclust.models.autoencoder import DenseAutoencoder
-from jaxclust.training import loop
+from jaxclust.training import loop, starting
+from jaxclust.training.prediction import predictor
 from tests.methods import small
 
 N, K = 60, 3
@@ -30,9 +31,9 @@ def build(preset="dec", **changes):
 def begun(method):
     """(data, latents, state at the start of clustering)."""
     data = small.data(N)
-    state = loop.init(method, data, 0)
-    latents = jnp.asarray(loop.predictor(method, data)(state).features)
-    return data, latents, jax.jit(method.phases[-1].begin)(state, latents)
+    state = starting.init(method, data, 0)
+    latents = jnp.asarray(predictor(method, data)(state).features)
+    return data, latents, jax.jit(method.phases[-1].first.update)(state, latents)
 
 
 def test_clustering_begins_with_kmeans_and_targets_of_the_whole_set():
@@ -126,7 +127,7 @@ def test_bars_are_told_apart():
         changes = {"epochs": 0} if preset.endswith("kmeans") else {"epochs": 10}
         method = build(preset, pretrain_epochs=30, **changes)
         state = loop.fit(method, data, seed=0).state
-        prediction = loop.predictor(method, data)(state)
+        prediction = predictor(method, data)(state)
         scores[preset] = metrics.accuracy(kinds, prediction.assignments)
     assert min(scores.values()) > 0.9, scores
 
@@ -155,7 +156,7 @@ def test_noise_is_on_the_input_only():
 
     images = jnp.zeros((4, 8, 8, 1))
     method = build()
-    state = loop.init(method, small.data(N), 0)
+    state = starting.init(method, small.data(N), 0)
 
     def copying(params, model_state, seen, key):
         return Coded(seen.reshape(4, -1), seen), model_state

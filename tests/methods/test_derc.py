@@ -12,7 +12,8 @@ from jaxclust.core.types import DataSpec
 from jaxclust.methods import dec, derc
 from jaxclust.methods.registry import METHODS
 from jaxclust.models.autoencoder import StridedAutoencoder
-from jaxclust.training import loop
+from jaxclust.training import loop, starting
+from jaxclust.training.prediction import predictor
 from tests.methods import small
 
 N, K = 60, 3
@@ -50,8 +51,8 @@ def test_triplets_join_one_class_and_part_two():
 def test_the_loss_is_eq_8():
     method = build()
     data = small.data(N)
-    state = loop.init(method, data, 0)
-    state = method.phases[1].begin(state, loop.predictor(method, data)(state).features)
+    state = starting.init(method, data, 0)
+    state = method.phases[1].first.update(state, predictor(method, data)(state).features)
     _, info = jax.jit(method.step)(jax.device_put(state), small.batch(20))
     expected = 0.7 * info.watch["triplet"] + 0.3 * info.watch["reconstruction"]
     np.testing.assert_allclose(info.loss, expected, rtol=1e-5)
@@ -65,7 +66,7 @@ def test_phases_follow_algorithm_1():
     config = dataclasses.replace(derc.Config(), iterations=0)
     method = derc.build(config, DataSpec(N, (28, 28, 1), 7))
     assert [phase.name for phase in method.phases] == ["pretrain", "cluster"]
-    shapes = jax.eval_shape(method.init, jax.random.PRNGKey(0), jnp.zeros((2, 28, 28, 1)))
+    shapes = jax.eval_shape(method.init, jax.random.key(0), jnp.zeros((2, 28, 28, 1)))
     assert shapes.cluster.latents.shape == (N, 7)
 
 
@@ -75,7 +76,7 @@ def test_bars_are_told_apart_and_every_image_has_its_own_cluster(clusterer):
     data = small.data(N)
     method = build(clusterer=clusterer, epochs=4, pretrain_epochs=15)
     state = loop.fit(method, data, seed=0).state
-    prediction = loop.predictor(method, data)(state)
+    prediction = predictor(method, data)(state)
     np.testing.assert_array_equal(
         prediction.assignments, np.asarray(state.cluster.probabilities).argmax(axis=1)
     )

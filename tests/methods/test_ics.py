@@ -11,7 +11,8 @@ from jaxclust.core.errors import InputError
 from jaxclust.core.types import DataSpec
 from jaxclust.methods import ics
 from jaxclust.models.autoencoder import PooledAutoencoder
-from jaxclust.training import loop
+from jaxclust.training import loop, starting
+from jaxclust.training.prediction import predictor
 from tests.methods import small
 
 N, K = 60, 3
@@ -79,9 +80,9 @@ TERMS = {
 def begun():
     method = build()
     data = small.data(N)
-    state = loop.init(method, data, 0)
-    features = jnp.asarray(loop.predictor(method, data)(state).features)
-    return jax.jit(method.phases[-1].begin)(state, features)
+    state = starting.init(method, data, 0)
+    features = jnp.asarray(predictor(method, data)(state).features)
+    return jax.jit(method.phases[-1].first.update)(state, features)
 
 
 @pytest.mark.parametrize("off", [None, "reconstruction_weight", "entropy_weight", "triplet_weight"])
@@ -125,7 +126,7 @@ def test_bars_are_told_apart():
     data = small.data(N)
     method = build(epochs=8, pretrain_epochs=10)
     state = loop.fit(method, data, seed=0).state
-    assignments = loop.predictor(method, data)(state).assignments
+    assignments = predictor(method, data)(state).assignments
     assert metrics.accuracy(kinds, assignments) > 0.9
 
 

@@ -261,9 +261,9 @@ class Stage(nn.Module):
 
 def test_the_pools_gradient_survives_fusion(optimised):
     """Compilers may compute a pool's input twice, rounded otherwise."""
-    x = jax.random.normal(jax.random.PRNGKey(0), (128, 28, 28, 1))
-    g = jax.random.normal(jax.random.PRNGKey(2), (128, 13, 13, 8))
-    variables = Stage(of_flax=True).init(jax.random.PRNGKey(1), x)
+    x = jax.random.normal(jax.random.key(0), (128, 28, 28, 1))
+    g = jax.random.normal(jax.random.key(2), (128, 13, 13, 8))
+    variables = Stage(of_flax=True).init(jax.random.key(1), x)
 
     def gradients(of_flax):
         def loss(params):

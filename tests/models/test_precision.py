@@ -9,7 +9,7 @@ from jaxclust.core.types import Compute
 from jaxclust.methods import ccnn
 from jaxclust.models import precision
 from jaxclust.models.backbones import CCNN, Body, FlatHead, LeNetBackbone
-from jaxclust.training import loop
+from jaxclust.training import placement
 from tests.methods import small
 
 
@@ -85,7 +85,7 @@ def test_batch_norm_statistics_are_not_rounded_to_bfloat16():
 
 def test_a_step_keeps_every_state_leaf_in_float32():
     data = small.data()
-    spec = loop.spec_of(data, 3)
+    spec = placement.spec_of(data, 3)
     body = Body(LeNetBackbone((4, 8)), FlatHead(16))
     config = ccnn.Config(init="random", batch_size=20, k_m=5, n_m=10)
     states = {}

@@ -20,7 +20,7 @@ def filled(found):
     network = found.network()
     shapes = jax.eval_shape(
         lambda key: network.init(key, jnp.zeros((1, SIDE, SIDE, 3)), train=False),
-        jax.random.PRNGKey(0),
+        jax.random.key(0),
     )
     return network, found.fill(shapes)
 
@@ -128,7 +128,7 @@ def test_formats_hold_the_same(tmp_path):
 def test_grey_pictures_are_seen_as_coloured(tmp_path):
     np.savez(tmp_path / "weights.npz", **mobilenet_arrays(0.25, np.random.default_rng(1)))
     network, variables = filled(pretrained.load(tmp_path / "weights.npz"))
-    x = jax.random.normal(jax.random.PRNGKey(0), (1, 32, 32, 1))
+    x = jax.random.normal(jax.random.key(0), (1, 32, 32, 1))
     one, three = (network.apply(variables, y, train=False) for y in (x, jnp.repeat(x, 3, axis=-1)))
     np.testing.assert_array_equal(one, three)
 

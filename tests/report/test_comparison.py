@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import shlex
+import shutil
 import statistics
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jaxclust.cli import main
@@ -14,6 +16,7 @@ from jaxclust.data.catalogue import CATALOGUE
 from jaxclust.methods.registry import METHODS
 from jaxclust.report.comparison import published_beside, rows_of
 from jaxclust.report.published import PUBLISHED
+from tests.methods import small
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -47,6 +50,50 @@ def test_seeds_are_gathered_and_settings_told_apart(runs, capsys):
     values = scores(runs, "both/seed-0", "both/seed-1")
     mean, spread = 100 * statistics.mean(values), 100 * statistics.stdev(values)
     assert f"| digits | kmeans, limit=100 | {mean:.1f} ± {spread:.1f} |" in capsys.readouterr().out
+
+
+def test_a_seeds_run_under_a_newer_run_is_left_out(runs, tmp_path):
+    both = tmp_path / "both"
+    shutil.copytree(runs / "both", both)
+    for name in ("config.json", "summary.json"):
+        shutil.copy(runs / "other" / name, both)
+    for place in (both, tmp_path):
+        [row] = rows_of([place])
+        assert (row.title, row.seeds) == ("kmeans, limit=100, restarts=2", [0])
+    # And under newer runs of several seeds, one with other settings that these have not.
+    shutil.copytree(runs / "both", both, dirs_exist_ok=True)
+    shutil.copytree(runs / "other", both / "seed-7")
+    [row] = rows_of([both])
+    assert (row.title, row.seeds) == ("kmeans, limit=100", [0, 1])
+
+
+def test_files_of_the_same_name_are_told_apart_by_their_images(tmp_path, monkeypatch, capsys):
+    run = ["run", "--method=kmeans", "--n-clusters=3", "--dataset=npz:x.npz", "--quiet"]
+    images, labels = small.images(30)
+    for i, name in enumerate("abc"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        # The third is a copy of the first.
+        np.savez("x.npz", images=images[: 20 + i % 2], labels=labels[: 20 + i % 2])
+        assert main([*run, "--no-report", f"--seed={i // 2}", "--out=run"]) == 0
+    rows = rows_of([tmp_path / "a" / "run", tmp_path / "b", tmp_path / "c" / "run"])
+    prints = [
+        json.loads((tmp_path / name / "run/config.json").read_text())["data"]["sha256"][:8]
+        for name in "ab"
+    ]
+    assert [row.title.split(", data ")[1] for row in rows] == prints
+    assert [row.seeds for row in rows] == [[0, 1], [0]]
+    assert rows[1].scores["nmi"] == [
+        json.loads((tmp_path / "b/run/summary.json").read_text())["nmi"]
+    ]
+
+
+def test_seeds_that_draw_other_images_stay_in_one_row(tmp_path):
+    run = ["run", "--method=kmeans", "--dataset=digits", "--imbalance=0.5", "--quiet"]
+    assert main([*run, "--no-report", "--seeds=2", f"--out={tmp_path}/run"]) == 0
+    [row] = rows_of([tmp_path / "run"])
+    assert row.seeds == [0, 1]
+    assert len(set(row.data.values())) == 2
 
 
 def test_csv_holds_numbers(runs, tmp_path):

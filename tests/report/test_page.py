@@ -22,6 +22,7 @@ from jaxclust.report.page import render
 from jaxclust.report.text import shown
 from jaxclust.report.thumbnails import drawing, place, sheets, squares
 from jaxclust.runs.finished import images_of, read_finished
+from tests.methods import small
 from tests.report.conftest import CLASSES, NAMES, N
 
 
@@ -230,12 +231,52 @@ def test_maps_lie_in_the_unit_square_and_keep_proportions(run):
     own, name = planar_map.plane(replace(run, map=np.array([[0.0, 0], [4, 1]] * 18)), every, "auto")
     assert name == "the run's own map"
     np.testing.assert_allclose(np.ptp(own, axis=0), [1, 0.25])
-    constant, _ = planar_map.plane(replace(run, features=np.zeros((N, 5))), every, "auto")
-    assert np.isfinite(constant).all()
     narrow, _ = planar_map.plane(
         replace(run, features=run.features.reshape(N, -1)[:, :1]), every, "pca"
     )
     assert narrow.shape == (N, 2)
+
+
+def spreadless(n=N):
+    """Features of n images that no map can be made of, by what is wrong with them."""
+    columns = np.arange(5.0)
+    return {
+        "alike": np.zeros((n, 5)),
+        # Its columns differ; its images do not.
+        "alike, not zero": np.tile(columns, (n, 1)),
+        "not finite": np.where(columns == 2, np.nan, np.ones((n, 5))),
+    }
+
+
+@pytest.mark.parametrize("how", ["auto", "pca", "tsne"])
+@pytest.mark.parametrize("name", spreadless())
+def test_features_without_spread_have_a_page_without_a_map(run, name, how):
+    wrong = replace(run, features=spreadless()[name])
+    found, said = planar_map.plane(wrong, np.arange(N), how)
+    assert found is None
+    assert said.startswith(f"all {N}" if "alike" in name else f"{N} of {N}")
+    text = render(wrong, images_of(run), how)
+    page = Page(text)
+    assert f"No map: {said}." in "".join(page.text)
+    assert not {tag for tag, _ in page.tags} & {"canvas", "script", "button"}
+    assert {"map", "cluster-0", "cluster-1", "cluster-2", "confusion"} <= page.ids()
+
+
+def test_a_map_of_the_run_s_own_that_shows_nothing_gives_way_to_the_features(run):
+    for own in (np.zeros((N, 2)), np.full((N, 2), np.nan)):
+        found, said = planar_map.plane(replace(run, map=own), np.arange(N), "auto")
+        assert said == "t-SNE of the features"
+        assert np.isfinite(found).all()
+
+
+def test_copies_of_one_picture_are_clustered_and_said(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for i in range(4):
+        Image.fromarray(small.images(1)[0][0, ..., 0]).save(tmp_path / "in" / f"{i}.png")
+    run = ["run", "--method=kmeans", "--n-clusters=2", "--quiet", f"--out={tmp_path}/run"]
+    assert main([*run, f"--dataset=folder:{tmp_path}/in"]) == 0
+    assert "warning: a page without a map: all 4 images' features" in capsys.readouterr().err
+    assert "No map: all 4" in (tmp_path / "run" / "report.html").read_text("utf-8")
 
 
 def test_report_is_written_anew_and_without_pictures_where_they_are_gone(

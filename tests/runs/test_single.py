@@ -454,8 +454,8 @@ def test_names_that_are_not_utf8_come_back_as_they_are(tmp_path):
 
 
 def test_failures_while_running_exit_1(capsys, monkeypatch):
-    from jaxclust.training import loop
     from jaxclust.core.errors import RunError
+    from jaxclust.training import loop
 
     for error, expected in [
         (RunError("the loss became nan at step 3; lower the learning rate"), "became nan"),

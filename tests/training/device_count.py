@@ -99,11 +99,12 @@ def start_of(method, images):
     The first that begins with a clustering, or else the first.
     """
     phases = method.phases
-    state = widened(method.init(jax.random.PRNGKey(0), images[:2]), images.dtype)
-    phase = next((phase for phase in phases if phase.step and phase.begin), phases[0])
-    if phase.begin:
+    state = widened(method.init(jax.random.key(0), images[:2]), images.dtype)
+    phase = next((phase for phase in phases if phase.step and phase.first), phases[0])
+    if phase.first:
         features = method.predict(state, images).features
-        state = phase.begin(state, np.asarray(features) if phase.on_host else features)
+        on_host = phase.first.on == "host"
+        state = phase.first.update(state, np.asarray(features) if on_host else features)
     return jax.tree.map(jnp.asarray, state), phase
 
 
@@ -117,13 +118,13 @@ def main():
     name, dtype, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
     jax.config.update("jax_enable_x64", dtype == "float64")
     assert jax.local_device_count() == DEVICES
-    images = jax.random.normal(jax.random.PRNGKey(3), (N, 8, 8, 1), jnp.float32).astype(dtype)
+    images = jax.random.normal(jax.random.key(3), (N, 8, 8, 1), jnp.float32).astype(dtype)
     batch = Batch(images, jnp.arange(N, dtype=jnp.int32))
     alone, shared = METHODS[name](None), METHODS[name]("devices")
     start, phase = start_of(alone, images)
     start = widened(start, dtype)
     part, axis = batch, None
-    if not phase.whole_batch:
+    if phase.batches.split == "batch":
         part, axis = jax.tree.map(lambda x: x.reshape(DEVICES, -1, *x.shape[1:]), batch), 0
     shared_step = next(other.step for other in shared.phases if other.name == phase.name)
     one, step = start, jax.jit(phase.step)

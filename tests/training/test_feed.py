@@ -14,7 +14,8 @@ from jaxclust.cli import main
 from jaxclust.data.folder import read_folder
 from jaxclust.data.streaming import Streamed
 from jaxclust.images.normalisation import measure
-from jaxclust.training import feed, loop
+from jaxclust.training import feed, loop, placement, starting
+from jaxclust.training.prediction import predictor
 from tests.methods import small
 from tests.methods.test_dac import build as dac
 
@@ -46,12 +47,12 @@ def test_streaming_changes_no_bit(name, block, monkeypatch):
     held = small.data(n)
     monkeypatch.setattr(feed, "_BLOCK_BYTES", block)
     source = Asked(decoding)
-    streamed = loop.put(source, measure(decoding))
+    streamed = placement.put(source, measure(decoding))
     assert streamed.streamed and not held.streamed
     expected = loop.fit(method, held, seed=3).state
     state = loop.fit(method, streamed, seed=3).state
     jax.tree.map(np.testing.assert_array_equal, state, expected)
-    one, other = (loop.predictor(method, data)(state) for data in (held, streamed))
+    one, other = (predictor(method, data)(state) for data in (held, streamed))
     jax.tree.map(np.testing.assert_array_equal, one, other)
     assert source.most <= max(block // 64, 20, n)
 
@@ -61,9 +62,9 @@ def test_blocks_hold_what_they_may(monkeypatch):
     decoding, _ = small.images(400)
     monkeypatch.setattr(feed, "_BLOCK_BYTES", 64 * 45)
     source = Asked(decoding)
-    data = loop.put(source, measure(decoding))
+    data = placement.put(source, measure(decoding))
     method = small.method(init="random", n=400)
-    rows = loop.epoch_rows(0, 0, 0, 400, 20)
+    rows = feed.epoch_rows(0, 0, 0, 400, 20)
     with feed.Feed(data, method.phases[0], 20, lambda _: rows) as given:
         stop = 0
         while stop < 20:
@@ -84,7 +85,7 @@ def test_a_draw_is_read_once_however_many_steps_see_it(monkeypatch):
     source = Asked(decoding)
     method = dac(epochs=2)
     assert method.phases[0].repeats > 4
-    loop.fit(method, loop.put(source, measure(decoding)), seed=0)
+    loop.fit(method, placement.put(source, measure(decoding)), seed=0)
     # Three draws of 20 an epoch, and two pictures to find the network's shapes.
     assert source.times <= 2 * 3 + 2
 
@@ -95,12 +96,12 @@ def test_a_block_is_read_once_however_many_chunks_it_takes(monkeypatch):
     decoding, _ = small.images(120)
     source = Asked(decoding)
     method = small.method(init="random", epochs=3)
-    data = loop.put(source, measure(decoding))
-    state = loop.init(method, data, 0)
+    data = placement.put(source, measure(decoding))
+    state = starting.init(method, data, 0)
     source.times = source.rows = 0
     steps = method.phases[-1]._replace(begin=None)
     loop.fit(
-        method._replace(phases=(steps,)), data, seed=0, resume=(state, loop.Position(0, 0, ()))
+        method.replace(phases=(steps,)), data, seed=0, resume=(state, starting.Position(0, 0, ()))
     )
     assert source.rows == 3 * 120
     assert source.times == 3
@@ -113,9 +114,9 @@ def halves(monkeypatch):
     decoding, _ = small.images(120)
 
     def make(kind=Asked):
-        data = loop.put(kind(decoding), measure(decoding))
+        data = placement.put(kind(decoding), measure(decoding))
         phase = small.method(init="random").phases[-1]._replace(epochs=2)
-        return data, phase, [loop.epoch_rows(0, 0, epoch, 120, 20) for epoch in range(2)]
+        return data, phase, [feed.epoch_rows(0, 0, epoch, 120, 20) for epoch in range(2)]
 
     return make
 
@@ -159,13 +160,16 @@ def test_what_cannot_be_read_any_more_ends_the_run():
 
     decoding, _ = small.images(120)
     method = small.method(init="random")
-    data = loop.put(Gone(decoding), measure(decoding))
-    state = loop.init(method, data, 0)
+    data = placement.put(Gone(decoding), measure(decoding))
+    state = starting.init(method, data, 0)
     # Without its `begin`, what comes first is a block.
     steps = method.phases[-1]._replace(begin=None)
     with pytest.raises(OSError, match="unplugged"):
         loop.fit(
-            method._replace(phases=(steps,)), data, seed=0, resume=(state, loop.Position(0, 0, ()))
+            method.replace(phases=(steps,)),
+            data,
+            seed=0,
+            resume=(state, starting.Position(0, 0, ())),
         )
 
 
@@ -199,9 +203,9 @@ def test_devices_are_given_their_own_parts_of_a_block(block, monkeypatch):
     decoding, _ = small.images(140)
     source = Asked(decoding)
     group = Group(tuple(jax.local_devices()[:1]), processes=2, process=1)
-    data = loop.put(source, measure(decoding), group)
+    data = placement.put(source, measure(decoding), group)
     phase = small.method(n=140).phases[-1]._replace(epochs=1)
-    rows = loop.epoch_rows(0, 0, 0, 140, 20)
+    rows = feed.epoch_rows(0, 0, 0, 140, 20)
     with feed.Feed(data, phase, 20, lambda _: rows) as given:
         stop = 0
         while stop < 7:

@@ -6,28 +6,27 @@ import numpy as np
 import pytest
 
 from jaxclust.core import device
-from jaxclust.core.errors import RunError
-from jaxclust.core.types import Batch, DataSpec, Phase, StepInfo
+from jaxclust.core.errors import RunError, Stopped
+from jaxclust.core.types import Batch, Batches, DataSpec, Phase, Refit, StepInfo
 from jaxclust.images.normalisation import normalise
 from jaxclust.methods import dec, derc
 from jaxclust.models.autoencoder import DenseAutoencoder
-from jaxclust.training import loop, programs
+from jaxclust.training import feed, loop, programs, starting
+from jaxclust.training.hooks import Calls
+from jaxclust.training.prediction import predictor
 from tests.methods import small
-
-
-def assert_same(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a, b)
+from tests.trees import assert_close, assert_same
 
 
 @pytest.mark.parametrize(("n", "batch"), [(10, 5), (11, 5), (3, 5), (7, 7)])
 def test_an_epoch_shows_every_image_in_full_batches(n, batch):
-    rows = loop.epoch_rows(0, 1, 2, n, batch)
+    rows = feed.epoch_rows(0, 1, 2, n, batch)
     assert rows.shape[1] == batch
     assert set(rows.ravel()) == set(range(n))
     assert rows.shape[0] == -(-n // batch)
-    np.testing.assert_array_equal(rows, loop.epoch_rows(0, 1, 2, n, batch))
+    np.testing.assert_array_equal(rows, feed.epoch_rows(0, 1, 2, n, batch))
     if n > 5:
-        assert not np.array_equal(rows, loop.epoch_rows(0, 1, 3, n, batch))
+        assert not np.array_equal(rows, feed.epoch_rows(0, 1, 3, n, batch))
 
 
 def test_chunk_length_changes_no_bit(monkeypatch):
@@ -40,8 +39,10 @@ def test_chunk_length_changes_no_bit(monkeypatch):
 def test_chunk_equals_single_steps():
     method, data = small.method(init="random"), small.data()
     state = small.begun(method)
-    rows = loop.epoch_rows(0, 0, 0, 120, 20)
-    program = loop.chunk_program(method.phases[-1], data.normalisation)
+    rows = feed.epoch_rows(0, 0, 0, 120, 20)
+    program = programs.chunk_program(
+        method.phases[-1].step, method.phases[-1].batches, data.normalisation
+    )
     single = jax.jit(method.step)
     expected, losses = state, []
     for row in rows[1:4]:
@@ -51,8 +52,7 @@ def test_chunk_equals_single_steps():
     state, infos, finite = program(jax.tree.map(jnp.copy, state), data.images, rows, rows, 1, 4)
     assert bool(finite)
     np.testing.assert_allclose(infos.loss[:3], losses, rtol=1e-4)
-    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-3)
+    assert_close(state, expected, rtol=1e-7, atol=1e-3)
 
 
 def dec_method():
@@ -76,13 +76,13 @@ def test_resuming_anywhere_gives_the_same_state(build):
     method, data = build(), small.data()
     saved = []
 
-    def save(state, position, now):
-        saved.append((jax.device_get(state), position))
+    def save(moment, now):
+        saved.append((moment.state, moment.position))
 
-    whole = loop.fit(method, data, seed=0, hooks=loop.Hooks(save=save)).state
+    whole = loop.fit(method, data, seed=0, hooks=Calls(on_save=save)).state
     assert len(saved) >= 6
     for state, position in saved[:: max(1, len(saved) // 6)]:
-        expected = loop.template(method, data, position.phase)
+        expected = starting.template(method, data, position.phase)
         assert jax.tree.map(jnp.shape, expected) == jax.tree.map(jnp.shape, state)
         assert_same(loop.fit(method, data, seed=0, resume=(state, position)).state, whole)
 
@@ -96,18 +96,18 @@ def test_a_phase_that_is_finished_takes_no_more_steps():
 def test_phases_that_are_not_scored_are_so_after_their_beginning_only():
     method, data = derc_method(), small.data()
     seen = []
-    hooks = loop.Hooks(on_epoch=lambda state, phase, epoch: seen.append((phase, epoch)))
+    hooks = Calls(on_epoch=lambda moment: seen.append((moment.phase, moment.epoch)))
     loop.fit(method, data, seed=0, hooks=hooks)
     assert seen == [("retrain1", 0), ("retrain2", 0), ("cluster", 0)]
 
 
 def test_stop_saves_first():
     saved = []
-    hooks = loop.Hooks(
-        save=lambda state, position, now: saved.append((position, now)),
-        stop=lambda: len(saved) >= 1,
+    hooks = Calls(
+        on_save=lambda moment, now: saved.append((moment.position, now)),
+        interrupts=lambda: len(saved) >= 1,
     )
-    with pytest.raises(loop.Stopped):
+    with pytest.raises(Stopped):
         loop.fit(small.method(), small.data(), seed=0, hooks=hooks)
     assert [now for _, now in saved] == [False, True]
 
@@ -120,8 +120,8 @@ def test_a_loss_that_is_not_finite_stops_the_run():
         return state.replace(step=state.step + 1), StepInfo(loss, {})
 
     saved = []
-    bad = method._replace(phases=(Phase("bad", 4, 20, step),))
-    hooks = loop.Hooks(save=lambda state, position, now: saved.append(position.step))
+    bad = method.replace(phases=(Phase("bad", step, 4, Batches(20)),))
+    hooks = Calls(on_save=lambda moment, now: saved.append(moment.position.step))
     with pytest.raises(RunError, match=r"nan at step 8 of phase 'bad'"):
         loop.fit(bad, data, seed=0, hooks=hooks)
     assert max(saved) <= 7
@@ -139,8 +139,8 @@ def test_a_state_that_is_not_finite_is_never_saved():
         return state.replace(step=state.step + 1, params=params), StepInfo(jnp.ones(()), {})
 
     saved = []
-    bad = method._replace(phases=(Phase("bad", 4, 20, step),))
-    hooks = loop.Hooks(save=lambda state, position, now: saved.append(position.step))
+    bad = method.replace(phases=(Phase("bad", step, 4, Batches(20)),))
+    hooks = Calls(on_save=lambda moment, now: saved.append(moment.position.step))
     with pytest.raises(RunError, match="no longer finite"):
         loop.fit(bad, data, seed=0, hooks=hooks)
     assert max(saved, default=0) < 5
@@ -149,9 +149,9 @@ def test_a_state_that_is_not_finite_is_never_saved():
 def test_a_phase_without_steps_begins_only_once():
     """`begin` refits the output layer, so running it twice would change it."""
     method, data, saved = small.method(epochs=0), small.data(), []
-    hooks = loop.Hooks(save=lambda *saving: saved.append(saving))
+    hooks = Calls(on_save=lambda moment, now: saved.append((moment.state, moment.position)))
     whole = loop.fit(method, data, seed=0, hooks=hooks).state
-    state, position, _ = saved[-1]
+    state, position = saved[-1]
     assert position.begun
     assert_same(loop.fit(method, data, seed=0, resume=(state, position)).state, whole)
 
@@ -165,27 +165,27 @@ def test_refresh_runs_after_the_epochs_it_is_due(every, calls):
         jax.debug.callback(lambda: seen.append(features.shape))
         return state
 
-    phase = method.phases[-1]._replace(refresh=refresh, refresh_every=every)
-    loop.fit(method._replace(phases=(phase,)), data, seed=0)
+    phase = method.phases[-1]._replace(between=Refit(refresh), every=every)
+    loop.fit(method.replace(phases=(phase,)), data, seed=0)
     jax.effects_barrier()
     assert seen == [(120, 3)] * calls
 
 
 def test_prediction_in_blocks_equals_one_pass(monkeypatch):
     method, data = small.method(), small.data(50)
-    state = loop.init(method, data, 0)
-    whole = loop.predictor(method, data)(state)
-    monkeypatch.setattr(programs, "_PREDICT_BLOCK", 16)
-    blocks = loop.predictor(method, data)(state)
+    state = starting.init(method, data, 0)
+    whole = predictor(method, data)(state)
+    monkeypatch.setattr("jaxclust.training.prediction._BLOCK", 16)
+    blocks = predictor(method, data)(state)
     assert blocks.features.shape == (50, 3)
     np.testing.assert_allclose(blocks.features, whole.features, atol=1e-5)
 
 
 def test_parts_of_a_prediction_are_those_parts(monkeypatch):
     method, data = small.method(), small.data(50)
-    state = loop.init(method, data, 0)
-    monkeypatch.setattr(programs, "_PREDICT_BLOCK", 16)
-    predict = loop.predictor(method, data)
+    state = starting.init(method, data, 0)
+    monkeypatch.setattr("jaxclust.training.prediction._BLOCK", 16)
+    predict = predictor(method, data)
     whole = predict(state)
     rows = np.array([3, 3, 49, 0, *range(20, 40)])
     part = predict(state, fields=("features", "readings"), rows=rows)
@@ -203,14 +203,14 @@ def test_a_phase_may_begin_from_a_sample():
         seen.append(np.asarray(features))
         return state
 
-    phase = method.phases[-1]._replace(begin=begin, on_host=True, sample=50, epochs=1)
-    built = method._replace(phases=(phase,))
+    phase = method.phases[-1]._replace(first=Refit(begin, "host", 50), epochs=1)
+    built = method.replace(phases=(phase,))
     loop.fit(built, data, seed=0)
-    features = loop.predictor(method, data)(loop.init(built, data, 0)).features
+    features = predictor(method, data)(starting.init(built, data, 0)).features
     # Every second or third of the 120.
     expected = features[np.arange(50) * 120 // 50]
     np.testing.assert_allclose(seen[0], expected, atol=1e-5)
-    whole = method._replace(phases=(phase._replace(sample=120),))
+    whole = method.replace(phases=(phase._replace(first=Refit(begin, "host", 120)),))
     loop.fit(whole, data, seed=0)
     assert seen[1].shape == features.shape
 
@@ -222,8 +222,8 @@ def test_a_state_of_a_sample_is_restored_into():
     def begin(state, features):
         return state.replace(cluster=features)
 
-    phase = method.phases[-1]._replace(begin=begin, sample=50)
-    found = loop.template(method._replace(phases=(phase,)), data, 0)
+    phase = method.phases[-1]._replace(first=Refit(begin, rows=50))
+    found = starting.template(method.replace(phases=(phase,)), data, 0)
     assert found.cluster.shape == (50, 3)
 
 

@@ -11,9 +11,12 @@ from jaxclust.core.types import Compute
 from jaxclust.data import catalogue
 from jaxclust.images.normalisation import measure
 from jaxclust.methods.registry import METHODS
-from jaxclust.training import loop
+from jaxclust.training import loop, placement
+from jaxclust.training.hooks import Calls
 from jaxclust.training.mapped import can_share, of_seed, prediction_of_seed, together
+from jaxclust.training.prediction import predictor
 from tests.methods import small
+from tests.trees import assert_same
 
 SEEDS = (3, 5)
 N, K = 60, 3
@@ -28,8 +31,8 @@ def build(name, pictures=None, **changes):
     config = dataclasses.replace(config, **{k: v for k, v in wanted.items() if k in known})
     if pictures is None:
         pictures, _ = small.images(N)
-    data = loop.put(pictures, measure(pictures))
-    return registered.build(config, loop.spec_of(data, K), Compute()), data
+    data = placement.put(pictures, measure(pictures))
+    return registered.build(config, placement.spec_of(data, K), Compute()), data
 
 
 @pytest.mark.parametrize("name", ["ccnn", "minibatch_kmeans"])
@@ -38,14 +41,14 @@ def test_each_seed_ends_as_it_does_alone(name):
     assert can_share(method)
     many = together(method, SEEDS)
     fitted = loop.fit(many, data, seed=SEEDS)
-    predicted = loop.predictor(many, data)(fitted.state)
+    predicted = predictor(many, data)(fitted.state)
     assert predicted.assignments.shape == (N, len(SEEDS))
     for i, seed in enumerate(SEEDS):
         alone = loop.fit(method, data, seed=seed).state
         state = of_seed(fitted.state, i)
         assert jax.tree.structure(state) == jax.tree.structure(alone)
-        np.testing.assert_array_equal(state.key, alone.key)
-        expected = loop.predictor(method, data)(alone)
+        assert_same(state.key, alone.key)
+        expected = predictor(method, data)(alone)
         found = prediction_of_seed(predicted, i)
         np.testing.assert_allclose(found.features, expected.features, atol=2e-2, rtol=2e-2)
         assert np.mean(found.assignments != expected.assignments) <= 0.05
@@ -61,9 +64,9 @@ def test_the_first_step_is_that_of_each_alone():
     def keep(name):
         return lambda progress: seen.setdefault(name, progress.steps[0])
 
-    loop.fit(many, data, seed=SEEDS, hooks=loop.Hooks(on_chunk=keep("many")))
+    loop.fit(many, data, seed=SEEDS, hooks=Calls(on_chunk=keep("many")))
     for i, seed in enumerate(SEEDS):
-        loop.fit(method, data, seed=seed, hooks=loop.Hooks(on_chunk=keep(seed)))
+        loop.fit(method, data, seed=seed, hooks=Calls(on_chunk=keep(seed)))
         for name, value in seen[seed].items():
             told = seen["many"][name]
             told = told[i] if isinstance(told, list) else told
@@ -77,7 +80,7 @@ def test_a_seed_that_has_finished_waits_for_the_others():
     lengths, states = {}, {}
     for seed in range(3):
         steps = []
-        hooks = loop.Hooks(on_chunk=lambda progress, s=steps: s.extend(progress.steps))
+        hooks = Calls(on_chunk=lambda progress, s=steps: s.extend(progress.steps))
         states[seed] = loop.fit(method, data, seed=seed, hooks=hooks).state
         lengths[seed] = sum(1 for step in steps)
     early, late = min(lengths, key=lengths.get), max(lengths, key=lengths.get)

@@ -4,13 +4,15 @@ scikit-learn's algorithms with the settings image clustering papers use, and wha
 takes to say something of samples they have not seen.
 """
 
-import warnings
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from jaxclust.clustering.host import samples
+from jaxclust.core.errors import RunError, first_line
 
 Linkage = Literal["ward", "average", "complete", "single"]
 
@@ -25,26 +27,40 @@ def spectral(x: np.ndarray, k: int, seed: int, neighbours: int = 10) -> np.ndarr
         neighbours: edges of each sample, itself among them.
 
     Returns:
-        assignments, int32 [n].
+        assignments, int32 [n]; of as many clusters as samples, each its own.
+
+    Raises:
+        RunError: samples that are not finite, or eigenvectors that are not found.
     """
+    from scipy.sparse.linalg import ArpackError
     from sklearn.cluster import SpectralClustering
 
+    samples.check_finite(x, "images")
+    if k >= len(x):
+        # There are no more eigenvectors than samples, and the solver wants one to spare.
+        return np.arange(len(x), dtype=np.int32)
     clusterer = SpectralClustering(
-        k,
-        affinity="nearest_neighbors",
-        n_neighbors=min(neighbours, x.shape[0]),
-        random_state=seed,
+        k, affinity="nearest_neighbors", n_neighbors=min(neighbours, len(x)), random_state=seed
     )
-    with warnings.catch_warnings():
-        # Clusters that do not touch are what is looked for.
-        warnings.filterwarnings("ignore", "Graph is not fully connected")
-        return clusterer.fit_predict(x).astype(np.int32)
+    try:
+        with samples.quiet():
+            return clusterer.fit_predict(x).astype(np.int32)
+    except ArpackError as error:
+        raise RunError(
+            f"spectral clustering found no eigenvectors ({first_line(error)}); ask for fewer "
+            "clusters, more neighbours or another method"
+        ) from error
 
 
 def agglomerative(x: np.ndarray, k: int, linkage: Linkage = "ward") -> np.ndarray:
-    """Bottom-up merging of x[n, d] into k clusters -> assignments int32 [n]."""
+    """Bottom-up merging of x[n, d] into k clusters, k <= n -> assignments int32 [n].
+
+    Raises:
+        RunError: samples that are not finite.
+    """
     from sklearn.cluster import AgglomerativeClustering
 
+    samples.check_finite(x, "images")
     return AgglomerativeClustering(k, linkage=linkage).fit_predict(x).astype(np.int32)
 
 
@@ -52,17 +68,20 @@ def nmf(x: np.ndarray, k: int, seed: int, max_iterations: int = 200) -> np.ndarr
     """Components float32 [k, d] of x ~ W H, x[n, d], W and H without negative entries.
 
     Lee & Seung 1999; a sample belongs to the component it takes most of, see
-    :func:`nmf_weights`.
+    :func:`nmf_weights`. More components than rows or columns begin at random.
+
+    Raises:
+        RunError: samples that are not finite.
     """
     from sklearn.decomposition import NMF
-    from sklearn.exceptions import ConvergenceWarning
 
+    samples.check_finite(x, "images")
     # Its default 'auto' has pyright take n_components for a string.
     components: Any = k
-    solver = NMF(components, init="nndsvda", max_iter=max_iterations, random_state=seed)
-    with warnings.catch_warnings():
-        # The bound on iterations is a setting, not an accident.
-        warnings.filterwarnings("ignore", category=ConvergenceWarning)
+    # The other beginning is of singular vectors, of which there are no more than these.
+    first = "nndsvda" if k <= min(x.shape) else "random"
+    solver = NMF(components, init=first, max_iter=max_iterations, random_state=seed)
+    with samples.quiet():
         components = solver.fit(x).components_
     # Of unit length, so that weights of different components compare.
     lengths = np.linalg.norm(components, axis=1, keepdims=True)
@@ -104,10 +123,14 @@ def dbscan(x: np.ndarray, eps: float, min_samples: int, most: int) -> Dense:
         eps: radius of a neighbourhood.
         min_samples: samples that make one dense.
         most: clusters kept; samples of smaller ones count as noise.
+
+    Raises:
+        RunError: samples that are not finite.
     """
     from sklearn.cluster import DBSCAN
     from sklearn.neighbors import KNeighborsClassifier
 
+    samples.check_finite(x, "images")
     found = DBSCAN(eps=eps, min_samples=min_samples).fit_predict(x)
     sizes = np.bincount(found[found >= 0], minlength=1)
     rank = np.empty_like(sizes)

@@ -1,12 +1,15 @@
 """Gaussian mixtures: fitted by expectation-maximisation on the host, evaluated anywhere."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+
+from jaxclust.clustering.host import samples
+from jaxclust.core.errors import RunError
 
 Covariance = Literal["full", "tied", "diag", "spherical"]
 
@@ -39,26 +42,48 @@ def fit(
         restarts: starts tried.
         regularisation: added to the variances, so that they stay positive.
         max_iterations: bound on the iterations of each start.
+
+    Raises:
+        RunError: samples that are not finite, or so far apart that a Gaussian of some of
+            them is none in double precision.
     """
     from sklearn.mixture import GaussianMixture
 
-    found = GaussianMixture(
+    mixed = GaussianMixture(
         k,
         covariance_type=covariance,
         n_init=restarts,
         reg_covar=regularisation,
         max_iter=max_iterations,
         random_state=seed,
-    ).fit(x.astype(np.float64))
-    factors = np.asarray(found.precisions_cholesky_)
-    d = x.shape[1]
-    if covariance == "tied":
-        factors = np.broadcast_to(factors, (k, d, d))
-    elif covariance == "diag":
-        factors = factors[:, :, None] * np.eye(d)
-    elif covariance == "spherical":
-        factors = factors[:, None, None] * np.eye(d)
+    )
+    found = _fitted(mixed, x)
+    factors = _full_factors(np.asarray(found.precisions_cholesky_), covariance, k, x.shape[1])
     return Mixture(*(np.float32(leaf) for leaf in (found.weights_, found.means_, factors)))
+
+
+def _fitted(mixed: Any, x: np.ndarray) -> Any:
+    """scikit-learn's mixture, fitted; its complaints in words."""
+    samples.check_finite(x, "images")
+    try:
+        with samples.quiet():
+            return mixed.fit(x.astype(np.float64))
+    except ValueError as error:
+        raise RunError(
+            "the mixture has a Gaussian without extent in some direction; ask for fewer clusters, "
+            f"or for the covariance diag or spherical in place of {mixed.covariance_type}"
+        ) from error
+
+
+def _full_factors(factors: np.ndarray, covariance: Covariance, k: int, d: int) -> np.ndarray:
+    """scikit-learn's factors, whose shape the covariance decides, as [k, d, d]."""
+    if covariance == "tied":
+        return np.broadcast_to(factors, (k, d, d))
+    if covariance == "diag":
+        return factors[:, :, None] * np.eye(d)
+    if covariance == "spherical":
+        return factors[:, None, None] * np.eye(d)
+    return factors
 
 
 def blank(k: int, d: int) -> Mixture:

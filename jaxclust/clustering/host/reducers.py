@@ -2,32 +2,42 @@
 
 import importlib.util
 import logging
-import os
 from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxclust.clustering import tsne
+from jaxclust.clustering.host import samples
 from jaxclust.core import device
-from jaxclust.core.errors import InputError
+from jaxclust.core.errors import InputError, RunError, first_line
 
 Reducer = Literal["tsne", "tsne_exact", "umap", "pca", "none"]
 # Samples that scikit-learn's t-SNE takes minutes for, where openTSNE takes seconds.
 _WITHOUT_OPENTSNE = 20_000
+# Samples from which several threads are faster than one.
+_MANY = 2_000
+# UMAP begins with eigenvectors, of which so few samples have too few.
+_LEAST_UMAP = 4
 _EXAGGERATED, _ITERATIONS, _SAID_EVERY = tsne.EXAGGERATED, 500, 50
 
 progress = logging.getLogger("jaxclust.progress")
 
 
 def check_reducer(reducer: Reducer, n: int) -> None:
-    """Raise InputError for a reducer whose library is missing."""
+    """Refuse what :func:`reduce` could not do with n samples, before any work.
+
+    Raises:
+        InputError: the reducer's library is missing, or the samples are too few.
+    """
     if reducer == "umap" and importlib.util.find_spec("umap") is None:
         raise InputError("reducer umap needs umap-learn; pip install 'jaxclust[umap]'")
+    if reducer == "umap" and n < _LEAST_UMAP:
+        raise InputError(f"UMAP needs at least {_LEAST_UMAP} images, not {n}; take pca or tsne")
     if reducer == "tsne" and n > _WITHOUT_OPENTSNE and importlib.util.find_spec("openTSNE") is None:
         raise InputError(
             f"t-SNE of {n:,} images needs openTSNE; pip install 'jaxclust[tsne]', or take at most "
-            f"{_WITHOUT_OPENTSNE:,} images (run --limit)"
+            f"{_WITHOUT_OPENTSNE:,} images with <limit>"
         )
 
 
@@ -36,47 +46,83 @@ def reduce(
 ) -> np.ndarray:
     """x[n, d] in few dimensions -> float32 [n, dimensions].
 
+    The same samples and seed give the same result on the same machine. Fewer than 2,000
+    samples are reduced on one thread, more on one a core, so that machines with other
+    numbers of cores may differ there in the last bits, and t-SNE's maps by what grows
+    from those.
+
     Args:
-        x: samples, float [n, d].
+        x: samples, float [n, d]; "tsne" and "umap" take fewer columns than dimensions, too.
         reducer: tsne (van der Maaten & Hinton 2008; openTSNE where installed, else
             scikit-learn); tsne_exact (tsne.py, for accelerators); umap (McInnes et al.
             2018); pca; none: x itself.
-        seed: of everything random. Threads are as many as the machine has cores.
-        dimensions: of the result; at most d for pca.
+        seed: of everything random.
+        dimensions: of the result; at most n and d for pca.
         neighbours: t-SNE's perplexity, UMAP's neighbours; lowered for few samples.
+
+    Raises:
+        RunError: samples that are not finite or, unless the reducer is none, all alike;
+            or a library that fails on them for a reason of its own.
     """
-    n = x.shape[0]
     if reducer == "none":
+        samples.check_finite(x, "latents")
         return np.asarray(x, np.float32)
+    samples.check_spread(x, "latents")
+    x = samples.in_range(np.asarray(x))
+    try:
+        with samples.quiet(), samples.fewer_threads(len(x), _MANY) as threads:
+            found = _reduced(x, reducer, seed, dimensions, neighbours, threads)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise RunError(f"{_NAMES[reducer]} failed: {first_line(error)}") from error
+    found = np.asarray(found, np.float32)
+    if not np.isfinite(found).all():
+        raise RunError(f"{_NAMES[reducer]} came to no finite map; take another reducer")
+    return found
+
+
+_NAMES = {"tsne": "t-SNE", "tsne_exact": "t-SNE", "umap": "UMAP", "pca": "PCA"}
+
+
+def _reduced(
+    x: np.ndarray, reducer: Reducer, seed: int, dimensions: int, neighbours: int, threads: int
+) -> Any:
+    """:func:`reduce` of samples that have been looked at -> float [n, dimensions]."""
+    n = len(x)
     if reducer == "pca":
         from sklearn.decomposition import PCA
 
-        found = PCA(min(dimensions, *x.shape), random_state=seed).fit_transform(x)
-    elif reducer == "umap":
-        from umap import UMAP
-
-        found = UMAP(
-            n_components=dimensions, n_neighbors=min(neighbours, n - 1), random_state=seed, n_jobs=1
-        ).fit_transform(x)
-    elif reducer == "tsne_exact":
-        found = _exact_tsne(x, seed, dimensions, max(1, min(neighbours, (n - 1) // 3)))
-    else:
-        found = _tsne(x, seed, dimensions, max(1, min(neighbours, (n - 1) // 3)))
-    return np.asarray(found, np.float32)
-
-
-def _tsne(x: np.ndarray, seed: int, dimensions: int, perplexity: int) -> Any:
+        return PCA(min(dimensions, *x.shape), random_state=seed).fit_transform(x)
+    if reducer == "umap":
+        return _umap(x, seed, dimensions, min(neighbours, n - 1))
+    x, perplexity = samples.widened(x, dimensions, seed), max(1, min(neighbours, (n - 1) // 3))
+    if reducer == "tsne_exact":
+        return _exact_tsne(x, seed, dimensions, perplexity)
     if importlib.util.find_spec("openTSNE") is None:
-        from sklearn.manifold import TSNE
+        return _tsne_of_scikit_learn(x, seed, dimensions, perplexity, threads)
+    return _open_tsne(x, seed, dimensions, perplexity, threads)
 
-        reducer = TSNE(
-            dimensions,
-            perplexity=perplexity,
-            init="pca",
-            random_state=seed,
-            n_jobs=os.cpu_count() or 1,
-        )
-        return reducer.fit_transform(x)
+
+def _umap(x: np.ndarray, seed: int, dimensions: int, neighbours: int) -> Any:
+    from umap import UMAP
+
+    # Its spectral beginning wants more samples than it takes eigenvectors.
+    first = "spectral" if len(x) > dimensions + 2 else "random"
+    return UMAP(
+        n_components=dimensions, n_neighbors=neighbours, init=first, random_state=seed, n_jobs=1
+    ).fit_transform(x)
+
+
+def _tsne_of_scikit_learn(
+    x: np.ndarray, seed: int, dimensions: int, perplexity: int, threads: int
+) -> Any:
+    from sklearn.manifold import TSNE
+
+    return TSNE(
+        dimensions, perplexity=perplexity, init="pca", random_state=seed, n_jobs=threads
+    ).fit_transform(x)
+
+
+def _open_tsne(x: np.ndarray, seed: int, dimensions: int, perplexity: int, threads: int) -> Any:
     import openTSNE
 
     done = 0
@@ -89,10 +135,11 @@ def _tsne(x: np.ndarray, seed: int, dimensions: int, perplexity: int) -> Any:
 
     return openTSNE.TSNE(
         n_components=dimensions,
-        perplexity=perplexity,
+        # What it would lower it to itself, with a remark to the user.
+        perplexity=min(perplexity, (len(x) - 1) / 3),
         early_exaggeration_iter=_EXAGGERATED,
         n_iter=_ITERATIONS,
-        n_jobs=os.cpu_count() or 1,
+        n_jobs=threads,
         random_state=seed,
         callbacks=say,
         callbacks_every_iters=_SAID_EVERY,
@@ -102,7 +149,7 @@ def _tsne(x: np.ndarray, seed: int, dimensions: int, perplexity: int) -> Any:
 def _exact_tsne(x: np.ndarray, seed: int, dimensions: int, perplexity: int) -> Any:
     from sklearn.decomposition import PCA
 
-    first = PCA(dimensions, random_state=seed).fit_transform(x)
+    first = PCA(min(dimensions, len(x)), random_state=seed).fit_transform(x)
     # Small, as the published schedule wants it.
     state = tsne.start(jnp.asarray(1e-4 * first / first[:, 0].std(), jnp.float32))
     samples = jnp.asarray(x, jnp.float32)

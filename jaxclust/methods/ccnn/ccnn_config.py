@@ -1,28 +1,31 @@
 """CCNN's settings (Hsu & Lin 2017), the presets, and what they must satisfy."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from jaxclust.clustering.kmeans import Seeding
+from jaxclust.core import settings
 from jaxclust.core.errors import InputError
+from jaxclust.core.settings import setting
 from jaxclust.images.augment import Affine
-from jaxclust.methods.parts import checks
+
+_VIEWS = Affine(15.0, 0.1, 0.15, 0.2)
 
 
 @dataclass(frozen=True)
 class Config:
     """CCNN's settings; the defaults are preset `best`."""
 
-    epochs: int = 20
+    epochs: int = setting(20, least=0)
     """Passes over the data while clustering."""
-    batch_size: int = 200
+    batch_size: int = setting(200, least=1)
     """Images a mini-batch is clustered in."""
     network: Literal["auto", "lenet", "alexnet", "alexnet_dense"] = "auto"
     """lenet: the paper's Fig. 4; alexnet: Fig. 1, on images resized to 224;
     alexnet_dense: AlexNet's own fully connected head (Table V). auto: lenet under
     64 pixels, alexnet from there."""
-    feature_width: int | None = None
+    feature_width: int | None = setting(None, least=1)
     """Width of the feature that is clustered; default the number of clusters, or what a
     weights file's network has, whose features a layer of chance would blur."""
     rectify_features: bool = False
@@ -39,9 +42,9 @@ class Config:
     """A weights file's network keeps the batch-norm statistics that came with it while it
     is fine-tuned, so that what is tuned is what extracts features (in AlexNet, which has
     no batch norm, it is). Without, it is tuned by those of each batch."""
-    pretrain_epochs: int = 20
+    pretrain_epochs: int = setting(20, least=0)
     """Passes of the autoencoder's reconstruction training."""
-    pretrain_learning_rate: float = 1e-3
+    pretrain_learning_rate: float = setting(1e-3, above=0)
     """Adam's rate in it."""
 
     learning: Literal["joint", "minibatch_kmeans", "kmeans"] = "joint"
@@ -59,16 +62,16 @@ class Config:
     normalise_features: bool = True
     """Cluster features of unit length."""
 
-    k_m: int = 160
+    k_m: int = setting(160, least=1)
     """Samples of each mini-batch that are trusted (the paper's top-k_m)."""
-    n_m: int = 160
+    n_m: int = setting(160, least=1)
     """Trusted samples a fine-tuning step needs; a multiple of k_m."""
     balanced: bool = True
     """Choose trusted samples in turn from every cluster, not by distance alone."""
     centroid_update: Literal["minibatch", "finetune"] = "minibatch"
     """Move centroids on every mini-batch (Sec. III.C) or only when fine-tuning, by
     the samples fine-tuned on (Table I)."""
-    max_count: float | None = 50.0
+    max_count: float | None = setting(50.0, least=1)
     """Cap on the counts that set the centroids' learning rate; None is Eq. 12."""
 
     compensation: Literal["rollback", "none"] = "rollback"
@@ -81,14 +84,14 @@ class Config:
 
     optimiser: Literal["adam", "sgd"] = "adam"
     """Of fine-tuning; sgd has momentum 0.9."""
-    learning_rate: float | None = None
+    learning_rate: float | None = setting(None, above=0)
     """Of fine-tuning; default 3e-4, from a weights file 1e-5: ten times that emptied all
     clusters but one there (MobileNet-v1, Adam)."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """How the rate runs over the epochs; cosine ends at zero."""
-    dropout: float = 0.5
+    dropout: float = setting(0.5, least=0, most=0.99)
     """On the wide layers of the AlexNet-size networks."""
-    views: Affine = field(default_factory=lambda: Affine(15.0, 0.1, 0.15, 0.2))
+    views: Affine = _VIEWS
     """Random views the networks are trained on; pseudo-labels and centroids always
     come from the plain images."""
     labels: Literal["centroid", "output"] = "output"
@@ -137,24 +140,21 @@ def fine_tuning_rate(config: Config) -> float:
 
 def check(config: Config) -> None:
     """Raise InputError for settings that contradict each other."""
+    settings.check(config)
     if weights_file(config) and config.network != "auto":
-        raise InputError("a weights file brings its own network; leave out --network")
+        raise InputError("a weights file brings its own network; leave out <network>")
     if config.features == "backbone" and config.learning == "joint":
         raise InputError(
-            "features=backbone is for the frozen baselines; set learning=kmeans or "
-            "minibatch_kmeans, or leave features at feature_layer"
+            "<features> backbone is for the frozen baselines; set <learning> kmeans or "
+            "minibatch_kmeans, or leave <features> at feature_layer"
         )
-    known = replace(config, learning_rate=fine_tuning_rate(config))
-    checks.positive(known, "learning_rate", "pretrain_learning_rate")
     if not 1 <= config.k_m <= config.batch_size:
         raise InputError(
-            f"k_m must lie between 1 and batch_size ({config.batch_size}), not {config.k_m}; "
-            "lower --k-m or raise --batch-size"
+            f"<k_m> must lie between 1 and <batch_size> ({config.batch_size}), not {config.k_m}; "
+            "lower the one or raise the other"
         )
     if config.n_m < config.k_m or config.n_m % config.k_m:
-        raise InputError(
-            f"n_m must be a multiple of k_m ({config.k_m}), not {config.n_m}; set --n-m"
-        )
+        raise InputError(f"<n_m> must be a multiple of <k_m> ({config.k_m}), not {config.n_m}")
 
 
 def fit_to_batch(config: Config, n_images: int) -> Config:

@@ -1,20 +1,26 @@
 """CCNN's network and optimiser by its settings, and its output layer's first fit."""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import Array
 
-from jaxclust.core.types import DataSpec, PyTree
+from jaxclust.core.types import Compute, DataSpec, Network, Precision, PyTree
 from jaxclust.losses.pseudo_label import sum_of_squared_errors
 from jaxclust.methods.ccnn.ccnn_config import Config, fine_tuning_rate
+from jaxclust.models.adapter import from_flax
+from jaxclust.models.autoencoder import Coded, Decoder
 from jaxclust.models.backbones import (
+    CCNN,
     AlexNetBackbone,
     Body,
     DenseHead,
     FlatHead,
     LeNetBackbone,
+    Passed,
     PooledHead,
     SalientHead,
 )
@@ -64,6 +70,94 @@ def with_backbone(variables: PyTree, weights: pretrained.Pretrained) -> PyTree:
         else part
         for name, part in variables.items()
     }
+
+
+class Networks(NamedTuple):
+    """CCNN's networks as functions."""
+
+    network: Network  # images -> Outputs
+    backbone: Network  # images -> the backbone's map averaged over positions [b, channels]
+    decoder: Network  # code -> images
+    code_width: int  # of what the decoder is given
+    side: int | None  # images are resized to; None: as they are
+    weights: pretrained.Pretrained | None  # that the backbone starts from
+
+    def prepare(self, images: Array) -> Array:
+        """Images of the size the network wants."""
+        if self.side is None or images.shape[1:3] == (self.side, self.side):
+            return images
+        shape = (images.shape[0], self.side, self.side, images.shape[3])
+        return jax.image.resize(images, shape, "bilinear")
+
+    def first(self, key: Array, images: Array) -> tuple[PyTree, PyTree]:
+        """(params, other collections) of the network before training."""
+        variables = self.network.init(key, images)
+        if self.weights is not None:
+            variables = with_backbone(variables, self.weights)
+        return variables["params"], {c: v for c, v in variables.items() if c != "params"}
+
+    def reconstruct(
+        self, params: PyTree, model_state: PyTree, images: Array, key: Array
+    ) -> tuple[Coded, PyTree]:
+        """The network's code and what the decoder makes of it, in training mode."""
+        variables = {"params": params["network"], **model_state["network"]}
+        outputs, network_state = self.network.apply(
+            variables, self.prepare(images), train=True, key=key
+        )
+        variables = {"params": params["decoder"], **model_state["decoder"]}
+        decoded, decoder_state = self.decoder.apply(variables, outputs.code, train=True)
+        return Coded(outputs.code, decoded), {"network": network_state, "decoder": decoder_state}
+
+
+def networks_for(
+    config: Config,
+    spec: DataSpec,
+    compute: Compute,
+    body: Module | Network | None,
+    weights: pretrained.Pretrained | None,
+) -> Networks:
+    """The networks the settings name, or those around a body of one's own."""
+    side, precision = None, compute.precision
+    if body is None:
+        body, side = network_body(config, spec, compute.axis_name, weights)
+    k = spec.n_clusters
+    width = config.feature_width or (k if weights is None else None)
+    heads = (width, k, config.rectify_features, config.normalise_features)
+    decoder = from_flax(Decoder(spec.image_shape, axis_name=compute.axis_name), precision)
+    if isinstance(body, Network):
+        network = around(body, CCNN(Passed(), *heads), precision)
+        return Networks(network, network, decoder, width or k, side, weights)
+    module = CCNN(body, *heads)
+    pooled = from_flax(module, precision, "backbone_features")
+    return Networks(from_flax(module, precision), pooled, decoder, width or k, side, weights)
+
+
+def around(body: Network, layers: Module, precision: Precision) -> Network:
+    """A body that is two functions, and Flax layers on the vector it ends in, as one network.
+
+    Its params lie under `body`, its other collections under `body_` and their names.
+    """
+    top = from_flax(layers, precision)
+
+    def init(key: Array, example: Array) -> PyTree:
+        body_key, top_key = jax.random.split(key)
+        own = body.init(body_key, example)
+        vector = jax.eval_shape(lambda v, x: body.apply(v, x, train=False)[0], own, example)
+        upper = top.init(top_key, jnp.zeros(vector.shape, vector.dtype))
+        rest = {f"body_{name}": value for name, value in own.items() if name != "params"}
+        return {"params": {"body": own["params"], **upper["params"]}, **rest}
+
+    def apply(
+        variables: PyTree, x: Array, *, train: bool, key: Array | None = None
+    ) -> tuple[Any, PyTree]:
+        params = dict(variables["params"])
+        inner = {n.removeprefix("body_"): v for n, v in variables.items() if n != "params"}
+        keyed = {} if key is None else {"key": key}
+        vector, rest = body.apply({"params": params.pop("body"), **inner}, x, train=train, **keyed)
+        outputs, _ = top.apply({"params": params}, vector, train=train)
+        return outputs, {f"body_{name}": value for name, value in rest.items()}
+
+    return Network(init, apply)
 
 
 def fine_tuning_optimiser(config: Config, n_images: int) -> optax.GradientTransformation:

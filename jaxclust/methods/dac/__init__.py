@@ -5,8 +5,9 @@ label features, starting with the pairs the network is surest of; thresholds tha
 in on each other take in the others epoch by epoch (Algorithm 1).
 """
 
-from functools import partial
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +16,19 @@ from jax import Array
 
 from jaxclust.clustering import health, thresholds
 from jaxclust.clustering.thresholds import ThresholdState
-from jaxclust.core import collectives
+from jaxclust.core import collectives, keys
 from jaxclust.core.errors import InputError
 from jaxclust.core.types import (
     Batch,
+    Batches,
     Compute,
     DataSpec,
     Method,
+    Network,
     Phase,
     Prediction,
     PyTree,
+    Step,
     StepInfo,
     TrainState,
     first_state,
@@ -32,8 +36,9 @@ from jaxclust.core.types import (
 from jaxclust.images.augment import augment
 from jaxclust.losses import pairwise
 from jaxclust.methods.dac.dac_config import PRESETS, Config, check, fit_to_set, schedule_of
-from jaxclust.methods.parts.descent import descend
-from jaxclust.models import precision
+from jaxclust.methods.parts.gradient import Aux, Context, counted, gradient_step
+from jaxclust.methods.parts.recipe import recorded
+from jaxclust.models.adapter import as_network
 from jaxclust.models.allconvnet import NETWORKS, AllConvNet, map_side, network_for
 from jaxclust.models.layers import Module
 
@@ -45,7 +50,6 @@ class ClusterState(NamedTuple):
 
     thresholds: ThresholdState  # lambda, u and l, each float []
     draw: Array  # float [m, k]: label features of the draw's images before its passes
-    usage: Array  # float [k]: running share of each cluster
 
 
 def _softmax(label_features: Array) -> Array:
@@ -72,8 +76,8 @@ def published_network(config: Config, spec: DataSpec) -> AllConvNet:
     height, width, _ = spec.image_shape
     if not map_side(network, min(height, width)):
         raise InputError(
-            f"images of {height}x{width} pixels are too small for network {config.network}; "
-            "use --network auto"
+            f"images of {height}x{width} pixels are too small for <network> {config.network}; "
+            "use auto"
         )
     return network
 
@@ -83,11 +87,133 @@ def optimiser(config: Config) -> optax.GradientTransformation:
     return optax.rmsprop(config.learning_rate, decay=0.9, eps=1e-8, eps_in_sqrt=False)
 
 
+@dataclass(frozen=True, eq=False)
+class _DAC:
+    """What DAC's functions share."""
+
+    config: Config
+    spec: DataSpec
+    network: Network
+    axis_name: str | None
+
+    @property
+    def batches(self) -> int:
+        """Batches of a pass over a draw."""
+        return -(-self.config.draw_size // self.config.batch_size)
+
+    @property
+    def repeats(self) -> int:
+        """Updates of a draw."""
+        return self.config.inner_passes * self.batches * self.config.views_per_batch
+
+    @cached_property
+    def update(self) -> Step:
+        """One optimiser update on views of a part of the draw; its targets are the extra."""
+
+        def views(key: Array, images: Array, places: Array) -> Array:
+            return augment(key, images, self.config.views, places)
+
+        return gradient_step(
+            self.loss, optimiser(self.config), views=views, axis_name=self.axis_name
+        )
+
+    def label_features(self, state: TrainState, images: Array, *, train: bool = False) -> Array:
+        """Of plain images [b, h, w, c], by running or by the batch's statistics -> [b, k]."""
+        variables = {"params": state.params, **state.model_state}
+        return pairwise.restrain(self.network.apply(variables, images, train=train)[0])
+
+    def init(self, key: Array, images: Array) -> TrainState:
+        network_key, run_key = keys.pair(key)
+        variables = self.network.init(network_key, images)
+        m, k = self.config.draw_size, self.spec.n_clusters
+        schedule, _ = schedule_of(self.config)
+        cluster = ClusterState(thresholds.start(schedule), jnp.zeros((m, k), jnp.float32))
+        params = variables["params"]
+        stats = {name: value for name, value in variables.items() if name != "params"}
+        opt_state = optimiser(self.config).init(params)
+        return first_state(run_key, cluster, k, params, stats, opt_state)
+
+    def begin_epoch(self, state: TrainState) -> TrainState:
+        """Move the thresholds and, where asked for, forget the optimiser's averages."""
+        schedule, _ = schedule_of(self.config)
+        moved = thresholds.advance(schedule, state.cluster.thresholds)
+        state = state.replace(cluster=state.cluster._replace(thresholds=moved))
+        if self.config.restart_optimiser:
+            state = state.replace(opt_state=optimiser(self.config).init(state.params))
+        return state
+
+    def begin_draw(self, state: TrainState, images: Array) -> TrainState:
+        """Fix the targets of a new draw, whose images devices share where they can."""
+        m, train = self.config.draw_size, self.config.target_statistics == "batch"
+        if self.axis_name is not None and m % jax.lax.axis_size(self.axis_name) == 0:
+            own = images[collectives.own_rows(m, self.axis_name)]
+            part = self.label_features(state, own, train=train)
+            draw = collectives.gathered(part, self.axis_name)
+        else:
+            draw = self.label_features(state, images, train=train)
+        state = counted(state, jnp.argmax(draw, axis=1))
+        return state.replace(cluster=state.cluster._replace(draw=draw))
+
+    def loss(self, params: PyTree, at: Context) -> tuple[Array, Aux]:
+        """Of the pairs of the whole batch, against the draw's targets."""
+        config, known, cluster = self.config, at.batch.extra, at.state.cluster
+        variables = {"params": params, **at.state.model_state}
+        logits, stats = self.network.apply(variables, at.batch.images, train=True, key=at.key)
+        logits = collectives.gathered(logits, self.axis_name)
+        features = pairwise.restrain(logits)
+        targets, mask = pairwise.select_pairs(
+            pairwise.cosine_similarities(known), cluster.thresholds.upper, cluster.thresholds.lower
+        )
+        compare = {
+            "bce": pairwise.pairwise_bce,
+            "squared_error": pairwise.pairwise_squared_error,
+        }[config.loss]
+        total = pair_loss = compare(features, targets, mask)
+        terms = {"pair_loss": pair_loss, "selected_pairs": jnp.mean(mask)}
+        terms["similar_pairs"] = jnp.mean(targets)
+        if config.self_label_weight:
+            if config.self_label == "softmax":
+                auxiliary = pairwise.self_label_bce(jax.nn.softmax(logits), _softmax(known))
+            else:
+                auxiliary = pairwise.self_label_bce(features, known)
+            total += config.self_label_weight * auxiliary
+            terms["self_label_loss"] = auxiliary
+        return total, Aux(stats, terms)
+
+    def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
+        """One of the updates that see the same draw; the first fixes its targets."""
+        config, m, b = self.config, self.config.draw_size, self.config.batch_size
+        per_epoch = -(-self.spec.n_images // m) * self.repeats
+        inner = state.step % self.repeats
+        new_epoch = (state.step > 0) & (state.step % per_epoch == 0)
+        state = jax.lax.cond(new_epoch, self.begin_epoch, lambda s: s, state)
+        state = jax.lax.cond(inner == 0, self.begin_draw, lambda s, _: s, state, batch.images)
+        # A pass has an order of its own; views of the same batch follow each other.
+        place = inner // config.views_per_batch
+        passes = (state.step // self.repeats) * config.inner_passes + place // self.batches
+        order = jax.random.permutation(keys.of(state, "order", passes), m)
+        # The last batch of a pass is filled up from its start.
+        chosen = order[(place % self.batches * b + jnp.arange(b)) % m]
+        own = chosen[collectives.own_rows(b, self.axis_name)]
+        known = state.cluster.draw[chosen]
+        after, info = self.update(state, Batch(batch.images[own], batch.rows[own], known))
+        at = state.cluster.thresholds
+        watch = {**info.watch, "lambda": at.adaptive, "upper": at.upper, "lower": at.lower}
+        watch |= spread_of(state.cluster.draw) | health.cluster_health(state.usage)
+        return after, info._replace(watch=watch)
+
+    def predict(self, state: TrainState, images: Array) -> Prediction:
+        features = self.label_features(state, images)
+        assignments = jnp.argmax(features, axis=1).astype(jnp.int32)
+        return Prediction(assignments, _softmax(features), features, {"argmax": assignments})
+
+
+@recorded("dac")
 def build(
     config: Config,
     spec: DataSpec,
     compute: Compute = Compute(),  # noqa: B008  (a NamedTuple, immutable)
-    network: Module | None = None,
+    network: Network | Module | None = None,
 ) -> Method:
     """DAC as pure functions.
 
@@ -102,130 +228,18 @@ def build(
         spec: size and shape of the data, number of clusters.
         compute: precision of the network's passes, and the devices' axis.
         network: a Flax module (images [b, h, w, c], train) -> logits [b, k] in place of
-            the paper's for this image size; its batch norm must know the devices' axis.
+            the paper's for this image size, or a `Network`; its batch norm must know the
+            devices' axis.
 
     Raises:
         InputError: settings that contradict each other or the images' size.
     """
     check(config)
     config = fit_to_set(config, spec.n_images)
-    k, m, b = spec.n_clusters, config.draw_size, config.batch_size
-    axis_name = compute.axis_name
     if network is None:
-        network = published_network(config, spec).clone(axis_name=axis_name)
-    apply = partial(precision.apply, network, precision=compute.precision)
-    schedule, epochs = schedule_of(config)
-    rmsprop = optimiser(config)
-    batches = -(-m // b)
-    repeats = config.inner_passes * batches * config.views_per_batch
-    per_epoch = -(-spec.n_images // m) * repeats
-
-    def label_features(state: TrainState, images: Array) -> Array:
-        """Of plain images, by running statistics."""
-        logits: Any = apply({"params": state.params, **state.model_state}, images, train=False)
-        return pairwise.restrain(logits)
-
-    def targets_of(state: TrainState, images: Array) -> Array:
-        """Label features [m, k] of the draw's plain images."""
-        if config.target_statistics == "running":
-            return label_features(state, images)
-        variables = {"params": state.params, **state.model_state}
-        logits, _ = apply(variables, images, train=True, mutable=list(state.model_state))
-        return pairwise.restrain(logits)
-
-    def init(key: Array, images: Array) -> TrainState:
-        network_key, run_key = jax.random.split(key)
-        variables = network.init(network_key, images, train=False)
-        params = variables["params"]
-        return first_state(
-            key=run_key,
-            params=params,
-            model_state={name: value for name, value in variables.items() if name != "params"},
-            opt_state=rmsprop.init(params),
-            cluster=ClusterState(
-                thresholds.start(schedule), jnp.zeros((m, k)), health.even_usage(k)
-            ),
-        )
-
-    def begin_epoch(state: TrainState) -> TrainState:
-        """Move the thresholds and, where asked for, forget the optimiser's averages."""
-        moved = thresholds.advance(schedule, state.cluster.thresholds)
-        state = state.replace(cluster=state.cluster._replace(thresholds=moved))
-        if config.restart_optimiser:
-            state = state.replace(opt_state=rmsprop.init(state.params))
-        return state
-
-    def begin_draw(state: TrainState, images: Array) -> TrainState:
-        """Fix the targets of a new draw, whose images devices share where they can."""
-        if axis_name is not None and m % jax.lax.axis_size(axis_name) == 0:
-            part = targets_of(state, images[collectives.own_rows(m, axis_name)])
-            draw = collectives.gathered(part, axis_name)
-        else:
-            draw = targets_of(state, images)
-        assignments = jnp.argmax(draw, axis=1)
-        usage = health.update_usage(state.cluster.usage, assignments)
-        return state.replace(cluster=state.cluster._replace(draw=draw, usage=usage))
-
-    def loss_of(
-        params: PyTree, state: TrainState, views: Array, known: Array
-    ) -> tuple[Array, tuple[PyTree, dict[str, Array]]]:
-        stats = state.model_state
-        logits, stats = apply({"params": params, **stats}, views, train=True, mutable=list(stats))
-        logits = collectives.gathered(logits, axis_name)
-        features = pairwise.restrain(logits)
-        at = state.cluster.thresholds
-        targets, mask = pairwise.select_pairs(
-            pairwise.cosine_similarities(known), at.upper, at.lower
-        )
-        compare = {
-            "bce": pairwise.pairwise_bce,
-            "squared_error": pairwise.pairwise_squared_error,
-        }[config.loss]
-        pair_loss = compare(features, targets, mask)
-        watch = {"pair_loss": pair_loss, "selected_pairs": jnp.mean(mask)}
-        watch["similar_pairs"] = jnp.mean(targets)
-        total = pair_loss
-        if config.self_label_weight:
-            if config.self_label == "softmax":
-                auxiliary = pairwise.self_label_bce(jax.nn.softmax(logits), _softmax(known))
-            else:
-                auxiliary = pairwise.self_label_bce(features, known)
-            total += config.self_label_weight * auxiliary
-            watch["self_label_loss"] = auxiliary
-        return total, (stats, watch)
-
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
-        inner = state.step % repeats
-        new_epoch = (state.step > 0) & (state.step % per_epoch == 0)
-        state = jax.lax.cond(new_epoch, begin_epoch, lambda s: s, state)
-        state = jax.lax.cond(inner == 0, begin_draw, lambda s, _: s, state, batch.images)
-        # A pass has an order of its own; views of the same batch follow each other.
-        place = inner // config.views_per_batch
-        passes = (state.step // repeats) * config.inner_passes + place // batches
-        order_key, view_key = jax.random.split(state.key)
-        order = jax.random.permutation(jax.random.fold_in(order_key, passes), m)
-        # The last batch of a pass is filled up from its start.
-        chosen = order[(place % batches * b + jnp.arange(b)) % m]
-        own = collectives.own_rows(b, axis_name)
-        views = augment(
-            jax.random.fold_in(view_key, state.step), batch.images[chosen[own]], config.views, own
-        )
-        known = state.cluster.draw[chosen]
-        done = descend(
-            rmsprop, lambda params: loss_of(params, state, views, known), state, axis_name
-        )
-        at = state.cluster.thresholds
-        watch = {**done.aux, "lambda": at.adaptive, "upper": at.upper, "lower": at.lower}
-        watch |= done.norms
-        watch |= spread_of(state.cluster.draw)
-        watch |= health.cluster_health(state.cluster.usage)
-        return done.state.replace(step=state.step + 1), StepInfo(done.loss, watch)
-
-    def predict(state: TrainState, images: Array) -> Prediction:
-        features = label_features(state, images)
-        assignments = jnp.argmax(features, axis=1).astype(jnp.int32)
-        return Prediction(assignments, _softmax(features), features, {"argmax": assignments})
-
+        network = published_network(config, spec).clone(axis_name=compute.axis_name)
+    dac = _DAC(config, spec, as_network(network, compute.precision), compute.axis_name)
     # Every device sees the whole draw and shares each update's batch of it.
-    phase = Phase("cluster", epochs, m, step, repeats=repeats, whole_batch=True, shared=(b,))
-    return Method(init, predict, (phase,))
+    batches = Batches(config.draw_size, dac.repeats, split="inner", shared=(config.batch_size,))
+    phase = Phase("cluster", dac.step, schedule_of(config)[1], batches)
+    return Method(dac.init, dac.predict, (phase,))

@@ -1,12 +1,13 @@
 """DAC's settings (Chang et al. 2017), the presets, and what they must satisfy."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from jaxclust.clustering import thresholds
+from jaxclust.core import settings
 from jaxclust.core.errors import InputError
+from jaxclust.core.settings import setting
 from jaxclust.images.augment import Affine, Augmentation
-from jaxclust.methods.parts import checks
 
 # Value changes are in standard deviations of the normalised images; the published code's
 # channel shifts of 0.05 and 0.1 are of a range of one, about 0.3 deviations wide.
@@ -22,24 +23,24 @@ _VIEWS_B = Augmentation(
 class Config:
     """DAC's settings; the defaults are preset `reference`, the published code's for MNIST."""
 
-    epochs: int | None = 20
+    epochs: int | None = setting(20, least=0)
     """Passes over the data (outer epochs); None: until adaptive thresholds cross."""
     network: Literal["auto", "mnist", "cifar1", "cifar2", "stl", "dog"] = "auto"
     """One of the published networks; auto: the one whose images are nearest in size and
     not larger (cifar2 of the two for CIFAR)."""
-    draw_size: int = 1000
+    draw_size: int = setting(1000, least=1)
     """Images whose targets are fixed together (the paper's m)."""
-    batch_size: int = 128
+    batch_size: int = setting(128, least=1)
     """Images an update compares in pairs."""
-    inner_passes: int = 5
+    inner_passes: int = setting(5, least=1)
     """Passes over a draw before the next one."""
-    views_per_batch: int = 1
+    views_per_batch: int = setting(1, least=1)
     """Updates a batch is used for, each with views of its own."""
 
     thresholds: Literal["adaptive", "linear"] = "linear"
     """adaptive: u = 0.95 - lambda and l = 0.455 + 0.1 lambda, lambda by Eq. 12.
     linear: u and l run from their first to their last value over the epochs."""
-    lambda_rate: float = 0.009
+    lambda_rate: float = setting(0.009, above=0)
     """Learning rate of lambda, for adaptive thresholds."""
     upper: tuple[float, float] = (0.9, 0.5)
     """First and last u of linear thresholds."""
@@ -48,7 +49,7 @@ class Config:
 
     loss: Literal["bce", "squared_error"] = "squared_error"
     """Of the selected pairs: cross-entropy (Eq. 2) or the published code's for MNIST."""
-    self_label_weight: float = 0.0
+    self_label_weight: float = setting(0.0, least=0)
     """Weight of the outputs' cross-entropy against those before the inner passes."""
     self_label: Literal["softmax", "label_features"] = "softmax"
     """What that term compares."""
@@ -56,11 +57,11 @@ class Config:
     """Batch-norm statistics the targets are computed with; predictions always use
     running ones, so that no image's label depends on the others."""
 
-    learning_rate: float = 1e-3
+    learning_rate: float = setting(1e-3, above=0)
     """RMSprop's."""
     restart_optimiser: bool = False
     """Forget RMSprop's averages at every outer epoch."""
-    views: Augmentation = field(default_factory=lambda: _VIEWS_A)
+    views: Augmentation = _VIEWS_A
     """Random views the network is trained on; targets come from the plain images."""
 
 
@@ -109,12 +110,11 @@ PRESETS: dict[str, Config] = {
 
 def check(config: Config) -> None:
     """Raise InputError for settings that contradict each other."""
-    checks.positive(config, "learning_rate", "lambda_rate")
-    checks.at_least(config, 1, "draw_size", "batch_size", "inner_passes", "views_per_batch")
+    settings.check(config)
     lower = config.upper if config.lower is None else config.lower
     ends = zip(lower, config.upper, strict=True)
     if config.thresholds == "linear" and any(low > high + 1e-9 for low, high in ends):
-        raise InputError("the lower threshold must not exceed the upper one; set --lower")
+        raise InputError("the lower threshold must not exceed the upper one; set <lower>")
 
 
 def fit_to_set(config: Config, n_images: int) -> Config:

@@ -1,1 +1,5 @@
 """What methods are put together from."""
+
+from jaxclust._lazy import submodules
+
+__getattr__, __dir__, __all__ = submodules(__name__, __path__)

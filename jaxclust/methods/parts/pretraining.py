@@ -2,23 +2,21 @@
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 
 from jaxclust.core import collectives
-from jaxclust.core.collectives import normal_rows
-from jaxclust.core.types import Batch, Phase, PyTree, StepInfo, TrainState
+from jaxclust.core.types import Batches, Phase, PyTree
 from jaxclust.images.augment import Affine, random_affine
 from jaxclust.losses.reconstruction import reconstruction_error
-from jaxclust.methods.parts.descent import descend
+from jaxclust.methods.parts.gradient import Aux, Context, Views, gradient_step
 from jaxclust.models.autoencoder import Coded
 
 # (params, model_state, images, key) -> (Coded, new model_state), training mode
 Reconstruct = Callable[[PyTree, PyTree, Array, Array], tuple[Coded, PyTree]]
 
-
+PRETRAIN = "pretrain"  # name of the phase
 # Epochs of DERC's autoencoder, and the steps that they shall make at least.
 USUAL = (30, 1000)
 
@@ -37,6 +35,13 @@ def epochs_or(asked: int | None, usual: tuple[int, int], batch_size: int, n_imag
         return asked
     an_epoch = -(-n_images // min(batch_size, n_images))
     return max(usual[0], -(-usual[1] // an_epoch))
+
+
+def affine_views(ranges: Affine) -> Views | None:
+    """Random affine views for a step; None where the ranges leave images as they are."""
+    if ranges == Affine():
+        return None
+    return lambda key, images, places: random_affine(key, images, ranges, places)
 
 
 def reconstruction_phase(
@@ -65,26 +70,17 @@ def reconstruction_phase(
         axis_name: mapped axis whose devices share a batch.
     """
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
-        view_key, network_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        places = collectives.positions(batch.images.shape[0], axis_name)
-        views = random_affine(view_key, batch.images, ranges, places)
-        seen = views
+    def loss(params: PyTree, at: Context) -> tuple[Array, Aux]:
+        views = seen = at.batch.images
         if noise:
-            noise_key = jax.random.fold_in(network_key, 1)
-            seen += noise * normal_rows(noise_key, views, places)
+            seen += noise * collectives.normal_rows(at.draw("noise"), views, at.places)
+        coded, model_state = reconstruct(params, at.state.model_state, seen, at.key)
+        value = reconstruction_error(coded.decoded, views)
+        terms = {"reconstruction": value}
+        if coded.penalty is not None:
+            terms["penalty"] = jnp.mean(coded.penalty)
+            value += terms["penalty"]
+        return value, Aux(model_state, terms)
 
-        def loss_of(params: PyTree) -> tuple[Array, tuple[PyTree, dict[str, Array]]]:
-            coded, model_state = reconstruct(params, state.model_state, seen, network_key)
-            loss = reconstruction_error(coded.decoded, views)
-            watch = {"reconstruction": loss}
-            if coded.penalty is not None:
-                watch["penalty"] = jnp.mean(coded.penalty)
-                loss += watch["penalty"]
-            return loss, (model_state, watch)
-
-        done = descend(optimiser, loss_of, state, axis_name)
-        watch = collectives.mean_over_devices(done.aux, axis_name) | done.norms
-        return done.state.replace(step=state.step + 1), StepInfo(done.loss, watch)
-
-    return Phase("pretrain", epochs, batch_size, step, scored=False)
+    step = gradient_step(loss, optimiser, views=affine_views(ranges), axis_name=axis_name)
+    return Phase(PRETRAIN, step, epochs, Batches(batch_size), pretrains=True, scored=False)

@@ -18,7 +18,7 @@ from jax import Array
 
 from jaxclust.core.errors import InputError, first_line
 from jaxclust.core.types import PyTree
-from jaxclust.images.normalisation import Normalisation
+from jaxclust.images.normalisation import Normalisation, normalisation_of
 from jaxclust.models._cpu.convolution import depthwise_conv2d
 from jaxclust.models.layers import BatchNorm, Conv, max_pool
 
@@ -238,7 +238,7 @@ class Pretrained(NamedTuple):
         mean, std = (np.asarray(v, np.float32) for v in (self.backbone.mean, self.backbone.std))
         if channels == 1:
             mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
-        return Normalisation(mean, std)
+        return normalisation_of(mean, std)
 
     def fill(self, variables: PyTree) -> PyTree:
         """The backbone's variables with the file's values.

@@ -7,6 +7,7 @@ from sklearn.decomposition import NMF
 
 from jaxclust import metrics
 from jaxclust.clustering.host import clusterers
+from jaxclust.core.errors import RunError
 
 
 def test_spectral_separates_rings_which_ward_cannot():
@@ -21,6 +22,62 @@ def test_spectral_separates_rings_which_ward_cannot():
 def test_spectral_takes_sets_smaller_than_its_neighbourhood():
     x = np.array([[0, 0], [0, 1], [9, 9], [9, 8]], np.float32)
     assert len(set(clusterers.spectral(x, 2, seed=0))) == 2
+
+
+def few(n):
+    """Sets of n samples that leave a clusterer little to go by, by name."""
+    rng = np.random.default_rng(0)
+    copies = rng.normal(size=(3, 5))[np.arange(n) % 3]
+    found = {
+        "apart": rng.normal(size=(n, 5)),
+        "alike": np.full((n, 5), 0.3),
+        "all but one alike": np.vstack([np.zeros((n - 1, 5)), np.ones((1, 5))]),
+        "copies": copies,
+        # Further from each other than a graph of neighbours reaches.
+        "islands": 1000 * (np.arange(n) // 3)[:, None] + rng.normal(size=(n, 2)),
+    }
+    return {name: x.astype(np.float32) for name, x in found.items()}
+
+
+# Warnings are errors here: none of scikit-learn's may reach a user.
+@pytest.mark.parametrize("n", [2, 3, 5, 12, 40])
+@pytest.mark.parametrize("name", few(2))
+def test_as_many_clusters_as_samples_or_nearly_so(n, name):
+    x = few(n)[name]
+    for k in sorted({2, n - 1, n} - {1}):
+        for found in (clusterers.spectral(x, k, seed=0), clusterers.agglomerative(x, k)):
+            assert found.dtype == np.int32
+            assert set(found) == set(range(k))
+        components = clusterers.nmf(x - x.min(axis=0), k, seed=0)
+        assert components.shape == (k, x.shape[1])
+        assert np.isfinite(components).all()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_refused_in_words(wrong):
+    x = few(12)["apart"]
+    x[4, 1] = wrong
+    for cluster in (
+        lambda: clusterers.spectral(x, 3, seed=0),
+        lambda: clusterers.spectral(x, 12, seed=0),
+        lambda: clusterers.agglomerative(x, 3),
+        lambda: clusterers.nmf(x, 3, seed=0),
+        lambda: clusterers.dbscan(x, 1.0, 2, 5),
+    ):
+        with pytest.raises(RunError, match="1 of 12 images hold values that are not finite"):
+            cluster()
+
+
+def test_eigenvectors_that_are_not_found_are_said_in_one_line(monkeypatch):
+    from scipy.sparse.linalg import ArpackError
+    from sklearn.cluster import SpectralClustering
+
+    def fail(self, x):
+        raise ArpackError(-9999)
+
+    monkeypatch.setattr(SpectralClustering, "fit_predict", fail)
+    with pytest.raises(RunError, match=r"found no eigenvectors .*; ask for fewer clusters"):
+        clusterers.spectral(few(12)["apart"], 3, seed=0)
 
 
 @pytest.mark.parametrize("linkage", ["ward", "average", "complete", "single"])
