@@ -1,7 +1,28 @@
-"""Agreement of a clustering with known classes: ACC, NMI, ARI. For evaluation only."""
+"""Agreement of a clustering with known classes: ACC, NMI, ARI. For evaluation only.
+
+Labels below 0 stand for classes that are not known: those samples do not count.
+"""
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+
+def known(labels: ArrayLike, assignments: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """The labels [m] that are known, 0 or more or no numbers, and their assignments [m].
+
+    Args:
+        labels: [n], true classes.
+        assignments: int [n], clusters.
+
+    Raises:
+        ValueError: none is known.
+    """
+    labels, assignments = np.asarray(labels), np.asarray(assignments)
+    if labels.dtype.kind not in "if" or labels.shape != assignments.shape or (labels >= 0).all():
+        return labels, assignments
+    if not (labels >= 0).any():
+        raise ValueError("none of the labels is known: all are below 0")
+    return labels[labels >= 0], assignments[labels >= 0]
 
 
 def contingency(labels: ArrayLike, assignments: ArrayLike) -> np.ndarray:
@@ -12,6 +33,7 @@ def contingency(labels: ArrayLike, assignments: ArrayLike) -> np.ndarray:
             f"labels {labels.shape} and assignments {assignments.shape} must be equally "
             "long and not empty"
         )
+    labels, assignments = known(labels, assignments)
     rows, row = np.unique(labels, return_inverse=True)
     columns, column = np.unique(assignments, return_inverse=True)
     table = np.zeros((rows.size, columns.size), np.int64)
@@ -53,6 +75,7 @@ def nmi(labels: ArrayLike, assignments: ArrayLike, average: str = "geometric") -
     """
     from sklearn.metrics import normalized_mutual_info_score
 
+    labels, assignments = known(labels, assignments)
     return float(normalized_mutual_info_score(labels, assignments, average_method=average))
 
 
@@ -60,7 +83,7 @@ def adjusted_rand(labels: ArrayLike, assignments: ArrayLike) -> float:
     """Adjusted Rand index of labels int [n] and assignments int [n]; 0 is chance."""
     from sklearn.metrics import adjusted_rand_score
 
-    return float(adjusted_rand_score(labels, assignments))
+    return float(adjusted_rand_score(*known(labels, assignments)))
 
 
 def score(labels: ArrayLike, assignments: ArrayLike) -> dict[str, float]:

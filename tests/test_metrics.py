@@ -49,3 +49,13 @@ def test_scores_do_not_depend_on_names():
 def test_lengths_must_agree():
     with pytest.raises(ValueError, match="equally long"):
         metrics.accuracy([0, 1], [0])
+
+
+def test_labels_below_zero_are_not_known():
+    labels, assignments = np.array([0, 0, 1, 1, -1, -1]), np.array([1, 1, 0, 0, 1, 2])
+    assert metrics.score(labels, assignments) == metrics.score(labels[:4], assignments[:4])
+    assert metrics.contingency(labels, assignments).sum() == 4
+    with pytest.raises(ValueError, match="none of the labels is known"):
+        metrics.accuracy(np.array([-1, -1]), np.array([0, 1]))
+    # Of names and of clusters nothing is left out.
+    assert metrics.accuracy(np.array(["a", "b"]), np.array([-1, 0])) == 1

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxclust.core.errors import InputError, first_line
-from jaxclust.data.decoding import Place, Read, Stretches, read_pictures
+from jaxclust.data.decoding import Read, read_pictures
 from jaxclust.data.names import Names
+from jaxclust.data.places import Place, Places, Reading, Stretches
 
 # Pictures are resized to this much more than the square that is cut out: 256 for 224.
-MARGIN = 8 / 7
+_MARGIN = 8 / 7
+_SIDE = 224
 
 IMAGENET10 = (
     "n02056570", "n02085936", "n02128757", "n02690373", "n02692877",
@@ -55,6 +57,27 @@ class Labelled(NamedTuple):
     labels: np.ndarray  # int64 [n]
 
 
+def read_labelled(
+    places: Places, names: Names, labels: np.ndarray, reading: Reading, where: str
+) -> Labelled:
+    """Read pictures as ImageNet's are, 224 pixels of 256 where nothing else is asked for.
+
+    Args:
+        places: of the pictures.
+        names: one each.
+        labels: int64 [n].
+        reading: what is wanted of them.
+        where: what they are in, for messages.
+
+    Raises:
+        InputError: see :func:`decoding.read_pictures`.
+    """
+    size = _SIDE if reading.size is None else reading.size
+    places = places.read_by(reading.rules)
+    read = read_pictures(places, names, size, reading.in_memory, where, _MARGIN)
+    return Labelled(read, labels[read.kept])
+
+
 def members(archive: tarfile.TarFile, path: Path, start: int = 0) -> Iterable[Named]:
     """The files in an open tar, whose content begins `start` bytes into `path`.
 
@@ -86,13 +109,7 @@ def _opened(path: Path, index: Callable[[tarfile.TarFile], Iterable[Named]]) -> 
         ) from error
 
 
-def _labelled(
-    found: Index,
-    label: Callable[[str], int],
-    path: Path,
-    size: int,
-    in_memory: int | None,
-) -> Labelled:
+def _labelled(found: Index, label: Callable[[str], int], path: Path, reading: Reading) -> Labelled:
     """Read pictures in the order of their names and look up their classes."""
     if not found.names:
         raise InputError(f"{path} holds none of the pictures wanted; it is not the official one")
@@ -100,15 +117,14 @@ def _labelled(
     names = found.names.take(order)
     labels = np.fromiter(map(label, names), np.int64, len(names))
     places = Stretches(path, found.offsets[order], found.sizes[order])
-    read = read_pictures(places, names, size, in_memory, str(path), MARGIN)
-    return Labelled(read, labels[read.kept])
+    return read_labelled(places, names, labels, reading, str(path))
 
 
 def _list_of_imagenet(file: str) -> list[str]:
     """The words of a list that comes with tensorflow-datasets."""
     import tensorflow_datasets as tfds
 
-    lists = Path(tfds.__file__).parent / "datasets" / "imagenet2012"
+    lists = Path(str(tfds.__file__)).parent / "datasets" / "imagenet2012"
     try:
         return (lists / file).read_text().split()
     except OSError as error:
@@ -123,7 +139,7 @@ def synset_order() -> list[str]:
     return _list_of_imagenet("labels.txt")
 
 
-def imagenet_validation(path: Path, size: int, in_memory: int | None) -> Labelled:
+def imagenet_validation(path: Path, reading: Reading) -> Labelled:
     """ILSVRC2012_img_val.tar; classes as tensorflow-datasets lists them."""
     order, synsets = synset_order(), _list_of_imagenet("validation_labels.txt")
     number = {synset: i for i, synset in enumerate(order)}
@@ -136,12 +152,10 @@ def imagenet_validation(path: Path, size: int, in_memory: int | None) -> Labelle
         found: Any = pattern.search(name)
         return number[synsets[int(found[1]) - 1]]
 
-    return _labelled(_opened(path, index), label, path, size, in_memory)
+    return _labelled(_opened(path, index), label, path, reading)
 
 
-def imagenet_classes(
-    synsets: Sequence[str], path: Path, size: int, in_memory: int | None
-) -> Labelled:
+def imagenet_classes(synsets: Sequence[str], path: Path, reading: Reading) -> Labelled:
     """Some classes of ILSVRC2012_img_train.tar, a tar of a tar for each class."""
 
     def index(archive: tarfile.TarFile) -> Iterable[Named]:
@@ -159,7 +173,7 @@ def imagenet_classes(
             "whole archive"
         )
     number = {synset: i for i, synset in enumerate(synsets)}
-    return _labelled(found, lambda name: number[name.split("_")[0]], path, size, in_memory)
+    return _labelled(found, lambda name: number[name.split("_")[0]], path, reading)
 
 
 def _list(path: Path) -> Mapping[str, int]:
@@ -177,7 +191,7 @@ def _list(path: Path) -> Mapping[str, int]:
     return classes
 
 
-def places_validation(path: Path, size: int, in_memory: int | None) -> Labelled:
+def places_validation(path: Path, reading: Reading) -> Labelled:
     """val_256.tar of Places365, with places365_val.txt beside it."""
     classes = _list(path.parent / "places365_val.txt")
 
@@ -188,12 +202,11 @@ def places_validation(path: Path, size: int, in_memory: int | None) -> Labelled:
         _opened(path, index),
         lambda name: classes[PurePosixPath(name).name],
         path,
-        size,
-        in_memory,
+        reading,
     )
 
 
-def places_training(path: Path, size: int, in_memory: int | None) -> Labelled:
+def places_training(path: Path, reading: Reading) -> Labelled:
     """train_256_places365standard.tar; a picture's folder is its class."""
 
     def index(archive: tarfile.TarFile) -> Iterable[Named]:
@@ -202,6 +215,4 @@ def places_training(path: Path, size: int, in_memory: int | None) -> Labelled:
     found = _opened(path, index)
     folders = sorted({str(PurePosixPath(name).parent) for name in found.names})
     number = {folder: i for i, folder in enumerate(folders)}
-    return _labelled(
-        found, lambda name: number[str(PurePosixPath(name).parent)], path, size, in_memory
-    )
+    return _labelled(found, lambda name: number[str(PurePosixPath(name).parent)], path, reading)

@@ -1,4 +1,4 @@
-"""A folder of pictures as one array, in memory or read when needed."""
+"""A folder of images as one array, in memory or read when needed."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,62 +6,70 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxclust.core.errors import InputError
-from jaxclust.data.decoding import Files, Read, read_pictures
+from jaxclust.data import searching
+from jaxclust.data.decoding import Read, read_pictures
 from jaxclust.data.names import Names
-
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+from jaxclust.data.places import USUAL, Files, Rules
 
 
 class Folder(NamedTuple):
-    """The pictures of a folder, in the order of their paths."""
+    """The images of a folder, in the order of their paths."""
 
     read: Read  # their names are paths below the folder
     labels: np.ndarray | None  # int64 [n]
     class_names: tuple[str, ...]  # sub-folders, by label
+    passed_over: list[tuple[str, str]]  # path and reason of what was not even tried
+    others: str = ""  # what else lies there, in words
 
 
 def read_folder(
-    root: Path, size: int | None, labels_from_folders: bool, in_memory: int | None = None
+    root: Path,
+    size: int | None,
+    labels_from_folders: bool,
+    in_memory: int | None = None,
+    rules: Rules = USUAL,
 ) -> Folder:
-    """Every picture below `root`, in the order of its path.
+    """Every image below `root`, in the order of its path.
 
-    A set of grey pictures only has one channel, any other three. Unreadable files
+    A set of grey images only has one channel, any other three. Unreadable files
     are skipped and named; more than half of them is an error.
 
     Args:
-        root: a folder, whose sub-folders are searched too, or one picture.
+        root: a folder, whose sub-folders are searched too, or one image.
         size: resize the shorter side to this and cut out the central square; None
-            needs pictures of one size.
+            needs images of one size.
         labels_from_folders: number the sub-folders by name as labels; one that is
-            around all pictures is passed over.
-        in_memory: bytes of decoded pictures that may be held; more of them are read once
+            around all images is passed over.
+        in_memory: bytes of decoded images that may be held; more of them are read once
             to find the unreadable ones, and again whenever they are needed. None: all.
+        rules: how images are read; see :class:`places.Rules`.
 
     Raises:
-        InputError: no folder, no readable picture, mixed sizes, more than half
-            unreadable, or a picture so large that decoding it may exhaust memory.
+        InputError: no folder, no readable image, mixed sizes, or more than half unreadable.
     """
-    names = _find(root)
+    found = _found(root)
     root = root if root.is_dir() else root.parent
-    read = read_pictures(Files(root, names), names, size, in_memory, str(root))
-    if not labels_from_folders:
-        return Folder(read, None, ())
-    return Folder(read, *_folder_labels(root, read.ids))
+    places = Files(root, found.images).read_by(rules)
+    read = read_pictures(places, found.images, size, in_memory, str(root))
+    labels, names = _folder_labels(root, read.ids) if labels_from_folders else (None, ())
+    return Folder(read, labels, names, found.passed_over, found.told_others())
 
 
-def _find(root: Path) -> Names:
-    """The pictures' paths below a folder, in order; of a file its name."""
+def _found(root: Path) -> searching.Listing:
+    """The images' paths below a folder, in order; of a file its name."""
     if root.is_file():
-        return Names([root.name])
+        return searching.Listing(Names([root.name]))
     if not root.is_dir():
         raise InputError(f"no such folder: {root}; give folder:PATH with pictures in it")
-    pictures = (p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
-    found = Names(p.relative_to(root).as_posix() for p in pictures)
-    if not found:
+    found = searching.image_files(root)
+    if not found.images:
+        passed = [f"{name}: {reason}" for name, reason in found.passed_over[:1]]
+        there = "; ".join(filter(None, [*passed, found.told_others()]))
         raise InputError(
-            f"no picture in {root}; files ending in {', '.join(sorted(_SUFFIXES))} are looked for"
+            f"no picture in {root}{f' ({there})' if there else ''}; give a folder with JPEG, PNG, "
+            "WebP or other images"
         )
-    return found.take(found.order_of_paths())
+    return found
 
 
 def _folder_labels(root: Path, ids: Names) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -74,7 +82,7 @@ def _folder_labels(root: Path, ids: Names) -> tuple[np.ndarray, tuple[str, ...]]
     loose = [name for name, path in zip(ids, folders, strict=True) if len(path) <= shared]
     if loose:
         raise InputError(
-            f"--labels-from-folders: {loose[0]} lies in no sub-folder of its own in {root}; every "
+            f"<labels_from_folders>: {loose[0]} lies in no sub-folder of its own in {root}; every "
             "picture needs one, and there must be two or more"
         )
     names, labels = np.unique([path[shared] for path in folders], return_inverse=True)

@@ -4,16 +4,16 @@ import contextlib
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxclust.core.errors import InputError, first_line
-from jaxclust.data.archives import MARGIN, Labelled, synset_order
-from jaxclust.data.decoding import read_pictures
+from jaxclust.data.archives import Labelled, read_labelled, synset_order
 from jaxclust.data.names import Names
+from jaxclust.data.places import Places, Reading
 
 
 def present(folder: Path) -> bool:
@@ -51,7 +51,7 @@ def arrays(
 
 
 class Record(NamedTuple):
-    """A picture's bytes in a prepared set; stands where a `pictures.Place` does."""
+    """A picture's bytes in a prepared set; stands where a `places.Place` does."""
 
     source: Any
     row: int
@@ -71,7 +71,7 @@ class Record(NamedTuple):
         return f"record {self.row} of version {self.version}"
 
 
-class Records:
+class Records(Places):
     """Pictures of a prepared set, as places; 8 bytes each."""
 
     def __init__(self, source: Any, rows: np.ndarray, path: Path, version: str) -> None:
@@ -83,21 +83,12 @@ class Records:
     def __getitem__(self, i: int) -> Record:
         return Record(self.source, int(self.rows[i]), self.path, self.version)
 
-    def __iter__(self) -> Iterator[Record]:
-        return (self[i] for i in range(len(self)))
-
-    def take(self, rows: np.ndarray) -> "Records":
-        """Those of the given rows."""
+    def _taken(self, rows: np.ndarray) -> "Records":
         return Records(self.source, self.rows[rows], self.path, self.version)
 
 
 def pictures(
-    data_dir: Path,
-    builder: str,
-    split: str,
-    synsets: Sequence[str] | None,
-    size: int,
-    in_memory: int | None,
+    data_dir: Path, builder: str, split: str, synsets: Sequence[str] | None, reading: Reading
 ) -> Labelled:
     """Pictures of any size with labels, resized and cropped, in memory or read when needed.
 
@@ -106,15 +97,28 @@ def pictures(
         builder: tensorflow-datasets' name.
         split: of it.
         synsets: ImageNet's classes to keep, numbered in this order; None: all.
-        size: side of the pictures.
-        in_memory: see :func:`pictures.read_pictures`.
+        reading: what is wanted of the pictures.
 
     Raises:
         InputError: the files cannot be read, or lack a class.
     """
+    path = data_dir / builder
+    source, version, names, labels = _listed(data_dir, builder, split)
+    rows = np.arange(len(names))
+    if synsets is not None:
+        rows, labels = _of_classes(labels, synsets, path)
+    wanted = names.take(rows)
+    order = wanted.order()
+    rows, kept = rows[order], wanted.take(order)
+    return read_labelled(
+        Records(source, rows, path, version), kept, labels[rows], reading, str(path)
+    )
+
+
+def _listed(data_dir: Path, builder: str, split: str) -> tuple[Any, str, Names, np.ndarray]:
+    """A split's records, the set's version, and every record's name and label, int64 [n]."""
     import tensorflow_datasets as tfds
 
-    path = data_dir / builder
     try:
         source: Any = tfds.data_source(
             builder,
@@ -130,27 +134,26 @@ def pictures(
         version = str(source.dataset_info.version)
     except Exception as error:  # whatever a damaged file makes tfds raise
         raise _unreadable(builder, data_dir, error) from error
-    labels = np.asarray([label for label, _ in found], np.int64)
     names = Names(
         f"{i:08d}" if name is None else bytes(name).decode() for i, (_, name) in enumerate(found)
     )
-    rows = np.arange(len(found))
-    if synsets is not None:
-        order = synset_order()
-        number = {order.index(synset): i for i, synset in enumerate(synsets)}
-        rows = np.flatnonzero(np.isin(labels, list(number)))
-        labels = np.asarray([number.get(int(label), -1) for label in labels], np.int64)
-        if missing := [synsets[i] for i in range(len(synsets)) if i not in labels]:
-            raise InputError(
-                f"the prepared set {path} lacks {len(missing)} of {len(synsets)} classes "
-                f"({missing[0]}, …); prepare all of it"
-            )
-    wanted = names.take(rows)
-    order = wanted.order()
-    rows, kept = rows[order], wanted.take(order)
-    records = Records(source, rows, path, version)
-    read = read_pictures(records, kept, size, in_memory, str(path), MARGIN)
-    return Labelled(read, labels[rows][read.kept])
+    return source, version, names, np.asarray([label for label, _ in found], np.int64)
+
+
+def _of_classes(
+    labels: np.ndarray, synsets: Sequence[str], path: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of some of ImageNet's classes, and all rows' labels numbered by these."""
+    order = synset_order()
+    number = {order.index(synset): i for i, synset in enumerate(synsets)}
+    rows = np.flatnonzero(np.isin(labels, list(number)))
+    labels = np.asarray([number.get(int(label), -1) for label in labels], np.int64)
+    if missing := [synsets[i] for i in range(len(synsets)) if i not in labels]:
+        raise InputError(
+            f"the prepared set {path} lacks {len(missing)} of {len(synsets)} classes "
+            f"({missing[0]}, …); prepare all of it"
+        )
+    return rows, labels
 
 
 def _unreadable(builder: str, data_dir: Path, error: Exception) -> InputError:

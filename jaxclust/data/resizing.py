@@ -5,13 +5,17 @@ from PIL import Image
 
 # Parts of red, green and blue in a grey value (ITU-R 601), as Pillow has them.
 _LUMINANCE = (0.299, 0.587, 0.114)
+# How many times longer than wide pictures are resized whole; what is cut out is square.
+_LONG = 2
 
 
 def resize_and_crop(picture: Image.Image, size: int, margin: float = 1.0) -> Image.Image:
     """The picture's shorter side resized to `margin * size`, then the central square cut out.
 
-    A margin of 8/7 is ImageNet's usual 256 for 224.
+    A margin of 8/7 is ImageNet's usual 256 for 224. Memory depends on `size`, not on how long
+    and thin a picture is.
     """
+    picture = _less_long(picture)
     width, height = picture.size
     scale = round(size * margin) / min(width, height)
     resized = picture.resize(
@@ -20,6 +24,17 @@ def resize_and_crop(picture: Image.Image, size: int, margin: float = 1.0) -> Ima
     )
     left, top = (resized.width - size) // 2, (resized.height - size) // 2
     return resized.crop((left, top, left + size, top + size))
+
+
+def _less_long(picture: Image.Image) -> Image.Image:
+    """Without the ends of a picture so long that a resized copy would be mostly ends."""
+    width, height = picture.size
+    most = _LONG * min(width, height)
+    if max(width, height) <= most:
+        return picture
+    wide, high = min(width, most), min(height, most)
+    left, top = (width - wide) // 2, (height - high) // 2
+    return picture.crop((left, top, left + wide, top + high))
 
 
 def resize_array(images: np.ndarray, size: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxclust.core.errors import InputError, first_line
 from jaxclust.data import catalogue
+from jaxclust.data.places import MAX_MEGAPIXELS
 from jaxclust.runs.directory import RunDirectory
 
 
@@ -125,6 +126,8 @@ def images_of(run: FinishedRun, data_dir: Path | None = None) -> catalogue.Image
         imbalance=options["imbalance"],
         seed=options["seed"],
         in_memory=0 if run.config.get("streamed") else None,
+        max_megapixels=options.get("max_megapixels", MAX_MEGAPIXELS),
+        ranges=run.config["data"].get("value_ranges"),
     )
     if image_set.ids != run.ids or image_set.fingerprint() != run.config["data"]["sha256"]:
         raise InputError(

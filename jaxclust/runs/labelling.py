@@ -10,8 +10,9 @@ import numpy as np
 from jaxclust.core.errors import InputError
 from jaxclust.core.types import Compute, DataSpec, Method, Prediction, TrainState
 from jaxclust.data import catalogue
-from jaxclust.data.decoding import Streamed
+from jaxclust.data.places import MAX_MEGAPIXELS
 from jaxclust.data.resizing import with_channels
+from jaxclust.data.streaming import Streamed
 from jaxclust.images.normalisation import Normalisation, normalisation_of
 from jaxclust.methods import registry
 from jaxclust.runs.directory import RunDirectory
@@ -127,6 +128,8 @@ def _load(
         data_dir or catalogue.default_data_dir(),
         image_size=height if height == width else None,
         in_memory=in_memory,
+        max_megapixels=opened.record["options"].get("max_megapixels", MAX_MEGAPIXELS),
+        ranges=opened.record["data"].get("value_ranges"),
     )
     found = loaded.images
     streamed = isinstance(found, Streamed)

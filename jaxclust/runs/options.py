@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from jaxclust.core.settings import setting
 from jaxclust.core.types import Precision
+from jaxclust.data.places import MAX_MEGAPIXELS
 
 MOST_GIGABYTES = 1e6
 
@@ -39,6 +40,9 @@ class Options:
     in_memory: float = setting(4.0, least=0, most=MOST_GIGABYTES)
     """Gigabytes of a folder's pictures, decoded and of --image-size, that are held in memory;
     of larger folders they are read anew whenever they are needed."""
+    max_megapixels: float = setting(MAX_MEGAPIXELS, least=1e-6, most=1e6)
+    """Image files that claim more pixels than this, in millions, are skipped: decoding them may
+    exhaust memory."""
     labels_from_folders: bool = False
     """Take the sub-folders of folder:PATH as labels to score against."""
     imbalance: float | None = None

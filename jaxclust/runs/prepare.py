@@ -112,6 +112,7 @@ def prepare(options: Options, config: Any, command: str = "") -> Prepared:
             "dtype": str(image_set.images.dtype),
             "sha256": image_set.fingerprint(),
             "normalisation": data.normalisation.as_json(),
+            "value_ranges": {kind: list(pair) for kind, pair in image_set.ranges.items()},
         },
         "streamed": data.streamed,
         "versions": versions(),
@@ -162,6 +163,7 @@ def _load(options: Options) -> catalogue.ImageSet:
         imbalance=options.imbalance,
         seed=options.seed,
         in_memory=int(options.in_memory * 1e9),
+        max_megapixels=options.max_megapixels,
     )
 
 

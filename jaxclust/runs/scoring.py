@@ -57,9 +57,11 @@ class Evaluator:
 
 
 def scores(prediction: Prediction, labels: np.ndarray | None, k: int) -> dict[str, Any]:
-    """Health of the assignments to k clusters, and their scores, null without labels."""
+    """Health of the assignments to k clusters, and their scores, null without known labels."""
     shares = health.shares(prediction.assignments, k)
     result: dict[str, Any] = dict.fromkeys(("nmi", "nmi_arithmetic", "ari", "acc"))
+    if labels is not None and not np.any(labels >= 0):
+        labels = None  # below 0 stands for not known
     if labels is not None:
         result |= metrics.score(labels, prediction.assignments)
     for name, reading in prediction.readings.items():

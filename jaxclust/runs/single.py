@@ -120,6 +120,7 @@ def finish(
         "clusters_found": int((sizes > 0).sum()),
         "warnings": [complaint] if complaint else [],
         "n_skipped": len(image_set.skipped),
+        "passed_over": image_set.passed_over(),
         "seconds": {
             "load": round(ready.loading, 2),
             **{name: round(value, 2) for name, value in fitted.seconds.items()},

@@ -13,7 +13,7 @@ from PIL import Image
 from jaxclust.cli import main
 from jaxclust.core.errors import InputError
 from jaxclust.data import archives, catalogue
-from jaxclust.data.decoding import Streamed
+from jaxclust.data.streaming import Streamed
 from tests.data import prepared_set
 
 

@@ -337,7 +337,7 @@ def test_bad_images_are_refused_through_the_command_line(capsys, tmp_path):
     (tmp_path / "broken" / "a.png").write_bytes(b"no")
     np.savez("nan.npz", images=np.full((9, 4, 4), np.nan))
     np.savez("rank.npz", images=np.zeros((9, 4)))
-    np.savez("dtype.npz", images=np.zeros((9, 4, 4), int))
+    np.savez("dtype.npz", images=np.zeros((9, 4, 4), complex))
     np.savez_compressed("bomb.npz", images=np.zeros((1100, 1024, 1024), np.uint8))
     for dataset, expected in [
         (f"folder:{tmp_path}", "give --image-size"),

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from jaxclust.cli import main
-from jaxclust.data.decoding import Streamed
 from jaxclust.data.folder import read_folder
+from jaxclust.data.streaming import Streamed
 from jaxclust.images.normalisation import measure
 from jaxclust.training import feed, loop, placement, starting
 from jaxclust.training.prediction import predictor
@@ -284,29 +284,3 @@ def test_files_changed_since_are_not_resumed_on(folder, tmp_path, monkeypatch, c
     Image.new("RGB", (30, 30), "red").save(folder / "05.png")
     assert main([*call, "--resume"]) == 2
     assert "data.sha256" in capsys.readouterr().err
-
-
-def test_processes_look_through_a_part_of_the_pictures_each(folder, monkeypatch):
-    """The parts of two, put together, are what one finds; each decodes half."""
-    from jaxclust.core import processes
-    from jaxclust.data import decoding
-
-    names = sorted(path.name for path in folder.iterdir())
-    places = decoding.Files(folder, names)
-    whole, channels = decoding._looked_through(places, 9, 1.0)
-    assert channels == 3
-    assert np.flatnonzero(~whole).tolist() == [names.index("30.png")]
-    seen, tell = [], processes.largest_of_processes
-
-    def told(found):
-        seen.append(found)
-        return found
-
-    monkeypatch.setattr(processes, "largest_of_processes", told)
-    for process in range(2):
-        share = slice(process, None, 2)
-        monkeypatch.setattr(processes, "share_of_process", lambda share=share: share)
-        decoding._looked_through(places, 9, 1.0)
-    assert [np.count_nonzero(part) for part in seen] == [19, 20]
-    np.testing.assert_array_equal(np.maximum(*seen) > 0, whole)
-    np.testing.assert_array_equal(tell(seen[0]), seen[0])

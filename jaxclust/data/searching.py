@@ -1,0 +1,190 @@
+"""The image files below a folder, and what is passed over, with the reason."""
+
+import os
+import stat
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jaxclust.core.errors import InputError
+from jaxclust.data.formats import START, kind_by_content, kind_by_name, told
+from jaxclust.data.names import Names
+
+# Folders and files that systems and programs keep for themselves: previews, bins, versions.
+_SYSTEM_FOLDERS = {
+    "__macosx", ".thumbnails", ".thumbs", ".thumb", ".sharedthumbnails", "@eadir", ".@__thumb",
+    "@recycle", "#recycle", "#snapshot", "@sharebin", "@tmp", "$recycle.bin", "recycler",
+    "system volume information", "lost+found", ".appledouble", ".spotlight-v100", ".fseventsd",
+    ".temporaryitems", ".documentrevisions-v100", ".trashes", ".xvpics", ".picasaoriginals",
+    ".dtrash", ".comments", ".git", ".svn", ".hg", ".cache", ".ipynb_checkpoints", "__pycache__",
+}  # fmt: skip
+_SYSTEM_FILES = {
+    "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", ".ds_store", ".directory",
+    ".localized", ".picasa.ini", "icon\r", ".nomedia",
+}  # fmt: skip
+
+
+@dataclass
+class Listing:
+    """What lies below a folder."""
+
+    images: Names = field(default_factory=Names)  # paths below the folder
+    passed_over: list[tuple[str, str]] = field(default_factory=list)  # path and reason
+    others: Counter[str] = field(default_factory=Counter)  # files that are no images, by their end
+
+    def told_others(self) -> str:
+        """In words, as `3 files that are no images (.csv, .txt)`; empty for none."""
+        if not self.others:
+            return ""
+        count, ends = sum(self.others.values()), sorted(self.others)
+        shown = ", ".join(ends[:5]) + (", …" if len(ends) > 5 else "")
+        said = "1 file that is no image" if count == 1 else f"{count} files that are no images"
+        return f"{said} ({shown})"
+
+
+def image_files(root: Path) -> Listing:
+    """Search a folder and those below it, links to folders included, each folder once.
+
+    Args:
+        root: an existing folder.
+
+    Returns:
+        Paths in order, folder by folder. A folder that may not be read, a link that leads
+        nowhere and an image of a kind that is not read are passed over and named; what
+        systems keep for themselves is ignored.
+
+    Raises:
+        InputError: the folder itself may not be read.
+    """
+    found = Listing()
+    known = {_identity(str(root)): ""}
+    links: list[str] = []
+    _search(root, [""], found, known, links)
+    # Where a folder and a link to it are both there, the folder's own path is its images'.
+    while links:
+        later: list[str] = []
+        for link in sorted(links):
+            _follow(root, link, found, known, later)
+        links = later
+    found.images = found.images.take(found.images.order_of_paths())
+    found.passed_over.sort()
+    return found
+
+
+def _follow(
+    root: Path, link: str, found: Listing, known: dict[tuple[int, int], str], links: list[str]
+) -> None:
+    """Search where a link to a folder leads, if no path led there before."""
+    try:
+        identity = _identity(_path(root, link))
+    except OSError as error:
+        found.passed_over.append((f"{link}/", _told(error)))
+        return
+    if identity not in known:
+        known[identity] = link
+        _search(root, [link], found, known, links)
+    elif not _is_around(known[identity], link):
+        there = known[identity]
+        found.passed_over.append((f"{link}/", f"a link to {there}, whose images are there already"))
+
+
+def _search(
+    root: Path,
+    waiting: list[str],
+    found: Listing,
+    known: dict[tuple[int, int], str],
+    links: list[str],
+) -> None:
+    """Search folders and those in them; links to folders are added to `links`."""
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(_path(root, folder)) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            if not folder:
+                raise InputError(
+                    f"{root} cannot be read ({_told(error)}); give a folder that may be read"
+                ) from error
+            found.passed_over.append((f"{folder}/", _told(error)))
+            continue
+        for entry in entries:
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            if not _is_folder(entry):
+                _note(entry, name, found)
+            elif entry.name.lower() in _SYSTEM_FOLDERS or entry.name.lower().startswith(".trash"):
+                continue
+            elif entry.is_symlink():
+                links.append(name)
+            else:
+                if identity := _identity_of(entry):
+                    known.setdefault(identity, name)
+                waiting.append(name)
+
+
+def _note(entry: os.DirEntry[str], name: str, found: Listing) -> None:
+    """Put a file where it belongs."""
+    if entry.name.lower() in _SYSTEM_FILES or entry.name.startswith("._"):
+        return
+    kind = kind_by_name(entry.name)
+    if kind == "none":
+        found.others[Path(entry.name).suffix.lower()] += 1
+        return
+    try:
+        regular = stat.S_ISREG(entry.stat().st_mode)
+        reason = "" if regular else "no file but a device, socket or pipe"
+    except FileNotFoundError:
+        regular, reason = False, "a link that leads nowhere"
+    except OSError as error:
+        regular, reason = False, _told(error)
+    if regular and kind in {None, "HEIC"}:
+        # Phones' pictures often bear that name after they were converted.
+        kind, reason = _by_content(entry.path, kind)
+    if kind == "image" and not reason:
+        found.images.append(name)
+    elif kind is None and not reason:
+        found.others[Path(entry.name).suffix.lower() or "without an ending"] += 1
+    elif kind is not None or regular:
+        found.passed_over.append((name, reason or told(kind or "")))
+
+
+def _by_content(path: str, named: str | None) -> tuple[str | None, str]:
+    """What a file's first bytes say it is, and why they could not be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return kind_by_content(file.read(START)) or named, ""
+    except OSError as error:
+        return named, _told(error)
+
+
+def _path(root: Path, below: str) -> str:
+    return str(root / below) if below else str(root)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    """Tells a folder from others, by whatever path."""
+    found = Path(path).stat()
+    return found.st_dev, found.st_ino
+
+
+def _identity_of(entry: os.DirEntry[str]) -> tuple[int, int] | None:
+    try:
+        return _identity(entry.path)
+    except OSError:
+        return None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links, or one that may not be followed
+        return False
+
+
+def _is_around(folder: str, path: str) -> bool:
+    """Whether a path lies below a folder, both below the root."""
+    return not folder or path.startswith(f"{folder}/")
+
+
+def _told(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
