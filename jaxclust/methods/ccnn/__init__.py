@@ -53,8 +53,8 @@ from jaxclust.methods.parts.descent import descend
 from jaxclust.methods.parts.pretraining import reconstruction_phase
 from jaxclust.models import precision
 from jaxclust.models.autoencoder import Coded, Decoder
-from jaxclust.models.backbones import CCNN, Outputs
 from jaxclust.models.encoders import pretrained
+from jaxclust.models.feature_and_output import CCNN, Outputs
 from jaxclust.models.layers import Module
 
 __all__ = [

@@ -9,16 +9,10 @@ from jax import Array
 from jaxclust.core.types import DataSpec, PyTree
 from jaxclust.losses.pseudo_label import sum_of_squared_errors
 from jaxclust.methods.ccnn.ccnn_config import Config, fine_tuning_rate
-from jaxclust.models.backbones import (
-    AlexNetBackbone,
-    Body,
-    DenseHead,
-    FlatHead,
-    LeNetBackbone,
-    PooledHead,
-    SalientHead,
-)
+from jaxclust.models.backbones import AlexNetBackbone, LeNetBackbone
 from jaxclust.models.encoders import pretrained
+from jaxclust.models.feature_and_output import Body
+from jaxclust.models.heads import DenseHead, FlatHead, PooledHead, SalientHead
 from jaxclust.models.layers import Module
 
 # Below this height or width AlexNet's first convolution leaves too little.
