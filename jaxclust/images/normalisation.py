@@ -29,7 +29,7 @@ def measure(images: Any) -> Normalisation:
     that the order in which blocks come changes nothing.
 
     Args:
-        images: an array, or what is read block by block (:class:`pictures.Streamed`).
+        images: an array, or what has a shape and a dtype and is read by slices of rows.
     """
     exact = images.dtype == np.uint8
     count = math.prod(images.shape[:3])
@@ -55,5 +55,5 @@ def measure(images: Any) -> Normalisation:
 
 def normalise(images: Array, normalisation: Any) -> Array:
     """Stored images [b, h, w, c], any dtype -> float32 of zero mean, unit variance."""
-    mean, std = (values.reshape(1, 1, 1, -1) for values in normalisation)
+    mean, std = (v.reshape(1, 1, 1, -1).astype(jnp.float32) for v in normalisation)
     return (images.astype(jnp.float32) - mean) / std
