@@ -1,5 +1,7 @@
 """Agreement of a clustering with known classes: ACC, NMI, ARI. For evaluation only."""
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -39,7 +41,11 @@ def accuracy(labels: ArrayLike, assignments: ArrayLike) -> float:
     return float(table[row, column].sum() / table.sum())
 
 
-def nmi(labels: ArrayLike, assignments: ArrayLike, average: str = "geometric") -> float:
+def nmi(
+    labels: ArrayLike,
+    assignments: ArrayLike,
+    average: Literal["geometric", "arithmetic"] = "geometric",
+) -> float:
     """Normalised mutual information, I / sqrt(H H) (Hsu & Lin 2017, Eq. 15).
 
     Args:
