@@ -3,6 +3,8 @@
 Labels below 0 stand for classes that are not known: those samples do not count.
 """
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -61,7 +63,11 @@ def accuracy(labels: ArrayLike, assignments: ArrayLike) -> float:
     return float(table[row, column].sum() / table.sum())
 
 
-def nmi(labels: ArrayLike, assignments: ArrayLike, average: str = "geometric") -> float:
+def nmi(
+    labels: ArrayLike,
+    assignments: ArrayLike,
+    average: Literal["geometric", "arithmetic"] = "geometric",
+) -> float:
     """Normalised mutual information, I / sqrt(H H) (Hsu & Lin 2017, Eq. 15).
 
     Args:

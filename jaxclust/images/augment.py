@@ -1,10 +1,18 @@
-"""Random views of images, on the device."""
+"""Random views of images, on the device.
+
+Draws and coordinates are float32, or float64 for float64 images, whatever JAX's default
+float is. Products of coordinates ask for full precision: accelerators would round them to TF32
+or bfloat16, which moves pixels by a visible fraction of their width.
+"""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
+
+_EXACT = lax.Precision.HIGHEST
 
 
 @dataclass(frozen=True)
@@ -47,20 +55,32 @@ class Augmentation:
     """A rectangle of up to this fraction of each side is set to the image's mean."""
 
 
-def affine_matrix(key: Array, ranges: Affine) -> Array:
-    """Random map from output to input coordinates, float [2, 3].
+def _wide(images: Array) -> Any:
+    """The dtype of draws and coordinates for images of that dtype."""
+    return jnp.float64 if images.dtype == jnp.float64 else jnp.float32
+
+
+def affine_matrix(key: Array, ranges: Affine, dtype: Any = jnp.float32) -> Array:
+    """Random map from output to input coordinates, [2, 3] of that dtype.
 
     Coordinates are (row, column) from the image's centre, in image heights and
     widths; the last column is the shift.
+
+    Args:
+        key: random key.
+        ranges: extent of the view.
+        dtype: float32 or float64.
     """
-    angle, rows, columns, zoom, shear = jax.random.uniform(key, (5,), minval=-1, maxval=1)
+    draws = jax.random.uniform(key, (5,), dtype, minval=-1, maxval=1)
+    angle, rows, columns, zoom, shear = draws
     radians = angle * jnp.deg2rad(ranges.rotation)
     cos, sin = jnp.cos(radians), jnp.sin(radians)
     turn = jnp.array([[cos, -sin], [sin, cos]])
-    slant = jnp.array([[1.0, 0.0], [0.0, 1.0]]).at[1, 0].set(shear * ranges.shear)
+    slant = jnp.eye(2, dtype=dtype).at[1, 0].set(shear * ranges.shear)
     scale = 1 / (ranges.scale * (1 + zoom * ranges.zoom))
     shift = jnp.array([rows, columns]) * ranges.shift
-    return jnp.concatenate([turn @ slant * scale, shift[:, None]], axis=1)
+    linear = jnp.matmul(turn, slant, precision=_EXACT) * scale
+    return jnp.concatenate([linear, shift[:, None]], axis=1)
 
 
 def warp(image: Array, matrix: Array) -> Array:
@@ -68,21 +88,17 @@ def warp(image: Array, matrix: Array) -> Array:
 
     Places outside the image take its nearest edge value. Coordinates as in
     :func:`affine_matrix`; the identity matrix returns the image.
+
+    Args:
+        image: float [h, w, c].
+        matrix: float32 or float64 [2, 3].
+
+    Returns:
+        [h, w, c], of the image's dtype.
     """
     height, width, _ = image.shape
-    size = jnp.array([height, width])
-    centre = (size - 1) / 2
-    rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
-    grid = (jnp.stack([rows, columns]).reshape(2, -1) - centre[:, None]) / size[:, None]
-    # Heights and widths differ; the turn must act on equal units.
-    unit = (size / jnp.max(size))[:, None]
-    source = (matrix[:, :2] @ (grid * unit)) / unit + matrix[:, 2:]
-    source = source * size[:, None] + centre[:, None]
-    source = jnp.clip(source, 0, (size - 1)[:, None])
-    low = jnp.clip(jnp.floor(source), 0, jnp.maximum(size - 2, 0)[:, None])
-    part = (source - low).astype(image.dtype)
-    low = low.astype(jnp.int32)
-    high = jnp.minimum(low + 1, size[:, None] - 1)
+    low, high, part = _places(height, width, matrix)
+    part = part.astype(image.dtype)
     flat = image.reshape(height * width, -1)
 
     def at(row: Array, column: Array) -> Array:
@@ -92,6 +108,29 @@ def warp(image: Array, matrix: Array) -> Array:
     top = at(low[0], low[1]) * (1 - right) + at(low[0], high[1]) * right
     bottom = at(high[0], low[1]) * (1 - right) + at(high[0], high[1]) * right
     return (top * (1 - down) + bottom * down).reshape(image.shape)
+
+
+def _places(height: int, width: int, matrix: Array) -> tuple[Array, Array, Array]:
+    """Where each output pixel is read: two rows and columns, and how far between them.
+
+    Returns:
+        (lower and higher row and column, int32 [2, h * w] each; the higher's share, of the
+        matrix's dtype [2, h * w]).
+    """
+    size = jnp.array([[height], [width]], matrix.dtype)
+    centre = (size - 1) / 2
+    rows, columns = jnp.meshgrid(
+        jnp.arange(height, dtype=matrix.dtype), jnp.arange(width, dtype=matrix.dtype), indexing="ij"
+    )
+    grid = (jnp.stack([rows, columns]).reshape(2, -1) - centre) / size
+    # Heights and widths differ; the turn must act on equal units.
+    unit = size / jnp.max(size)
+    source = jnp.matmul(matrix[:, :2], grid * unit, precision=_EXACT) / unit + matrix[:, 2:]
+    source = jnp.clip(source * size + centre, 0, size - 1)
+    low = jnp.clip(jnp.floor(source), 0, jnp.maximum(size - 2, 0))
+    part = source - low
+    low, last = low.astype(jnp.int32), (size - 1).astype(jnp.int32)
+    return low, jnp.minimum(low + 1, last), part
 
 
 def random_affine(
@@ -107,31 +146,38 @@ def random_affine(
         images: float [b, h, w, c].
         ranges: extent of the views.
         positions: int [b], where each stands in the whole batch; default 0, 1, ….
+
+    Returns:
+        [b, h, w, c], of the images' dtype.
     """
     if ranges == Affine():
         return images
-    positions = jnp.arange(images.shape[0]) if positions is None else positions
+    positions = jnp.arange(images.shape[0], dtype=jnp.int32) if positions is None else positions
 
     def view(position: Array, image: Array) -> Array:
-        return warp(image, affine_matrix(jax.random.fold_in(key, position), ranges))
+        key_here = jax.random.fold_in(key, position)
+        return warp(image, affine_matrix(key_here, ranges, _wide(images)))
 
     return jax.vmap(view)(positions, images)
 
 
 def change_values(key: Array, image: Array, ranges: Augmentation) -> Array:
-    """Flip, contrast, brightness, channel shift and erasing of image [h, w, c]."""
+    """Flip, contrast, brightness, channel shift and erasing of image [h, w, c], dtype kept."""
+
+    def draw(key: Array, shape: tuple[int, ...] = ()) -> Array:
+        values = jax.random.uniform(key, shape, _wide(image), minval=-1, maxval=1)
+        return values.astype(image.dtype)
+
     flip_key, contrast_key, bright_key, shift_key, erase_key = jax.random.split(key, 5)
     if ranges.flip:
-        image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
+        image = jnp.where(jax.random.bernoulli(flip_key, jnp.float32(0.5)), image[:, ::-1], image)
     mean = jnp.mean(image, axis=(0, 1), keepdims=True)
     if ranges.contrast:
-        factor = 1 + jax.random.uniform(contrast_key, (), minval=-1, maxval=1) * ranges.contrast
-        image = mean + (image - mean) * factor
+        image = mean + (image - mean) * (1 + draw(contrast_key) * ranges.contrast)
     if ranges.brightness:
-        image += jax.random.uniform(bright_key, (), minval=-1, maxval=1) * ranges.brightness
+        image += draw(bright_key) * ranges.brightness
     if ranges.channel_shift:
-        shifts = jax.random.uniform(shift_key, (1, 1, image.shape[-1]), minval=-1, maxval=1)
-        image += shifts * ranges.channel_shift
+        image += draw(shift_key, (1, 1, image.shape[-1])) * ranges.channel_shift
     if ranges.erasing:
         inside = [
             _span(jax.random.fold_in(erase_key, axis), image.shape[axis], ranges.erasing)
@@ -145,9 +191,9 @@ def change_values(key: Array, image: Array, ranges: Augmentation) -> Array:
 def _span(key: Array, length: int, largest: float) -> Array:
     """A random stretch of at most that fraction of the length, bool [length]."""
     size_key, start_key = jax.random.split(key)
-    size = jax.random.uniform(size_key, ()) * largest * length
-    start = jax.random.uniform(start_key, ()) * (length - size)
-    centres = jnp.arange(length) + 0.5
+    size = jax.random.uniform(size_key, (), jnp.float32) * largest * length
+    start = jax.random.uniform(start_key, (), jnp.float32) * (length - size)
+    centres = jnp.arange(length, dtype=jnp.float32) + 0.5
     return (centres >= start) & (centres < start + size)
 
 
@@ -159,7 +205,7 @@ def augment(
     images = random_affine(affine_key, images, ranges.affine, positions)
     if replace(ranges, affine=Affine()) == Augmentation():
         return images
-    positions = jnp.arange(images.shape[0]) if positions is None else positions
+    positions = jnp.arange(images.shape[0], dtype=jnp.int32) if positions is None else positions
 
     def view(position: Array, image: Array) -> Array:
         return change_values(jax.random.fold_in(value_key, position), image, ranges)

@@ -31,10 +31,10 @@ def check_descriptor(kind: Descriptor, shape: tuple[int, ...]) -> None:
 
 
 def describe(images: Array, kind: Descriptor = "auto") -> Array:
-    """Descriptors float [b, d] of images [b, h, w, c]; features [b, d] are their own.
+    """Descriptors [b, d] of images [b, h, w, c], of their dtype; features [b, d] are their own.
 
     Args:
-        images: normalised.
+        images: normalised, float.
         kind: pixels; hog (:func:`hog` and :func:`colour_grid`); auto: pixels of images
             under 64 pixels, hog from there.
     """
@@ -44,7 +44,7 @@ def describe(images: Array, kind: Descriptor = "auto") -> Array:
 
 
 def colour_grid(images: Array) -> Array:
-    """Mean values of 8x8 cells: [b, h, w, c] -> [b, 8 * 8 * c]."""
+    """Mean values of 8x8 cells, dtype kept: float [b, h, w, c] -> [b, 8 * 8 * c]."""
     return _cell_means(images).reshape(images.shape[0], -1)
 
 
@@ -57,7 +57,7 @@ def _cell_means(maps: Array) -> Array:
 
 
 def hog(images: Array) -> Array:
-    """Histograms of oriented gradients (Dalal & Triggs 2005): [b, h, w, c] -> [b, 1764].
+    """Histograms of oriented gradients (Dalal & Triggs 2005): float [b, h, w, c] -> [b, 1764].
 
     8x8 cells whatever the size (sides must be at least 8), 9 unsigned orientations,
     2x2 cells a block, blocks scaled to unit length, clipped at 0.2 and scaled again. At
@@ -74,7 +74,7 @@ def hog(images: Array) -> Array:
     )
     degrees = jnp.rad2deg(jnp.arctan2(rows, columns)) % 180
     bins = jnp.clip(jnp.floor(degrees * _BINS / 180).astype(jnp.int32), 0, _BINS - 1)
-    votes = jax.nn.one_hot(bins, _BINS) * magnitude[..., None]
+    votes = jax.nn.one_hot(bins, _BINS, dtype=magnitude.dtype) * magnitude[..., None]
     cells, last = _cell_means(votes), _GRID - 1
     corners = [cells[:, i : i + last, j : j + last] for i in (0, 1) for j in (0, 1)]
     blocks = jnp.stack(corners, axis=3).reshape(images.shape[0], last, last, -1)

@@ -1,5 +1,6 @@
 """Soft assignments and the targets they teach themselves (Xie et al. 2016, DEC)."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -19,9 +20,12 @@ def student_t_assignment(squared_distances: Array, freedom: float = 1.0) -> Arra
     Returns:
         q, float [n, k]; rows sum to one.
 
-    >>> student_t_assignment(jnp.array([[0.0, 1.0]])).round(3).tolist()
-    [[0.6669999957084656, 0.3330000042915344]]
+    >>> q = student_t_assignment(jnp.array([[0.0, 1.0]]))  # the nearer one, two to one
+    >>> [round(float(share), 3) for share in q[0]]
+    [0.667, 0.333]
     """
+    chex.assert_rank(squared_distances, 2)
+    chex.assert_type(squared_distances, float)
     # Through the logarithm, so that distances of 1e6 and beyond do not underflow.
     log_kernel = -(freedom + 1) / 2 * jnp.log1p(squared_distances / freedom)
     log_kernel -= jnp.max(log_kernel, axis=1, keepdims=True)
@@ -45,6 +49,8 @@ def target_distribution(q: Array) -> Array:
     >>> target_distribution(jnp.array([[0.5, 0.5], [0.5, 0.5]])).tolist()
     [[0.5, 0.5], [0.5, 0.5]]
     """
+    chex.assert_rank(q, 2)
+    chex.assert_type(q, float)
     sizes = jnp.sum(q, axis=0, keepdims=True)
     weighed = jnp.square(q) / jnp.where(sizes > 0, sizes, 1)
     return weighed / jnp.sum(weighed, axis=1, keepdims=True)
@@ -53,7 +59,8 @@ def target_distribution(q: Array) -> Array:
 def kl_divergence(p: Array, q: Array) -> Array:
     """KL(p || q) of each row, averaged over rows.
 
-    Xie et al. 2016, Eq. 2; Das et al. 2019, Eq. 4, there summed over rows.
+    Xie et al. 2016, Eq. 2; Das et al. 2019, Eq. 4, there summed over rows. A row's divergence
+    is `optax.losses.kl_divergence`.
 
     Args:
         p: targets, held fixed, float [n, k]; rows sum to one.
@@ -66,5 +73,8 @@ def kl_divergence(p: Array, q: Array) -> Array:
     >>> float(kl_divergence(jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 0.0]])))
     0.0
     """
+    chex.assert_rank([p, q], 2)
+    chex.assert_equal_shape([p, q])
+    chex.assert_type([p, q], float)
     log_q = jnp.log(jnp.maximum(q, jnp.finfo(q.dtype).tiny))
     return jnp.mean(optax.losses.kl_divergence(log_q, jax.lax.stop_gradient(p)))

@@ -1,5 +1,6 @@
 """How unsure assignments are, and how even."""
 
+import chex
 import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import entr
@@ -24,6 +25,8 @@ def assignment_entropy(q: Array) -> Array:
     >>> float(assignment_entropy(jnp.full((3, 2), 0.5))) == 0
     True
     """
+    chex.assert_rank(q, 2)
+    chex.assert_type(q, float)
     # Entries of zero have entropy zero but an infinite slope.
     q = jnp.maximum(q, jnp.finfo(q.dtype).tiny)
     return jnp.mean(jnp.sum(entr(q), axis=1)) - jnp.sum(entr(jnp.mean(q, axis=0)))

@@ -1,5 +1,6 @@
 """Pairwise classification of label features (Chang et al. 2017, DAC)."""
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -23,12 +24,30 @@ def restrain(logits: Array) -> Array:
     >>> restrain(jnp.zeros((1, 4))).tolist()
     [[0.5, 0.5, 0.5, 0.5]]
     """
+    chex.assert_rank(logits, 2)
+    chex.assert_type(logits, float)
     powers = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
     return powers / jnp.sqrt(jnp.sum(jnp.square(powers), axis=-1, keepdims=True))
 
 
 def cosine_similarities(label_features: Array) -> Array:
-    """Dot products of all pairs of rows of unit length: [b, k] -> [b, b] (Eq. 4)."""
+    """Dot products of all pairs of rows of unit length (Chang et al. 2017, Eq. 4).
+
+    `optax.losses.cosine_similarity` is of one row with one other, and divides by lengths that
+    are one here.
+
+    Args:
+        label_features: rows of unit length, float [b, k].
+
+    Returns:
+        float [b, b].
+
+    >>> cosine_similarities(jnp.array([[1.0, 0.0], [0.6, 0.8]])).round(2).tolist()[0][0]
+    1.0
+    """
+    chex.assert_rank(label_features, 2)
+    chex.assert_type(label_features, float)
+    # Accelerators would round the factors, and thresholds near one are compared with these.
     return jnp.dot(label_features, label_features.T, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -53,9 +72,19 @@ def select_pairs(
     >>> targets.tolist(), mask.tolist()
     ([[1.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]])
     """
+    chex.assert_rank(similarities, 2)
+    chex.assert_type(similarities, float)
+    chex.assert_rank([upper, lower], 0)
     similar = similarities >= upper
     selected = similar | (similarities < lower)
     return similar.astype(similarities.dtype), selected.astype(similarities.dtype)
+
+
+def _check_pairs(label_features: Array, targets: Array, mask: Array) -> None:
+    """Raise AssertionError unless float [b, k], [b, b] and [b, b]."""
+    chex.assert_rank(label_features, 2)
+    chex.assert_shape([targets, mask], (label_features.shape[0],) * 2)
+    chex.assert_type([label_features, targets, mask], float)
 
 
 def _mean_of_selected(losses: Array, mask: Array) -> Array:
@@ -80,6 +109,7 @@ def pairwise_bce(label_features: Array, targets: Array, mask: Array) -> Array:
     >>> float(pairwise_bce(one_hot, jnp.eye(2), jnp.ones((2, 2)))) < 2e-7
     True
     """
+    _check_pairs(label_features, targets, mask)
     similarities = jnp.clip(cosine_similarities(label_features), CLIP, 1 - CLIP)
     losses = -targets * jnp.log(similarities) - (1 - targets) * jnp.log1p(-similarities)
     return _mean_of_selected(losses, mask)
@@ -88,9 +118,21 @@ def pairwise_bce(label_features: Array, targets: Array, mask: Array) -> Array:
 def pairwise_squared_error(label_features: Array, targets: Array, mask: Array) -> Array:
     """Mean squared difference of pair targets and cosine similarities.
 
-    What the published code minimises on MNIST in place of :func:`pairwise_bce`.
-    Arguments and result as there.
+    What the published code of Chang et al. 2017 minimises on MNIST in place of
+    :func:`pairwise_bce`.
+
+    Args:
+        label_features: rows of unit length, float [b, k].
+        targets: r, float [b, b].
+        mask: v, float [b, b]; all zero gives zero.
+
+    Returns:
+        float [].
+
+    >>> float(pairwise_squared_error(jnp.eye(2), jnp.ones((2, 2)), jnp.ones((2, 2))))
+    0.5
     """
+    _check_pairs(label_features, targets, mask)
     similarities = cosine_similarities(label_features)
     return _mean_of_selected(jnp.square(similarities - targets), mask)
 
@@ -111,5 +153,8 @@ def self_label_bce(probabilities: Array, targets: Array) -> Array:
     >>> float(self_label_bce(jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 0.0]]))) < 2e-7
     True
     """
+    chex.assert_rank([probabilities, targets], 2)
+    chex.assert_equal_shape([probabilities, targets])
+    chex.assert_type([probabilities, targets], float)
     clipped = jnp.clip(probabilities, CLIP, 1 - CLIP)
     return -jnp.mean(targets * jnp.log(clipped) + (1 - targets) * jnp.log1p(-clipped))

@@ -1,5 +1,6 @@
 """Sum of squared errors against pseudo-labels (Hsu & Lin 2017, CCNN)."""
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -18,18 +19,23 @@ def sum_of_squared_errors(
         outputs: y, float [b, k], after the output non-linearity (ReLU or softmax).
         pseudo_labels: int [b], each in [0, k); out of range means no target at all
             (t = 0).
-        weights: float [b], optional; the mean becomes the weighted mean. All zero
+        weights: float or bool [b], optional; the mean becomes the weighted mean. All zero
             gives zero.
 
     Returns:
         float [], zero where every output equals its one-hot pseudo-label.
 
-    >>> float(sum_of_squared_errors(jnp.eye(3), jnp.array([0, 1, 0])))
-    0.3333333432674408
+    >>> round(float(sum_of_squared_errors(jnp.eye(3), jnp.array([0, 1, 0]))), 3)
+    0.333
     """
-    outputs = jnp.asarray(outputs)
+    outputs, pseudo_labels = jnp.asarray(outputs), jnp.asarray(pseudo_labels)
+    chex.assert_rank([outputs, pseudo_labels], [2, 1])
+    chex.assert_equal_shape_prefix([outputs, pseudo_labels], 1)
+    chex.assert_type([outputs, pseudo_labels], [float, int])
     targets = jax.nn.one_hot(pseudo_labels, outputs.shape[-1], dtype=outputs.dtype)
     errors = 0.5 * jnp.sum(jnp.square(outputs - targets), axis=-1)
     if weights is None:
         return jnp.mean(errors)
+    chex.assert_equal_shape([weights, errors])
+    weights = jnp.asarray(weights, outputs.dtype)
     return jnp.sum(weights * errors) / jnp.maximum(jnp.sum(weights), 1)

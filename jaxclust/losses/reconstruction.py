@@ -1,5 +1,6 @@
 """Autoencoder reconstruction error."""
 
+import chex
 import jax.numpy as jnp
 from jax import Array
 
@@ -17,6 +18,11 @@ def reconstruction_error(decoded: Array, images: Array, *, per_pixel: bool = Fal
 
     Returns:
         float [].
+
+    >>> float(reconstruction_error(jnp.ones((2, 3, 3, 1)), jnp.zeros((2, 3, 3, 1))))
+    9.0
     """
+    chex.assert_equal_shape([decoded, images])
+    chex.assert_type([decoded, images], float)
     errors = jnp.square(decoded - images).reshape(images.shape[0], -1)
     return jnp.mean(errors if per_pixel else jnp.sum(errors, axis=1))

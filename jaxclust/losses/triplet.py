@@ -1,5 +1,10 @@
-"""Triplet losses: an anchor nearer to one sample than to another."""
+"""Triplet losses: an anchor nearer to one sample than to another.
 
+Not by `optax.losses.triplet_margin_loss`, which compares distances: both papers here compare
+their squares, and one weighs them.
+"""
+
+import chex
 import jax.numpy as jnp
 from jax import Array
 
@@ -27,6 +32,9 @@ def triplet_separation(anchor: Array, positive: Array, negative: Array, margin: 
     >>> float(triplet_separation(x, x, x + 1, 0.5)), float(triplet_separation(x, x, x, 0.5))
     (0.0, 0.5)
     """
+    chex.assert_rank([anchor, positive, negative], 2)
+    chex.assert_equal_shape([anchor, positive, negative])
+    chex.assert_type([anchor, positive, negative], float)
     near, far = _squared_distance(anchor, positive), _squared_distance(anchor, negative)
     return jnp.mean(jnp.maximum(near - far + margin, 0))
 
@@ -61,6 +69,11 @@ def weighted_triplet(
     >>> float(weighted_triplet(x, x + 1, x, 0.5 * one, one, None))
     1.0
     """
+    chex.assert_rank([anchor, same, other], 2)
+    chex.assert_equal_shape([anchor, same, other])
+    chex.assert_type([anchor, same, other, difference], float)
+    chex.assert_shape([difference, mask], anchor.shape[:1])
+    difference = jnp.asarray(difference, anchor.dtype)
     losses = (1 - difference) * _squared_distance(anchor, same) - _squared_distance(anchor, other)
     if margin is not None:
         losses = jnp.maximum(losses + margin, 0)

@@ -7,16 +7,17 @@ identity.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxclust.models.layers import BatchNorm, Conv, max_pool
+from jaxclust.models.layers import BatchNorm, Conv, Dense, Padding, max_pool
 
 
-def identity_init(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:
-    """The identity matrix, as an initialiser (Le, Jaitly & Hinton 2015)."""
+def identity_init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+    """The identity matrix [d, k], as an initialiser (Le, Jaitly & Hinton 2015)."""
     del key
     return jnp.eye(shape[0], shape[1], dtype=dtype)
 
@@ -39,7 +40,7 @@ class AllConvNet(nn.Module):
     blocks: Sequence[Sequence[int]] = ((64, 64, 64), (128, 128, 128))
     windows: Sequence[int] = (3, 3)
     pool: int = 2
-    padding: str = "VALID"
+    padding: Padding = "VALID"
     normalise_pools: bool = False
     rectify_output: bool = False
     axis_name: str | None = None
@@ -50,8 +51,7 @@ class AllConvNet(nn.Module):
             return BatchNorm(use_running_average=not train, axis_name=self.axis_name)(x)
 
         def conv(x: Array, width: int, window: int) -> Array:
-            init = nn.initializers.he_normal()
-            shape = (window, window)
+            shape, init = (window, window), nn.initializers.he_normal()
             x = Conv(width, shape, padding=self.padding, use_bias=False, kernel_init=init)(x)
             return nn.relu(norm(x))
 
@@ -64,12 +64,12 @@ class AllConvNet(nn.Module):
         x = jnp.mean(x, axis=(1, 2))
         x = norm(x) if self.normalise_pools else x
         for last in (False, True):
-            x = norm(nn.Dense(self.n_clusters, use_bias=False, kernel_init=identity_init)(x))
+            x = norm(Dense(self.n_clusters, use_bias=False, kernel_init=identity_init)(x))
             x = nn.relu(x) if self.rectify_output or not last else x
         return x
 
 
-def mnist_network(n_clusters: int, padding: str = "VALID") -> AllConvNet:
+def mnist_network(n_clusters: int, padding: Padding = "VALID") -> AllConvNet:
     """The network for 28x28 images; smaller ones need padding SAME."""
     return AllConvNet(n_clusters, padding=padding, normalise_pools=True, rectify_output=True)
 

@@ -9,7 +9,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxclust.core import collectives
-from jaxclust.models.layers import BatchNorm, Conv, ConvTranspose, max_pool, upsample
+from jaxclust.models.layers import (
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Padding,
+    max_pool,
+    upsample,
+)
 
 
 class Decoder(nn.Module):
@@ -33,7 +41,7 @@ class Decoder(nn.Module):
         def norm(x: Array) -> Array:
             return nn.relu(BatchNorm(use_running_average=not train, axis_name=self.axis_name)(x))
 
-        x = nn.Dense(rows * columns * self.width, use_bias=False)(code)
+        x = Dense(rows * columns * self.width, use_bias=False)(code)
         x = norm(x).reshape(-1, rows, columns, self.width)
         for level in range(1, doublings):
             # Half the width where the map has its last size but one.
@@ -82,9 +90,9 @@ class PooledAutoencoder(nn.Module):
             Conv(width, use_bias=i == len(mirrored) - 1, kernel_init=glorot)
             for i, width in enumerate(mirrored)
         ]
-        self.to_latent = nn.Dense(self.latent_width, kernel_init=glorot)
+        self.to_latent = Dense(self.latent_width, kernel_init=glorot)
         flat = sizes[-1][0] * sizes[-1][1] * self.widths[-1]
-        self.from_latent = nn.Dense(flat, use_bias=False, kernel_init=glorot)
+        self.from_latent = Dense(flat, use_bias=False, kernel_init=glorot)
         self.down_norms = [BatchNorm(axis_name=self.axis_name) for _ in self.widths]
         self.up_norms = [BatchNorm(axis_name=self.axis_name) for _ in self.widths]
 
@@ -123,7 +131,7 @@ class VariationalAutoencoder(PooledAutoencoder):
 
     def setup(self) -> None:
         super().setup()
-        self.to_log_variance = nn.Dense(
+        self.to_log_variance = Dense(
             self.latent_width, kernel_init=nn.initializers.glorot_uniform()
         )
 
@@ -156,7 +164,7 @@ class StridedAutoencoder(nn.Module):
     latent_width: int = 10
     widths: Sequence[int] = (16, 16, 32, 128, 256, 32)
     strides: Sequence[int] = (1, 2, 1, 2, 2, 1)
-    padding: str = "SAME"
+    padding: Padding = "SAME"
     axis_name: str | None = None
 
     def setup(self) -> None:
@@ -176,10 +184,10 @@ class StridedAutoencoder(nn.Module):
             ConvTranspose(width, strides=(stride, stride), padding=self.padding, kernel_init=glorot)
             for width, stride in zip(mirrored, self.strides[::-1], strict=True)
         ]
-        self.to_latent = nn.Dense(self.latent_width, use_bias=False, kernel_init=glorot)
+        self.to_latent = Dense(self.latent_width, use_bias=False, kernel_init=glorot)
         self.latent_norm = BatchNorm(axis_name=self.axis_name)
         flat = sizes[-1][0] * sizes[-1][1] * self.widths[-1]
-        self.from_latent = nn.Dense(flat, kernel_init=glorot)
+        self.from_latent = Dense(flat, kernel_init=glorot)
 
     def encode(self, x: Array, train: bool) -> Array:
         """images [b, h, w, c] -> latent [b, latent_width]."""
@@ -215,10 +223,10 @@ class DenseAutoencoder(nn.Module):
     axis_name: str | None = None  # nothing here depends on other images
 
     def setup(self) -> None:
-        self.down = [nn.Dense(width) for width in self.widths]
-        self.to_latent = nn.Dense(self.latent_width)
-        self.up = [nn.Dense(width) for width in self.widths[::-1]]
-        self.to_pixels = nn.Dense(math.prod(self.image_shape))
+        self.down = [Dense(width) for width in self.widths]
+        self.to_latent = Dense(self.latent_width)
+        self.up = [Dense(width) for width in self.widths[::-1]]
+        self.to_pixels = Dense(math.prod(self.image_shape))
 
     def hidden(self, x: Array) -> Array:
         """images [b, h, w, c] -> the encoder's last hidden layer [b, widths[-1]]."""
@@ -261,7 +269,7 @@ class DenseVariational(DenseAutoencoder):
 
     def setup(self) -> None:
         super().setup()
-        self.to_log_variance = nn.Dense(self.latent_width)
+        self.to_log_variance = Dense(self.latent_width)
 
     def reconstruct(self, x: Array, train: bool) -> Coded:
         """images -> Coded, through the mean: a plain autoencoder."""

@@ -1,5 +1,3 @@
-import doctest
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,10 +13,6 @@ from jaxclust.losses import pairwise
 
 def label_features(b=6, k=4, seed=0):
     return pairwise.restrain(jax.random.normal(jax.random.key(seed), (b, k)))
-
-
-def test_examples():
-    assert doctest.testmod(pairwise).failed == 0
 
 
 def test_restraint_layer_against_the_formula():

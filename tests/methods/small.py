@@ -8,7 +8,9 @@ import numpy as np
 from jaxclust.core.types import Batch
 from jaxclust.images.normalisation import measure
 from jaxclust.methods import ccnn
-from jaxclust.models.backbones import Body, FlatHead, LeNetBackbone
+from jaxclust.models.backbones import LeNetBackbone
+from jaxclust.models.feature_and_output import Body
+from jaxclust.models.heads import FlatHead
 from jaxclust.training import placement, starting
 from jaxclust.training.prediction import predictor
 

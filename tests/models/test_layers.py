@@ -9,7 +9,7 @@ from jax import lax
 
 from jaxclust.core import device
 from jaxclust.models import layers
-from jaxclust.models._cpu import convolution
+from jaxclust.models._cpu import convolution, depthwise
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 
@@ -74,7 +74,7 @@ def test_depthwise_convolution_and_gradients_equal_a_grouped_one(size, stride, p
             feature_group_count=5,
         )
 
-    compare(grouped, lambda x, k: convolution.depthwise_conv2d(x, k, stride, padding), x, kernel)
+    compare(grouped, lambda x, k: depthwise.depthwise_conv2d(x, k, stride, padding), x, kernel)
 
 
 def test_depthwise_gradients_of_many_images_hold_in_bfloat16():
@@ -82,7 +82,7 @@ def test_depthwise_gradients_of_many_images_hold_in_bfloat16():
     x, kernel = jnp.ones((600, 3, 3, 2), jnp.bfloat16), jnp.ones((3, 3, 2), jnp.bfloat16)
 
     def total(kernel):
-        y = convolution.depthwise_conv2d(x, kernel, padding="VALID")
+        y = depthwise.depthwise_conv2d(x, kernel, padding="VALID")
         return jnp.sum(y, dtype=jnp.float32)
 
     gradient = jax.jit(jax.grad(total))(kernel)
@@ -175,8 +175,6 @@ def test_transposed_convolution_and_gradients_equal_xla(size, window, strides, p
 
 
 def test_large_maps_are_transposed_row_by_row(monkeypatch):
-    from jaxclust.models._cpu import convolution
-
     x = jax.random.normal(jax.random.key(0), (3, 5, 4, 2))
     monkeypatch.setattr(convolution, "_LARGE_MAP", 1)
     moved = jax.jit(convolution._channels_first_batch_last)(x)

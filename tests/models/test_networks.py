@@ -14,17 +14,9 @@ from jaxclust.models.allconvnet import (
     mnist_network,
 )
 from jaxclust.models.autoencoder import Decoder, PooledAutoencoder
-from jaxclust.models.backbones import (
-    CCNN,
-    AlexNetBackbone,
-    Body,
-    DenseHead,
-    FlatHead,
-    LeNetBackbone,
-    SalientHead,
-    local_response,
-    unit_length,
-)
+from jaxclust.models.backbones import AlexNetBackbone, LeNetBackbone, local_response
+from jaxclust.models.feature_and_output import CCNN, Body, unit_length
+from jaxclust.models.heads import DenseHead, FlatHead, SalientHead
 
 
 def parameter_shapes(variables):

@@ -8,7 +8,9 @@ import numpy as np
 from jaxclust.core.types import Compute
 from jaxclust.methods import ccnn
 from jaxclust.models import precision
-from jaxclust.models.backbones import CCNN, Body, FlatHead, LeNetBackbone
+from jaxclust.models.backbones import LeNetBackbone
+from jaxclust.models.feature_and_output import CCNN, Body
+from jaxclust.models.heads import FlatHead
 from jaxclust.training import placement
 from tests.methods import small
 

@@ -29,7 +29,9 @@ from jaxclust.models.autoencoder import (
     StridedAutoencoder,
     VariationalAutoencoder,
 )
-from jaxclust.models.backbones import Body, DenseHead, LeNetBackbone
+from jaxclust.models.backbones import LeNetBackbone
+from jaxclust.models.feature_and_output import Body
+from jaxclust.models.heads import DenseHead
 
 DEVICES, N, K = 8, 48, 3
 SPEC = DataSpec(N, (8, 8, 1), K)

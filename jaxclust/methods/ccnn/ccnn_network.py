@@ -13,18 +13,10 @@ from jaxclust.losses.pseudo_label import sum_of_squared_errors
 from jaxclust.methods.ccnn.ccnn_config import Config, fine_tuning_rate
 from jaxclust.models.adapter import from_flax
 from jaxclust.models.autoencoder import Coded, Decoder
-from jaxclust.models.backbones import (
-    CCNN,
-    AlexNetBackbone,
-    Body,
-    DenseHead,
-    FlatHead,
-    LeNetBackbone,
-    Passed,
-    PooledHead,
-    SalientHead,
-)
+from jaxclust.models.backbones import AlexNetBackbone, LeNetBackbone
 from jaxclust.models.encoders import pretrained
+from jaxclust.models.feature_and_output import CCNN, Body, Passed
+from jaxclust.models.heads import DenseHead, FlatHead, PooledHead, SalientHead
 from jaxclust.models.layers import Module
 
 # Below this height or width AlexNet's first convolution leaves too little.

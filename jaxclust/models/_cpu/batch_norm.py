@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxclust.models.dtypes import widest
+
 
 def batch_norm(
     x: Array, scale: Array, bias: Array, epsilon: float = 1e-5, axis_name: str | None = None
@@ -14,16 +16,19 @@ def batch_norm(
     one pass, where autodiff goes over x once for every use of the mean and variance.
 
     Args:
-        x: float [..., c]; computed in float32 whatever its dtype.
-        scale: float32 [c].
-        bias: float32 [c].
+        x: float [..., c]; computed in float32 at least.
+        scale: float [c].
+        bias: float [c].
         epsilon: added to the variance.
         axis_name: mapped axis over which the statistics are taken too.
 
     Returns:
-        (normalised x, its dtype kept; mean float32 [c]; variance float32 [c]). The
+        (normalised x, its dtype kept; mean [c] and variance [c], float32 at least). The
         statistics pass no gradient on.
     """
+    # Out here, so that what `_batch_norm` hands back has the dtype of what it was given.
+    wide = widest(x, scale, bias, jnp.float32)
+    scale, bias = scale.astype(wide), bias.astype(wide)
     y, mean, variance = _batch_norm(x, scale, bias, epsilon, axis_name)
     return y, lax.stop_gradient(mean), lax.stop_gradient(variance)
 
@@ -38,12 +43,26 @@ def _over_batch(values: tuple[Array, ...], axis_name: str | None) -> tuple[Array
 def _batch_norm_forward(
     x: Array, scale: Array, bias: Array, epsilon: float, axis_name: str | None
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.astype(scale.dtype)
     mean, square = _over_batch((wide, jnp.square(wide)), axis_name)
     variance = jnp.maximum(square - jnp.square(mean), 0)
     factor = lax.rsqrt(variance + epsilon)
     y = (wide - over_channels(mean, x)) * over_channels(factor * scale, x) + over_channels(bias, x)
     return (y.astype(x.dtype), mean, variance), (x, scale, mean, factor)
+
+
+def normalised(
+    x: Array, scale: Array, bias: Array, mean: Array, variance: Array, epsilon: float
+) -> Array:
+    """x[..., c] normalised by given statistics, its dtype kept; all others float [c].
+
+    Computed in the widest dtype of all of them.
+    """
+    wide = widest(x, scale, bias, mean, variance)
+    scale, bias, mean, variance = (v.astype(wide) for v in (scale, bias, mean, variance))
+    factor = over_channels(lax.rsqrt(variance + epsilon) * scale, x)
+    y = (x.astype(wide) - over_channels(mean, x)) * factor + over_channels(bias, x)
+    return y.astype(x.dtype)
 
 
 def over_channels(channel: Array, x: Array) -> Array:
@@ -70,19 +89,17 @@ def _batch_norm_backward(
 
     by_bias, gx = jnp.sum(g, axis=axes), jnp.sum(g * wide, axis=axes)
     g_mean, gx_mean = _over_batch((g, g * wide), axis_name)
-    normalised = (wide - over_channels(mean, x)) * over_channels(factor, x)
-    towards = over_channels(g_mean, x) + normalised * over_channels(
-        by_normalised(g_mean, gx_mean), x
-    )
+    centred = (wide - over_channels(mean, x)) * over_channels(factor, x)
+    towards = over_channels(g_mean, x) + centred * over_channels(by_normalised(g_mean, gx_mean), x)
     by_x = (g - towards) * over_channels(factor * scale, x)
     return by_x.astype(x.dtype), by_normalised(by_bias, gx), by_bias
 
 
-def _batch_norm(
+def _batch_norm_value(
     x: Array, scale: Array, bias: Array, epsilon: float, axis_name: str | None
 ) -> tuple[Array, Array, Array]:
     return _batch_norm_forward(x, scale, bias, epsilon, axis_name)[0]
 
 
-_batch_norm = jax.custom_vjp(_batch_norm, nondiff_argnums=(3, 4))
+_batch_norm = jax.custom_vjp(_batch_norm_value, nondiff_argnums=(3, 4))
 _batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)

@@ -3,16 +3,19 @@
 XLA's own gradient, a select-and-scatter, costs there as much as a convolution.
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
-from jaxclust.models._cpu.convolution import Padding, explicit_padding, pad_maps
+from jaxclust.models._cpu.padding import Edges, Padding, explicit_padding, pad_maps
 
 
-def _windows(x: Array, window: tuple[int, int], strides: tuple[int, int], pads: Any) -> list[Array]:
+def _windows(
+    x: Array, window: tuple[int, int], strides: tuple[int, int], pads: Edges
+) -> list[Array]:
     """The strided view of padded x at every window offset, row by row."""
     padded = pad_maps(x, pads, value=-jnp.inf)
     reach = [
@@ -27,8 +30,9 @@ def _windows(x: Array, window: tuple[int, int], strides: tuple[int, int], pads: 
 
 def _pool(x: Array, window: tuple[int, int], strides: tuple[int, int], padding: Padding) -> Array:
     pads = explicit_padding(x.shape[1:3], window, strides, padding)
+    least = np.array(-np.inf, x.dtype)  # of x's dtype, not of JAX's default float
     return lax.reduce_window(
-        x, -jnp.inf, lax.max, (1, *window, 1), (1, *strides, 1), ((0, 0), *pads, (0, 0))
+        x, least, lax.max, (1, *window, 1), (1, *strides, 1), ((0, 0), *pads, (0, 0))
     )
 
 
@@ -36,7 +40,7 @@ def _pool_gradient(
     window: tuple[int, int],
     strides: tuple[int, int],
     padding: Padding,
-    side: tuple[int, int],
+    side: Sequence[int],
     chosen: Array,
     g: Array,
 ) -> tuple[Array]:
@@ -63,7 +67,7 @@ def _pool_forward(
     window: tuple[int, int],
     strides: tuple[int, int],
     padding: Padding,
-    side: tuple[int, int],
+    side: Sequence[int],
 ) -> tuple[Array, Array]:
     """The maxima, and the place in each window of the first of them.
 
@@ -85,7 +89,7 @@ def _pool_value(
     window: tuple[int, int],
     strides: tuple[int, int],
     padding: Padding,
-    side: tuple[int, int],
+    side: Sequence[int],
 ) -> Array:
     del side  # the gradient's alone, which x is no longer there for
     return _pool(x, window, strides, padding)
@@ -101,7 +105,13 @@ def max_pool(
     strides: tuple[int, int] | None = None,
     padding: Padding = "VALID",
 ) -> Array:
-    """Maximum over windows of x[n, h, w, c]; strides default to the window.
+    """Maximum over windows of x[n, h, w, c], float: [n, h', w', c], dtype kept.
+
+    Args:
+        x: maps.
+        window: (rows, columns).
+        strides: (rows, columns); the window by default.
+        padding: 'SAME', 'VALID' or ((top, bottom), (left, right)).
 
     Equal to `flax.linen.max_pool` in values and gradients, ties included (the
     first maximum of a window, row by row, receives the gradient).
