@@ -18,8 +18,10 @@ import numpy as np
 from jaxclust.core.types import Compute, DataSpec
 from jaxclust.images.normalisation import measure
 from jaxclust.methods.registry import METHODS
-from jaxclust.training import loop as train
-from jaxclust.training import parallel
+from jaxclust.training import parallel, placement, starting
+from jaxclust.training.feed import epoch_rows
+from jaxclust.training.prediction import predictor
+from jaxclust.training.programs import chunk_program
 
 K = 10
 
@@ -32,17 +34,18 @@ def loop(options: argparse.Namespace, images: np.ndarray, group: parallel.Group 
     compute = Compute() if group is None else Compute(axis_name=parallel.AXIS)
     method = registered.build(config, spec, compute)
     phase = next(phase for phase in method.phases[::-1] if phase.step is not None)
-    data = train.put(images, measure(images), group)
-    state = train.init(method, data, 0)
-    if phase.begin is not None:
-        features = train.predictor(method, data)(state).features
-        state = jax.jit(phase.begin)(state, features)
+    data = placement.put(images, measure(images), group)
+    state = starting.init(method, data, 0)
+    if phase.first is not None:
+        features = predictor(method, data)(state).features
+        state = jax.jit(phase.first.update)(state, features)
         state = state if group is None else group.replicate(state)
-    rows = train.epoch_rows(0, 0, 0, len(images), phase.batch_size)
+    rows = epoch_rows(0, 0, 0, len(images), phase.batches.size)
     shared = rows
     if group is not None:
-        shared = group.copies(rows) if phase.whole_batch else group.shares(rows)
-    program = train.chunk_program(phase, data.normalisation, group)
+        shared = group.copies(rows) if phase.batches.split == "inner" else group.shares(rows)
+    assert phase.step is not None
+    program = chunk_program(phase.step, phase.batches, data.normalisation, group)
 
     def run() -> None:
         nonlocal state

@@ -13,15 +13,17 @@ import optax
 from jax import Array
 from measuring import jax_rates, timed
 
-from jaxclust.core import device
+from jaxclust.clustering.triplets import choose_negatives, choose_triplets
+from jaxclust.core import device, keys
 from jaxclust.core.types import Batch, Compute, DataSpec, PyTree
 from jaxclust.images.augment import Affine, Augmentation
 from jaxclust.losses import restrain
-from jaxclust.methods import ccnn, dac, derc, ics
+from jaxclust.methods import ccnn, dac
 from jaxclust.methods.registry import METHODS
 from jaxclust.models import precision
 from jaxclust.models.allconvnet import cifar_network_2, mnist_network
 from jaxclust.models.autoencoder import NETWORKS, PooledAutoencoder
+from jaxclust.models.feature_and_output import CCNN
 
 K = 10
 
@@ -142,11 +144,11 @@ def _ccnn(options: argparse.Namespace) -> Subject:
     batch = Batch(images, jnp.arange(b))
     state = device.jit(method.init)(jax.random.key(0), images)
     features = device.jit(method.predict)(state, images).features
-    begin = method.phases[-1].first.update
-    assert begin is not None
-    state = device.jit(begin)(state, features)
+    first = method.phases[-1].first
+    assert first is not None
+    state = device.jit(first.update)(state, features)
     body, _ = ccnn.network_body(config, spec)
-    network = ccnn.CCNN(body, K, K, config.rectify_features, config.normalise_features)
+    network = CCNN(body, K, K, config.rectify_features, config.normalise_features)
     tuner = ccnn.fine_tuning_optimiser(config, spec.n_images)
     apply = partial(precision.apply, network, precision=options.precision)
 
@@ -203,23 +205,23 @@ def _latents(name: str, options: argparse.Namespace) -> Subject:
     network = NETWORKS[config.network](shape, width)
     targets = jax.nn.softmax(2 * jax.random.normal(target_key, (b, K)))
     exchange = {"images": images, "targets": targets}
-    _, term_key = jax.random.split(jax.random.fold_in(state.key, state.step))
     if name == "derc":
         state = state.replace(cluster=state.cluster._replace(probabilities=targets))
-        triplets = derc.choose_triplets(term_key, jnp.argmax(targets, axis=1), jnp.ones(b, bool))
+        key = keys.of(state, "triplets")
+        triplets = choose_triplets(key, jnp.argmax(targets, axis=1), jnp.ones(b, bool))
         exchange |= dict(zip(("same", "other", "exists"), triplets, strict=True))
         exchange |= weights(first)
     else:
         centroids = jax.random.normal(centroid_key, (K, width))
-        begin = method.phases[-1].first.update
+        begin = method.phases[-1].first
         assert begin is not None  # DEC leaves the decoder behind there
-        state = device.jit(begin)(state, jax.random.normal(centroid_key, (b, width)))
+        state = device.jit(begin.update)(state, jax.random.normal(centroid_key, (b, width)))
         state = state.replace(
             params={**state.params, "centroids": centroids},
             cluster=state.cluster._replace(targets=targets),
         )
-        negative_key = jax.random.split(term_key, 3)[1]
-        exchange["negatives"] = ics.choose_negatives(
+        negative_key = keys.of(state, "negatives")
+        exchange["negatives"] = choose_negatives(
             negative_key, jnp.zeros((b, 1)), jnp.zeros((b, 1)), jnp.zeros(b), jnp.arange(b), 1
         )
         exchange |= {"centroids": centroids, **weights(first)}

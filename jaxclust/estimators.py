@@ -155,7 +155,7 @@ class ImageClusterer(
         self._normalisation = fitted.normalisation
         self._key = str(jax.random.key_impl(fitted.state.key))
         self._leaves = jax.tree.leaves(host_arrays(fitted.state))
-        self.n_clusters_, self._precision = self.n_clusters, self.precision
+        self.n_clusters_, self._compute = self.n_clusters, Compute(self.precision)
         self._compiled = None
 
     def _fitted(self) -> Fitted:
@@ -164,7 +164,7 @@ class ImageClusterer(
             registered = registry.find(self._method)
             spec = DataSpec(self._shape[0], self._shape[1:], self.n_clusters_)
             parts = registered.parts(self.config_)
-            method = registered.build(self.config_, spec, Compute(self._precision), **parts)
+            method = registered.build(self.config_, spec, self._compute, **parts)
             known = (self._shape, self._dtype, self._normalisation)
             state = state_of(method, self._leaves, *known, self._key)
             self._compiled = Fitted(

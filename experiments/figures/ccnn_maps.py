@@ -22,7 +22,6 @@ import numpy as np
 
 from experiments.figures import figures
 from jaxclust.core import device
-from jaxclust.core.types import centroids_of
 from jaxclust.images.normalisation import normalise
 from jaxclust.methods.ccnn.ccnn_config import weights_file
 from jaxclust.models.encoders import pretrained
@@ -60,7 +59,7 @@ def main() -> int:
         **{name: part["body"]["backbone"] for name, part in of_network.items()},
     }
     last_map = device.jit(lambda v, x: network.apply(v, x, train=False))
-    centroids = np.asarray(centroids_of(run.state))
+    centroids = np.asarray(run.method.artifacts(run.state)["centroids"])
     figure, grid = plt.subplots(
         CLUSTERS, PICTURES, figsize=(2 * PICTURES, 2 * CLUSTERS), layout="constrained"
     )

@@ -20,7 +20,7 @@ def own_rows(n: int, axis_name: str | None) -> Array:
     Raises:
         ValueError: the devices cannot share n rows evenly.
     """
-    rows = jnp.arange(n)
+    rows = jnp.arange(n, dtype=jnp.int32)
     if axis_name is None:
         return rows
     count = lax.axis_size(axis_name)
@@ -32,7 +32,8 @@ def own_rows(n: int, axis_name: str | None) -> Array:
 
 def positions(b: int, axis_name: str | None) -> Array:
     """Where this device's b rows stand in the whole batch -> int32 [b]."""
-    return jnp.arange(b) + (0 if axis_name is None else lax.axis_index(axis_name) * b)
+    places = jnp.arange(b, dtype=jnp.int32)
+    return places if axis_name is None else places + lax.axis_index(axis_name) * b
 
 
 def normal_rows(key: Array, like: Array, places: Array) -> Array:

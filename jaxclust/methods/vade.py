@@ -51,7 +51,7 @@ class Config:
     pretrain_epochs: int = setting(50, least=0)
     """Passes of plain reconstruction training before."""
     learning_rate: float = setting(2e-3, above=0)
-    """Adam's; times 0.9 every ten epochs. Pre-training's is half of it."""
+    """Adam's at the start of both phases; times 0.9 every ten epochs."""
     decoder_variance: float = setting(0.1, above=0)
     """Of the Gaussian around a decoded value; images have unit variance."""
     restarts: int = setting(20, least=1)
@@ -87,22 +87,24 @@ class _VaDE:
     network: Network  # images -> Sampled
     plain: Network  # images -> Coded, of the same variables
     adam: optax.GradientTransformation
-    first_adam: optax.GradientTransformation  # of pre-training
 
     def init(self, key: Array, images: Array) -> TrainState:
         network_key, run_key = keys.pair(key)
         blank = jnp.zeros((self.k, self.config.latent_width), jnp.float32)
         prior = {"weights": blank[:, 0], "means": blank, "log_variance": blank}
         params = {"network": self.network.init(network_key, images)["params"], "prior": prior}
-        return first_state(run_key, (), self.k, params, opt_state=self.first_adam.init(params))
+        return first_state(run_key, (), self.k, params, opt_state=self.adam.init(params))
 
     def fit_mixture(self, state: TrainState, latents: np.ndarray) -> TrainState:
-        k, seed = self.spec.n_clusters, keys.host_seed(state, "mixture")
-        found: Any = mixture.fit(latents, k, seed, covariance="diag", restarts=self.config.restarts)
-        log_variance = -2 * np.log(np.diagonal(found.factors, axis1=1, axis2=2))
-        prior = {"weights": np.log(found.weights), "means": found.means}
-        prior = jax.tree.map(jnp.float32, {**prior, "log_variance": log_variance})
-        params = {**state.params, "prior": prior}
+        seed, n = keys.host_seed(state, "mixture"), self.config.restarts
+        found: Any = mixture.fit(latents, self.k, seed, covariance="diag", restarts=n)
+        spread = -2 * np.log(np.diagonal(found.factors, axis1=1, axis2=2))
+        prior = {"weights": np.log(found.weights), "means": found.means, "log_variance": spread}
+        # Wider than the clusters, the first posteriors would wash them out.
+        head = jax.tree.map(jnp.zeros_like, state.params["network"]["to_log_variance"])
+        head["bias"] += spread.mean(axis=0) - 2
+        network = {**state.params["network"], "to_log_variance": head}
+        params = {"network": network, "prior": jax.tree.map(jnp.float32, prior)}
         return state.replace(params=params, opt_state=self.adam.init(params))
 
     def reconstruct(self, params: PyTree, stats: PyTree, images: Array, key: Array) -> Any:
@@ -134,11 +136,11 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
     network, plain = (from_flax(module, compute.precision, of) for of in (None, "reconstruct"))
     an_epoch = -(-spec.n_images // min(config.batch_size, spec.n_images))
     rate = optax.exponential_decay(config.learning_rate, 10 * an_epoch, 0.9, staircase=True)
-    adam, first_adam = optax.adam(rate), optax.adam(config.learning_rate / 2)
-    vade = _VaDE(config, spec.n_clusters, network, plain, adam, first_adam)
+    adam = optax.adam(rate)
+    vade = _VaDE(config, spec.n_clusters, network, plain, adam)
     pretrain = reconstruction_phase(
         vade.reconstruct,
-        first_adam,
+        adam,
         epochs=config.pretrain_epochs,
         batch_size=config.batch_size,
         ranges=Affine(),
