@@ -85,7 +85,6 @@ class _VaDE:
     config: Config
     k: int
     network: Network  # images -> Sampled
-    plain: Network  # images -> Coded, of the same variables
     adam: optax.GradientTransformation
 
     def init(self, key: Array, images: Array) -> TrainState:
@@ -106,9 +105,6 @@ class _VaDE:
         network = {**state.params["network"], "to_log_variance": head}
         params = {"network": network, "prior": jax.tree.map(jnp.float32, prior)}
         return state.replace(params=params, opt_state=self.adam.init(params))
-
-    def reconstruct(self, params: PyTree, stats: PyTree, images: Array, key: Array) -> Any:
-        return self.plain.apply({"params": params["network"], **stats}, images, train=True, key=key)
 
     def loss(self, params: PyTree, at: Context) -> tuple[Array, Aux]:
         images, variables = at.batch.images, {"params": params["network"]}
@@ -133,13 +129,14 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
     """VaDE with a Gaussian decoder of unit variance; takes features too."""
     settings.check(config)
     module = DenseVariational(spec.shape, config.latent_width, axis_name=compute.axis_name)
+    # The plain autoencoder has the same variables.
     network, plain = (from_flax(module, compute.precision, of) for of in (None, "reconstruct"))
     an_epoch = -(-spec.n_images // min(config.batch_size, spec.n_images))
     rate = optax.exponential_decay(config.learning_rate, 10 * an_epoch, 0.9, staircase=True)
     adam = optax.adam(rate)
-    vade = _VaDE(config, spec.n_clusters, network, plain, adam)
+    vade = _VaDE(config, spec.n_clusters, network, adam)
     pretrain = reconstruction_phase(
-        vade.reconstruct,
+        lambda p, stats, x, key: plain.apply({"params": p["network"]}, x, train=True, key=key),
         adam,
         epochs=config.pretrain_epochs,
         batch_size=config.batch_size,
