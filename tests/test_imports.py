@@ -17,7 +17,8 @@ LAYERS = [
     {"models"},
     {"methods"},
     {"training"},
-    {"runs", "report", "estimators"},
+    {"runs"},
+    {"report", "estimators"},
     {"cli"},
     {"__main__"},
 ]

@@ -8,19 +8,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxclust.training import loop
-from jaxclust.training.assemble import stand_in
+from jaxclust.core.errors import InputError
+from jaxclust.core.processes import check_platform
 from jaxclust.core.types import Compute, DataSpec, Method, Prediction, TrainState
-from jaxclust.training.checkpoints import Checkpoints
 from jaxclust.data import catalogue
 from jaxclust.data.decoding import Streamed
-from jaxclust.images.normalisation import Normalisation
 from jaxclust.data.resizing import with_channels
-from jaxclust.core.errors import InputError
+from jaxclust.images.normalisation import Normalisation
 from jaxclust.methods import registry
-from jaxclust.runs.options import Options
-from jaxclust.runs.finished import check_finished
 from jaxclust.runs.directory import RunDirectory
+from jaxclust.runs.finished import check_finished
+from jaxclust.runs.options import Options
+from jaxclust.training import loop
+from jaxclust.training.assemble import stand_in
+from jaxclust.training.checkpoints import Checkpoints
 
 
 class Labelled(NamedTuple):
@@ -50,15 +51,12 @@ def reopen(run: Path) -> Reopened:
     """
     directory = RunDirectory(run)
     record = check_finished(run)
-    options, described = record["options"], record["data"]
+    check_platform()
+    options = record["options"]
     registered = registry.find(options["method"])
     config = _filled(registered.config(options["preset"]), record["config"])
-    height, width, channels = described["shape"]
-    spec = DataSpec(described["n_images"], (height, width, channels), record["n_clusters"])
+    spec, dtype, normalisation = _described(record)
     method = registered.build(config, spec, Compute(options["precision"]))
-    values = described["normalisation"]
-    normalisation = Normalisation(*(np.array(values[name], np.float32) for name in ("mean", "std")))
-    dtype = np.dtype(described["dtype"])
     seen = stand_in(spec, dtype, normalisation)
     checkpoints = Checkpoints(directory.checkpoints, every=0)
     try:
@@ -68,6 +66,15 @@ def reopen(run: Path) -> Reopened:
     if found is None:
         raise InputError(f"{run} has no checkpoint to predict with; run it again")
     return Reopened(record, config, spec, method, found[0], normalisation, dtype)
+
+
+def _described(record: dict[str, Any]) -> tuple[DataSpec, np.dtype, Normalisation]:
+    """What a config.json says of the images: shape, dtype, and what they are normalised by."""
+    data = record["data"]
+    height, width, channels = data["shape"]
+    spec = DataSpec(data["n_images"], (height, width, channels), record["n_clusters"])
+    mean, std = (np.array(data["normalisation"][name], np.float32) for name in ("mean", "std"))
+    return spec, np.dtype(data["dtype"]), Normalisation(mean, std)
 
 
 def predict(
@@ -125,7 +132,9 @@ def _named(images: str) -> str:
     return f"npz:{path}" if path.suffix == ".npz" else f"folder:{path}"
 
 
-def _load(images: str, opened: Reopened, data_dir: Path | None, in_memory: int) -> catalogue.ImageSet:
+def _load(
+    images: str, opened: Reopened, data_dir: Path | None, in_memory: int
+) -> catalogue.ImageSet:
     """Images of the run's kind: its size where that is square, its channels."""
     shape, dtype = opened.spec.image_shape, opened.dtype
     height, width, channels = shape

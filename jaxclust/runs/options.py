@@ -7,8 +7,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxclust.core.types import Precision
 from jaxclust.core.errors import InputError
+from jaxclust.core.types import Precision
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,18 @@ def as_recorded(options: Options) -> dict[str, Any]:
     return {name: value for name, value in plain(asdict(options)).items() if name not in _FREE}
 
 
+def absolute(dataset: str) -> str:
+    """A data set's name, its path made absolute where it has one.
+
+    >>> absolute("digits")
+    'digits'
+    >>> absolute("folder:/photos/../pictures")
+    'folder:/pictures'
+    """
+    kind, colon, path = dataset.partition(":")
+    return f"{kind}:{Path(path).expanduser().resolve()}" if colon else dataset
+
+
 def default_out(options: Options) -> Path:
     """runs/METHOD-DATASET-SEED, path characters in the data set's name replaced."""
     dataset = options.dataset
@@ -151,14 +163,13 @@ def check_number(name: str, value: Any) -> None:
     """InputError for a number out of the bounds of options by this name."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return
-    option = f"--{name.replace('_', '-')}"
     if not math.isfinite(value):
-        raise InputError(f"{option} must be a finite number, not {value}")
+        raise InputError(f"<{name}> must be a finite number, not {value}")
     low, high = _BOUNDS.get(name, (-math.inf, math.inf))
     if value < low:
-        raise InputError(f"{option} must be at least {low}, not {value}")
+        raise InputError(f"<{name}> must be at least {low}, not {value}")
     if value > high:
-        raise InputError(f"{option} must be at most {high}, not {value}")
+        raise InputError(f"<{name}> must be at most {high}, not {value}")
 
 
 def plain(value: Any) -> Any:

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 
 from jaxclust import metrics
-from jaxclust.core.types import Prediction, TrainState
 from jaxclust.clustering import health
+from jaxclust.core.types import Prediction, TrainState
 from jaxclust.data import catalogue
-from jaxclust.runs.progress import Reporter
 from jaxclust.runs.directory import RunDirectory
+from jaxclust.runs.progress import Reporter
 
 # What of a prediction scores are taken of.
 SCORED = ("assignments", "readings")
@@ -88,7 +88,7 @@ def write_assignments(
         range(len(image_set.ids)),
         image_set.ids,
         prediction.assignments,
-        (f"{value:.6g}" for value in confidence(prediction)),
+        (float(f"{value:.6g}") for value in confidence(prediction)),
     ]
     if image_set.labels is not None:
         header.append("label")

@@ -140,8 +140,8 @@ def test_what_cannot_run_together_is_refused_where_it_is_asked_for(capsys, tmp_p
 
 
 def test_a_first_seed_that_was_interrupted_goes_on(tmp_path, capsys, monkeypatch):
-    from jaxclust.training import loop
     from jaxclust.core.errors import Stopped
+    from jaxclust.training import loop
 
     def interrupted(*_, **__):
         raise Stopped
