@@ -51,7 +51,8 @@ def telling_lost_processes() -> Iterator[None]:
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         broken = any(name in str(error) for name in _TRANSPORTS)
-        if jax.process_count() == 1 or not broken:
+        # A refusal is a ValueError too, and may be that there is no device to count for.
+        if isinstance(error, InputError) or not broken or jax.process_count() == 1:
             raise
         said = (
             f"another of the run's {jax.process_count()} processes no longer answers "
@@ -82,7 +83,8 @@ def check_platform() -> None:
     except (RuntimeError, AssertionError) as error:
         # The latter where JAX knows the kind and finds no plugin for it.
         asked = jax.config.jax_platforms or os.environ.get("JAX_PLATFORMS", "")
-        why = f" ({first_line(error)})" if isinstance(error, RuntimeError) else ""
+        said = first_line(error).split(" (set JAX_PLATFORMS")[0]
+        why = f" ({said})" if isinstance(error, RuntimeError) else ""
         raise InputError(
             f"JAX finds no device for JAX_PLATFORMS={asked}{why}; unset it, or set it to cpu"
         ) from error
