@@ -13,6 +13,7 @@ from jaxclust.report import page
 from jaxclust.report.planar_map import MapOf
 from jaxclust.runs.directory import RunDirectory
 from jaxclust.runs.finished import images_of, read_finished
+from jaxclust.runs.places import check_can_write
 
 _ABOUT = """\
 Write a finished run's report.html anew: clusters with their pictures, a map, curves, labels
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     data_dir(parser)
     given = parser.parse_args(arguments)
     run = read_finished(given.run)
+    check_can_write(given.run)
     check_platform()
     with RunDirectory(given.run).locked():
         image_set = None

@@ -1,16 +1,21 @@
 """What commands print and write, whatever the terminal and the names are."""
 
+import contextlib
+import json
 import os
 import pty
 import subprocess
 import sys
+import warnings
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxclust.cli import main
 from jaxclust.core.visible import visible
+from jaxclust.training import loop
 from tests.methods import small
 
 NAMES = ["\x1b]0;owned\x07.png", "caf\udce9.png", "日本.png", "a.png"]
@@ -30,12 +35,26 @@ def finished(tmp_path_factory):
     return folder, root / "run"
 
 
-def command(arguments, environment, cache, **more):
-    return subprocess.run(
-        [sys.executable, "-m", "jaxclust", *map(os.fspath, arguments)],
-        env={**cache, **environment},
-        **more,
-    )
+# Several command lines, as lists in JSON, in one process: starting is most of what they cost.
+EACH = """
+import json, sys
+from jaxclust.cli import main
+status = []
+for arguments in json.loads(sys.argv[1]):
+    try:
+        status.append(main(arguments))
+    except SystemExit as stop:
+        status.append(stop.code)
+sys.exit(0 if status == json.loads(sys.argv[2]) else f"ended with {status}")
+"""
+
+
+def words(lines):
+    return json.dumps([list(map(os.fspath, line)) for line in lines])
+
+
+def child(lines, status):
+    return [sys.executable, "-c", EACH, words(lines), json.dumps(status)]
 
 
 def commands(finished, tmp_path):
@@ -53,42 +72,39 @@ def commands(finished, tmp_path):
     ]
 
 
+# Of the commands above.
+STATUS = [0, 0, 0, 0, 0, 2, 0, 0]
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8:strict"])
 def test_no_encoding_ends_in_a_traceback(finished, tmp_path, compilation_cache, encoding):
-    for arguments in commands(finished, tmp_path):
-        environment = {"PYTHONIOENCODING": encoding}
-        done = command(arguments, environment, compilation_cache, capture_output=True)
-        assert done.returncode == (2 if arguments[1:] == [finished[0]] else 0), done.stderr
-        assert b"Traceback" not in done.stdout + done.stderr
-        (done.stdout + done.stderr).decode(encoding.split(":")[0])
-        if arguments[0] == "predict" and "--help" not in arguments:
-            assert b"caf\\udce9.png" in done.stdout
+    environment = {**compilation_cache, "PYTHONIOENCODING": encoding}
+    arguments = child(commands(finished, tmp_path), STATUS)
+    done = subprocess.run(arguments, env=environment, capture_output=True)
+    said = (done.stdout + done.stderr).decode(encoding.split(":")[0])
+    assert done.returncode == 0, said
+    assert "Traceback" not in said
+    assert "caf\\udce9.png" in said
 
 
 def test_a_terminal_gets_no_control_character_of_a_name(finished, tmp_path, compilation_cache):
-    for arguments in commands(finished, tmp_path):
-        master, terminal = pty.openpty()
-        environment = {"TERM": "dumb", "NO_COLOR": "1"}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "jaxclust", *map(os.fspath, arguments)],
-            env={**compilation_cache, **environment},
-            stdout=terminal,
-            stderr=terminal,
-        )
-        os.close(terminal)
-        said = b""
-        while True:
-            try:
-                more = os.read(master, 65536)
-            except OSError:  # the other end is closed
-                break
-            if not more:
-                break
+    master, terminal = pty.openpty()
+    process = subprocess.Popen(
+        child(commands(finished, tmp_path), STATUS),
+        env={**compilation_cache, "TERM": "dumb", "NO_COLOR": "1"},
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    said = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while more := os.read(master, 65536):
             said += more
-        os.close(master)
-        process.wait()
-        for sequence in (b"\x1b[31m", b"\x1b]0;owned", b"\x1b[2J", b"\x07"):
-            assert sequence not in said, (arguments, said)
+    os.close(master)
+    assert process.wait() == 0, said
+    assert b"owned" in said
+    for sequence in (b"\x1b[31m", b"\x1b]0;owned", b"\x1b[2J", b"\x07"):
+        assert sequence not in said
 
 
 def test_a_message_shows_every_character():
@@ -143,15 +159,20 @@ def test_places_that_cannot_be_written_are_found_before_work_starts(
 
 @pytest.mark.parametrize("platform", ["cuda", "gpu", "tpu", "nonsense"])
 def test_a_platform_without_devices_is_one_line(platform, tmp_path, compilation_cache, finished):
-    if platform != "nonsense" and os.environ.get("JAX_PLATFORMS", "cpu") != "cpu":
+    if platform != "nonsense" and jax.default_backend() != "cpu":
         pytest.skip("there may be such a device")
     run = ["run", "--method=kmeans", "--dataset=digits", "--limit=50", f"--out={tmp_path}/run"]
-    for arguments in (run, [*run, "--seeds=2"], ["predict", finished[1], "digits"]):
-        environment = {"JAX_PLATFORMS": platform}
-        done = command(arguments, environment, compilation_cache, capture_output=True, text=True)
-        assert done.returncode == 2, done.stderr
-        assert done.stderr.count("\n") == 1
-        assert f"no device for JAX_PLATFORMS={platform}" in done.stderr
+    lines = [run, [*run, "--seeds=2"], ["predict", finished[1], "digits"], ["report", finished[1]]]
+    done = subprocess.run(
+        child(lines, [2] * len(lines)),
+        env={**compilation_cache, "JAX_PLATFORMS": platform},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.splitlines()
+    assert len(said) == len(lines)
+    assert all(f"no device for JAX_PLATFORMS={platform}" in line for line in said)
     assert not (tmp_path / "run").exists()
 
 
@@ -167,11 +188,6 @@ def test_labels_go_to_a_file_as_a_whole_or_into_a_pipe(finished, tmp_path, capsy
 
 
 def test_a_library_s_warning_is_one_line_and_in_the_summary(tmp_path, capsys, monkeypatch):
-    import json
-    import warnings
-
-    from jaxclust.training import loop
-
     fit = loop.fit
 
     def warning(*given, **more):

@@ -114,22 +114,22 @@ def child(arguments, environment):
     )
 
 
-def grown(path):
-    """A test whether a file has been written to since now."""
-    before = path.stat().st_size if path.is_file() else 0
-    return lambda: path.is_file() and path.stat().st_size > before
+# Nothing waits on a clock: only a process that hangs for good is given up.
+HANG = 3600
 
 
-def wait(process, ready, limit=120):
+def lines(path):
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
+def wait(process, ready):
     """Until `ready` or the process has ended."""
-    started = time.monotonic()
     while process.poll() is None and not ready():
-        assert time.monotonic() - started < limit
         time.sleep(0.005)
 
 
 def test_killed_runs_resume_bit_identically(tmp_path, compilation_cache):
-    """SIGKILL before the first checkpoint, then at random moments of training.
+    """SIGKILL before the first checkpoint, then after some lines more of its log.
 
     JAXCLUST_KILLS sets how many of these; JAXCLUST_KILL_SEED when they come.
     """
@@ -144,19 +144,19 @@ def test_killed_runs_resume_bit_identically(tmp_path, compilation_cache):
     process.kill()
     process.communicate()
     assert not list(out.glob("checkpoints/[0-9]*"))
-    landed = 0
+    landed, log = 0, out / "metrics.jsonl"
     for _ in range(kills):
-        begun = grown(out / "metrics.jsonl")
         process = child([*arguments, "--resume"], compilation_cache)
-        wait(process, begun)
-        time.sleep(rng.uniform(0, 1.5))
+        # Going on, it first drops the lines behind its checkpoint.
+        wanted = lines(log) + rng.randint(1, 20)
+        wait(process, lambda wanted=wanted: lines(log) >= wanted)
         process.kill()
         process.communicate()
         landed += process.returncode == -signal.SIGKILL
     process = child([*arguments, "--resume"], compilation_cache)
-    _, complaints = process.communicate(timeout=300)
+    _, complaints = process.communicate(timeout=HANG)
     assert process.returncode == 0, complaints
-    assert landed >= 1, "no kill landed while training: the run is too short for this machine"
+    assert landed >= 1, "no kill landed while training"
     print(f"{landed} of {kills} kills landed while training")
     whole = tmp_path / "whole"
     assert results(out) == results(whole)
@@ -172,7 +172,7 @@ def test_a_run_compiled_as_users_have_it(tmp_path):
     """The tests' own environment has most optimisations off."""
     environment = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
     process = child([*DIGITS, "--epochs=1", "--limit=100", "--out=run"], environment)
-    _, complaints = process.communicate(timeout=300)
+    _, complaints = process.communicate(timeout=HANG)
     assert process.returncode == 0, complaints
     rows = read_csv(tmp_path / "run" / "assignments.csv")
     assert len(rows) == 100
@@ -186,7 +186,7 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_130(finished, tmp_path, compilatio
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, complaints = process.communicate(timeout=120)
+    _, complaints = process.communicate(timeout=HANG)
     assert process.returncode == 130, complaints
     assert "go on with --resume" in complaints
     assert "Traceback" not in complaints
