@@ -168,8 +168,8 @@ def test_what_devices_cannot_share_is_refused(devices):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((None, 2, 0), "need --coordinator"),
-        (("localhost:1", 2, 2), "between 0 and --num-processes"),
+        ((None, 2, 0), "need coordinator HOST:PORT"),
+        (("localhost:1", 2, 2), "between 0 and num_processes"),
     ],
 )
 def test_processes_that_do_not_go_together_are_refused(arguments, message):
