@@ -6,7 +6,7 @@ from jaxclust.cli.arguments import Parser, data_dir, images, path, say
 from jaxclust.report import by_cluster, projector
 from jaxclust.report.thumbnails import drawing
 from jaxclust.runs.finished import images_of, read_finished
-from jaxclust.runs.places import check_can_write
+from jaxclust.runs.writable import check_can_write
 
 _ABOUT = """\
 Lay a finished run's pictures out in a folder for each cluster, and its features for

@@ -9,7 +9,7 @@ from jaxclust.runs import csv_tables
 from jaxclust.runs.labelling import Labelled
 from jaxclust.runs.labelling import predict as label
 from jaxclust.runs.options import Options
-from jaxclust.runs.places import check_file, write_file
+from jaxclust.runs.writable import check_file, write_file
 
 _ABOUT = """\
 Label new images as a finished run would have: index, id, cluster and confidence of each,

@@ -13,7 +13,7 @@ from jaxclust.report import page
 from jaxclust.report.planar_map import MapOf
 from jaxclust.runs.directory import RunDirectory
 from jaxclust.runs.finished import images_of, read_finished
-from jaxclust.runs.places import check_can_write
+from jaxclust.runs.writable import check_can_write
 
 _ABOUT = """\
 Write a finished run's report.html anew: clusters with their pictures, a map, curves, labels

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jaxclust.cli.arguments import Parser, path
 from jaxclust.core.errors import InputError
 from jaxclust.report import comparison
-from jaxclust.runs.places import check_file, write_file
+from jaxclust.runs.writable import check_file, write_file
 
 _ABOUT = """\
 Runs side by side: one row for each method, data set and setting, mean and standard deviation

@@ -15,7 +15,7 @@ from jaxclust.report.text import shown
 from jaxclust.report.thumbnails import drawing
 from jaxclust.runs.directory import RunDirectory
 from jaxclust.runs.finished import FinishedRun
-from jaxclust.runs.settings import flatten
+from jaxclust.runs.recorded import flatten
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

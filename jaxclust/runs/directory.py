@@ -15,9 +15,9 @@ import numpy as np
 
 from jaxclust.core.errors import InputError
 from jaxclust.runs import csv_tables, lock
-from jaxclust.runs.places import OUT_OF_ROOM, check_can_write
-from jaxclust.runs.settings import check_same
+from jaxclust.runs.recorded import check_same
 from jaxclust.runs.spilled import Spilled, whole_file
+from jaxclust.runs.writable import OUT_OF_ROOM, check_can_write
 from jaxclust.training import warm_start
 from jaxclust.training.programs import Room
 

@@ -25,8 +25,8 @@ from jaxclust.runs.options import (
     default_out,
     plain,
 )
-from jaxclust.runs.places import check_can_write
 from jaxclust.runs.progress import Reporter
+from jaxclust.runs.writable import check_can_write
 from jaxclust.training import starting, warm_start
 from jaxclust.training.assemble import assemble, check_n_clusters
 from jaxclust.training.checkpoints import Checkpoints
