@@ -2,24 +2,33 @@
 
 import errno
 import importlib
+import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
+from jaxclust.core import interrupts
 from jaxclust.core.errors import InputError, RunError, Stopped, nearest_name
+from jaxclust.core.visible import visible
 
 # Each is a file of jaxclust/cli/ with a function `main`.
 _COMMANDS = ("run", "predict", "report", "export", "table", "datasets")
 _USAGE = """\
 usage: jaxclust run --method METHOD --dataset DATASET [options]
        jaxclust predict RUN_DIR IMAGES [--out FILE] [--in-memory GB] [--data-dir DIR]
-       jaxclust report RUN_DIR [--map MAP] [--data-dir DIR]
-       jaxclust export RUN_DIR --to FOLDER [--copy] [--data-dir DIR]
+       jaxclust report RUN_DIR [--map MAP] [--images FOLDER] [--data-dir DIR]
+       jaxclust export RUN_DIR --to FOLDER [--copy] [--images FOLDER] [--data-dir DIR]
        jaxclust table RUN_DIR... [--format FORMAT] [--out FILE]
        jaxclust datasets [--data-dir DIR]
 
 `jaxclust run --method METHOD --help` lists all options of a run with that method.
 """
+_FULL = {
+    errno.ENOSPC: "the disk is full; free some room",
+    errno.EDQUOT: "the disk quota is used up; free some room",
+    errno.EFBIG: "a file would grow beyond the limit of this process; raise it (ulimit -f)",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,34 +37,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done, 1 failed while running, 2 bad usage or input, 130 interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    _escape_what_cannot_be_encoded()
     try:
-        return _dispatch(arguments)
-    except InputError as error:
-        return _say(error.on_command_line(), 2)
-    except RunError as error:
-        return _say(error, 1)
-    except Stopped:
-        return _say("interrupted, a checkpoint is written; go on with --resume", 130)
-    except KeyboardInterrupt:
-        return _say("interrupted; go on with --resume", 130)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing more can be printed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            return _say("the disk is full; free some room and go on with --resume", 1)
-        return _say(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            return _dispatch(arguments)
     except Exception as error:
-        if "No space left on device" in str(error):  # tensorstore's, no OSError
-            return _say("the disk is full; free some room and go on with --resume", 1)
-        if "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError):
-            return _say("out of memory; lower --batch-size, --image-size or --limit", 1)
-        raise
+        status = _told(error, resumable=arguments[:1] == ["run"])
+        if status is None:
+            raise
+        return status
+    except KeyboardInterrupt as error:
+        return _say("interrupted" + "".join(getattr(error, "__notes__", [])[:1]), 130)
 
 
 def script(arguments: Sequence[str] | None = None) -> None:
     """The installed script's entry: :func:`main`, then the end of the process."""
+    # Before anything else is imported: that takes seconds, in which Ctrl-C is to work.
+    interrupts.install()
     status = main(arguments)
     if status and "jaxclust.core.processes" in sys.modules:
         from jaxclust.core import processes
@@ -64,9 +63,48 @@ def script(arguments: Sequence[str] | None = None) -> None:
     sys.exit(status)
 
 
+def _told(error: Exception, *, resumable: bool) -> int | None:
+    """Say what ended the command; its status, or None for what nobody has foreseen."""
+    if isinstance(error, InputError):
+        return _say(error.on_command_line(), 2)
+    if isinstance(error, RunError):
+        return _say(error, 1)
+    if isinstance(error, Stopped):
+        return _say("interrupted, a checkpoint is written; go on with --resume", 130)
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output has seen enough; nothing more can be printed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    text = str(error)
+    number = error.errno if isinstance(error, OSError) else None
+    if "No space left on device" in text:  # also raised as what is no OSError
+        number = errno.ENOSPC
+    if number in _FULL:
+        return _say(f"{_FULL[number]}{' and go on with --resume' if resumable else ''}", 1)
+    if isinstance(error, OSError):
+        why = error.strerror or text or type(error).__name__
+        where = error.filename or "a file that is read or written"
+        return _say(f"{where}: {why}", 1)
+    if "RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError):
+        return _say("out of memory; lower --batch-size, --image-size or --limit", 1)
+    return None
+
+
 def _say(message: object, status: int) -> int:
-    print(f"jaxclust: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"jaxclust: {visible(' '.join(str(message).split()))}", file=sys.stderr)
     return status
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    """A library's warning as one line, not as a place in its source."""
+    print(f"warning: {visible(' '.join(str(message).split()))}", file=sys.stderr)
+
+
+def _escape_what_cannot_be_encoded() -> None:
+    """Print what the terminal's or pipe's encoding lacks as escapes; never fail for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -1,11 +1,13 @@
 """How a subcommand reads its words."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxclust.core.errors import InputError
+from jaxclust.core.visible import visible
 from jaxclust.runs.options import MOST_GIGABYTES
 
 
@@ -62,3 +64,25 @@ def data_dir(parser: argparse.ArgumentParser) -> Any:
         metavar="DIR",
         help="where prepared sets lie; default JAXCLUST_DATA_DIR or ~/tensorflow_datasets",
     )
+
+
+def images(parser: argparse.ArgumentParser) -> Any:
+    """Add `--images`, where a run's pictures lie now."""
+    return parser.add_argument(
+        "--images",
+        type=path,
+        metavar="FOLDER",
+        help="where the pictures of folder:PATH lie now, or the file of npz:PATH; default: where "
+        "the run had them",
+    )
+
+
+def say(text: str, stream: Any = None) -> None:
+    """Print a line with names in it: on a terminal so that every character can be seen.
+
+    Args:
+        text: the line; what reads a pipe gets it as it is.
+        stream: default: standard output.
+    """
+    stream = sys.stdout if stream is None else stream
+    print(visible(text) if stream.isatty() else text, file=stream)

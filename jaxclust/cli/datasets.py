@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from jaxclust.cli.arguments import Parser, data_dir
+from jaxclust.cli.arguments import Parser, data_dir, say
 from jaxclust.data import catalogue
 
 
@@ -14,7 +14,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser("datasets", "List the data sets known by name.")
     data_dir(parser)
     place = parser.parse_args(arguments).data_dir or catalogue.default_data_dir()
-    print(f"data directory: {place}")
+    say(f"data directory: {place}")
     table = Table("name", "images", "classes", "shape", "present", "file, below it")
     for name, entry in catalogue.CATALOGUE.items():
         shape = "x".join(str(side) for side in entry.shape)

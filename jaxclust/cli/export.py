@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from jaxclust.cli.arguments import Parser, data_dir, path
-from jaxclust.report import by_cluster
+from jaxclust.cli.arguments import Parser, data_dir, images, path, say
+from jaxclust.report import by_cluster, projector
 from jaxclust.report.thumbnails import drawing
-from jaxclust.runs import tensorboard
 from jaxclust.runs.finished import images_of, read_finished
+from jaxclust.runs.writable import check_can_write
 
 _ABOUT = """\
 Lay a finished run's pictures out in a folder for each cluster, and its features for
@@ -23,12 +23,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--copy", action="store_true", help="copy picture files; default: symbolic links"
     )
+    images(parser)
     data_dir(parser)
     given = parser.parse_args(arguments)
     by_cluster.check_empty(given.to)
+    check_can_write(given.to)
     run = read_finished(given.run)
-    image_set = images_of(run, given.data_dir)
+    image_set = images_of(run, given.data_dir, given.images)
     count = by_cluster.lay_out(run, image_set, given.to, "copy" if given.copy else "link")
-    tensorboard.write_projector(run, drawing(image_set), given.to / "projector")
-    print(f"{count} pictures of {len(set(run.clusters.tolist()))} clusters in {given.to}")
+    projector.write_projector(run, drawing(image_set), given.to / "projector")
+    say(f"{count} pictures of {len(set(run.clusters.tolist()))} clusters in {given.to}")
     return 0

@@ -1,18 +1,21 @@
 """`jaxclust predict`: labels for new images."""
 
-import csv
-import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from jaxclust.cli.arguments import Parser, data_dir, gigabytes, path
+from jaxclust.core.visible import visible
+from jaxclust.runs import csv_tables
+from jaxclust.runs.labelling import Labelled
 from jaxclust.runs.labelling import predict as label
 from jaxclust.runs.options import Options
+from jaxclust.runs.writable import check_file, write_file
 
 _ABOUT = """\
 Label new images as a finished run would have: index, id, cluster and confidence of each,
 as CSV.
 """
+_HEADER = ("index", "id", "cluster", "confidence")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,19 +35,26 @@ def main(arguments: Sequence[str]) -> int:
     )
     data_dir(parser)
     given = parser.parse_args(arguments)
+    if given.out is not None:
+        check_file(given.out)
     wanted = ("assignments", "probabilities")
-    image_set, prediction = label(
+    labelled = label(
         given.run, given.images, given.data_dir, in_memory=given.in_memory, fields=wanted
     )
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("index", "id", "cluster", "confidence"))
-    for i, (name, cluster) in enumerate(zip(image_set.ids, prediction.assignments, strict=True)):
-        writer.writerow((i, name, cluster, f"{prediction.probabilities[i, cluster]:.6g}"))
-    for name, reason in image_set.skipped:
-        print(f"skipped {name}: {reason}", file=sys.stderr)
+    for name, reason in labelled.image_set.skipped:
+        print(f"skipped {visible(name)}: {visible(reason)}", file=sys.stderr)
     if given.out is None:
-        print(text.getvalue(), end="")
+        shown = sys.stdout.isatty()
+        print(csv_tables.as_text(_HEADER, _rows(labelled, shown=shown)), end="")
     else:
-        given.out.write_text(text.getvalue(), "utf-8", "surrogateescape")
+        text = csv_tables.as_text(_HEADER, _rows(labelled, shown=False))
+        write_file(given.out, text.encode("utf-8", csv_tables.ERRORS))
     return 0
+
+
+def _rows(labelled: Labelled, *, shown: bool) -> Iterator[tuple]:
+    """A row an image; `shown` on a terminal, which would obey control characters in names."""
+    image_set, prediction = labelled
+    for i, (name, cluster) in enumerate(zip(image_set.ids, prediction.assignments, strict=True)):
+        confidence = float(f"{prediction.probabilities[i, cluster]:.6g}")
+        yield i, visible(name) if shown else name, int(cluster), confidence

@@ -3,22 +3,25 @@
 import contextlib
 import io
 import json
-import re
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
-from difflib import get_close_matches
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from jaxclust.cli.arguments import last_value
-from jaxclust.core.errors import InputError
+from jaxclust.cli import words
+from jaxclust.cli.arguments import last_value, say
+from jaxclust.core.errors import InputError, first_line
+from jaxclust.core.visible import visible
+from jaxclust.data.catalogue import ImageSet
 from jaxclust.methods import registry
+from jaxclust.runs.finished import FinishedRun
 from jaxclust.runs.options import Options
 from jaxclust.runs.single import execute
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`jaxclust run`: parse, run, print the summary."""
+    """`jaxclust run`: parse, run, write the page, print the summary."""
     arguments = list(arguments)
     helping = bool({"-h", "--help"} & set(arguments))
     method, dataset = last_value(arguments, "method"), last_value(arguments, "dataset")
@@ -28,16 +31,16 @@ def main(arguments: Sequence[str]) -> int:
                 raise InputError(f"--{name} is missing; see jaxclust run --help")
     registered = registry.find(method or Options.method)
     config = registered.config(last_value(arguments, "preset") or Options.preset)
-    _check(arguments, (Options, type(config)))
     about = "\n\n".join(f"{name}: {entry.about}" for name, entry in registry.METHODS.items())
     options, config = parse(arguments, replace(Options(), method=method or "ccnn"), config, about)
     command = shlex.join(["jaxclust", "run", *arguments])
+    after = _page_writer(options)
     if options.seeds != 1:
         from jaxclust.runs import several
 
-        summary = several.execute(options, config, command)
+        summary = several.execute(options, config, command, after)
     else:
-        summary = execute(options, config, command)
+        summary = execute(options, config, command, after)
     if options.json:
         print(json.dumps(summary))
     else:
@@ -45,36 +48,62 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _option_names(kind: type, instance: Any = None) -> set[str]:
-    """Every option a (nested) dataclass gives rise to."""
-    names = set()
-    instance = kind() if instance is None else instance
-    for entry in fields(kind):
-        default = getattr(instance, entry.name)
-        if is_dataclass(default):
-            names |= _option_names(type(default), default)
-        else:
-            name = entry.name.replace("_", "-")
-            names |= {name, f"no-{name}"} if isinstance(default, bool) else {name}
-    return names
+def _page_writer(options: Options) -> Callable[[FinishedRun, ImageSet], None] | None:
+    """What is done with every run that has finished: its page is written."""
+    if not options.report:
+        return None
 
+    def write(run: FinishedRun, image_set: ImageSet) -> None:
+        # Drawing takes libraries that a run without a page need not load.
+        from jaxclust.report import page
 
-def _check(arguments: Sequence[str], kinds: Sequence[type]) -> None:
-    known = set().union(*(_option_names(kind) for kind in kinds)) | {"help"}
-    for word in arguments:
-        if not word.startswith("--"):
-            continue
-        name = word[2:].split("=", 1)[0].replace("_", "-")
-        if name not in known:
-            close = get_close_matches(name, sorted(known), 1)
-            hint = f"did you mean --{close[0]}?" if close else "see --help"
-            raise InputError(f"unknown option {word.split('=', 1)[0]}; {hint}")
+        try:
+            written = page.write(run, image_set)
+        except Exception as error:  # the run is finished whether that works or not
+            print(
+                f"warning: report.html could not be written ({visible(first_line(error))}); try "
+                f"jaxclust report {visible(run.path)}",
+                file=sys.stderr,
+            )
+            return
+        if not options.quiet:
+            say(f"see {written}", sys.stderr)
+
+    return write
 
 
 def parse(
     arguments: Sequence[str], options: Options, config: Any, about: str
 ) -> tuple[Options, Any]:
-    """Options and the method's settings from the command line, through tyro."""
+    """Options and the method's settings from the command line, through tyro.
+
+    Args:
+        arguments: the words behind `jaxclust run`.
+        options: their defaults.
+        config: the method's settings as the preset has them.
+        about: what the help says above the options.
+
+    Raises:
+        InputError: an option that there is not, or a value that is none of its option's.
+        SystemExit: the help was asked for and is printed.
+    """
+    helping = bool({"-h", "--help"} & set(arguments))
+    known = {**words.types_of(options), **words.types_of(config)}
+    given = [] if helping else words.options_in(arguments, known)
+    parsed = _read(arguments, options, config, about, helping=helping)
+    if parsed is None:
+        raise InputError(
+            words.complaint(
+                given, known, lambda some: _read(some, options, config, about) is not None
+            )
+        )
+    return parsed
+
+
+def _read(
+    arguments: Sequence[str], options: Options, config: Any, about: str, *, helping: bool = False
+) -> tuple[Options, Any] | None:
+    """What tyro makes of the words; None of those that it refuses."""
     import tyro
 
     kind = type(config)
@@ -84,9 +113,9 @@ def parse(
         run: Options
         method: kind  # pyright: ignore[reportInvalidTypeForm]
 
-    complaint = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        # Its complaints are drawn boxes; `words` says in one line what is wrong.
+        with contextlib.redirect_stderr(io.StringIO()):
             parsed = tyro.cli(
                 Command,
                 args=list(arguments),
@@ -94,20 +123,13 @@ def parse(
                 prog="jaxclust run",
                 description=f"Cluster a set of images.\n\n{about}",
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+                console_outputs=helping,
             )
     except SystemExit as stop:
         if stop.code:
-            raise InputError(_one_line(complaint.getvalue())) from None
+            return None
         raise
     return parsed.run, parsed.method
-
-
-def _one_line(boxed: str) -> str:
-    """What tyro says in a drawn box, as a sentence."""
-    text = boxed.split("For full helptext")[0]
-    text = re.sub("╭.*╮", " ", text)
-    words = re.sub("[╭╮╰╯│─]+", " ", text).split()
-    return " ".join(words).rstrip(". ") + "; see --help"
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
@@ -115,7 +137,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    title = Text(f"{summary['method']} on {summary['dataset']}")
+    title = Text(visible(f"{summary['method']} on {summary['dataset']}"))
     table = Table(show_header=False, title=title)
     for name, value in summary.items():
         if name in {"versions", "by_seed"} or name.endswith("_std") or value is None or value == []:
@@ -126,5 +148,6 @@ def _print_summary(summary: dict[str, Any]) -> None:
             value = f"{value:.4f} ± {summary[f'{name}_std']:.4f}"
         if isinstance(value, dict):
             value = ", ".join(f"{key} {item}" for key, item in value.items())
-        table.add_row(name, Text(f"{value:.4f}" if isinstance(value, float) else str(value)))
+        text = f"{value:.4f}" if isinstance(value, float) else visible(value)
+        table.add_row(name, Text(text))
     Console().print(table, highlight=False, markup=False)

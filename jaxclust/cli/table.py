@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from jaxclust.cli.arguments import Parser, path
 from jaxclust.core.errors import InputError
 from jaxclust.report import comparison
+from jaxclust.runs.writable import check_file, write_file
 
 _ABOUT = """\
 Runs side by side: one row for each method, data set and setting, mean and standard deviation
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="only rows of these sets")
     parser.add_argument("--out", type=path, metavar="FILE", help="default: print")
     given = parser.parse_args(arguments)
+    if given.out is not None:
+        check_file(given.out)
     for place in given.runs:
         if not place.exists():
             raise InputError(f"no such run: {place}")
@@ -43,5 +46,5 @@ def main(arguments: Sequence[str]) -> int:
     if given.out is None:
         print(text, end="")
     else:
-        given.out.write_text(text, "utf-8")
+        write_file(given.out, text.encode("utf-8", "surrogateescape"))
     return 0

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxclust.core import rendezvous
 from jaxclust.core.errors import InputError, RunError, first_line
 
 # Seconds that processes wait for each other at the start.
@@ -50,7 +51,8 @@ def telling_lost_processes() -> Iterator[None]:
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         broken = any(name in str(error) for name in _TRANSPORTS)
-        if jax.process_count() == 1 or not broken:
+        # A refusal is a ValueError too, and may be that there is no device to count for.
+        if isinstance(error, InputError) or not broken or jax.process_count() == 1:
             raise
         said = (
             f"another of the run's {jax.process_count()} processes no longer answers "
@@ -70,6 +72,24 @@ def leave(status: int) -> None:
         os._exit(status)
 
 
+def check_platform() -> None:
+    """Make JAX look for its devices, before anything else asks it to.
+
+    Raises:
+        InputError: there are none of the kind that JAX_PLATFORMS asks for.
+    """
+    try:
+        jax.local_devices()
+    except (RuntimeError, AssertionError) as error:
+        # The latter where JAX knows the kind and finds no plugin for it.
+        asked = jax.config.jax_platforms or os.environ.get("JAX_PLATFORMS", "")
+        said = first_line(error).split(" (set JAX_PLATFORMS")[0]
+        why = f" ({said})" if isinstance(error, RuntimeError) else ""
+        raise InputError(
+            f"JAX finds no device for JAX_PLATFORMS={asked}{why}; unset it, or set it to cpu"
+        ) from error
+
+
 def join(coordinator: str | None, processes: int, process: int) -> None:
     """Make this process one of several that share a run; before JAX is used.
 
@@ -83,15 +103,16 @@ def join(coordinator: str | None, processes: int, process: int) -> None:
     """
     if coordinator is None:
         if processes != 1 or process != 0:
-            raise InputError("several processes need --coordinator HOST:PORT of the first")
+            raise InputError("several processes need <coordinator> HOST:PORT of the first")
         return
     if not 0 <= process < processes:
         raise InputError(
-            f"--process-id must lie between 0 and --num-processes less one ({processes - 1}), not "
+            f"<process_id> must lie between 0 and <num_processes> less one ({processes - 1}), not "
             f"{process}"
         )
     if jax.distributed.is_initialized():
         return
+    rendezvous.meet(coordinator, processes, process, _PATIENCE)
     # Orbax would ask it at every checkpoint, with numbers too large for it.
     jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -105,5 +126,5 @@ def join(coordinator: str | None, processes: int, process: int) -> None:
     except (ValueError, RuntimeError) as error:
         raise InputError(
             f"process {process} of {processes} cannot join the others at {coordinator} "
-            f"({first_line(error)}); check --coordinator and that all are started"
+            f"({first_line(error)}); check <coordinator> and that all are started"
         ) from error

@@ -13,8 +13,9 @@ from jaxclust.report import cluster_sections, curves, planar_map
 from jaxclust.report.planar_map import MapOf, MapOfImages
 from jaxclust.report.text import shown
 from jaxclust.report.thumbnails import drawing
-from jaxclust.runs.directory import RunDirectory, flatten
+from jaxclust.runs.directory import RunDirectory
 from jaxclust.runs.finished import FinishedRun
+from jaxclust.runs.recorded import flatten
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

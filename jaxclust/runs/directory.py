@@ -1,9 +1,9 @@
 """The run directory: every file written to a temporary name and renamed."""
 
-import csv
 import io
 import json
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 
 from jaxclust.core.errors import InputError
+from jaxclust.runs import csv_tables, lock
+from jaxclust.runs.recorded import check_same
 from jaxclust.runs.spilled import Spilled, whole_file
+from jaxclust.runs.writable import OUT_OF_ROOM, check_can_write
 from jaxclust.training import warm_start
 from jaxclust.training.prediction import Room
 
@@ -30,11 +33,18 @@ _FILES = (
 )
 _CHECKPOINTS = "checkpoints"
 _TEMPORARY = ".jaxclust-tmp"
+# Of a folder that holds several seeds' runs.
+_OF_SEED = re.compile(r"seed-\d+|assignments-\d+\.csv")
 
 
 def _is_temporary(path: Path) -> bool:
-    """What a killed run may have left half-written."""
+    """What a killed run may have left half-written, its lock included."""
     return path.name.endswith(_TEMPORARY)
+
+
+def _is_left_over(path: Path) -> bool:
+    """A temporary file, which no living process writes if the lock is held; not the lock."""
+    return _is_temporary(path) and path.name != lock.NAME
 
 
 class RunDirectory:
@@ -60,52 +70,87 @@ class RunDirectory:
             overwrite: replacing what lies there is wanted.
 
         Raises:
-            InputError: something else lies there, or a run with other settings.
+            InputError: something else lies there, a run with other settings, or one that
+                another process is writing.
         """
         if resume and overwrite:
-            raise InputError("--resume and --overwrite exclude each other; give one")
+            raise InputError("<resume> and <overwrite> exclude each other; give one")
         if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"{self.path} is a file; give --out a folder")
+            raise InputError(f"{self.path} is a file; give <out> a folder")
+        check_can_write(self.path)
+        for folder in (self.path, *self._of_seeds()):
+            lock.check_free(folder)
         if not self.path.is_dir() or all(_is_temporary(path) for path in self.path.iterdir()):
             return
         if not resume and not overwrite:
             raise InputError(
-                f"{self.path} is not empty; go on with --resume, replace it with --overwrite, or "
-                "give another --out"
+                f"{self.path} is not empty; go on with <resume>, replace it with <overwrite>, or "
+                "give another <out>"
             )
         if not (self.path / _CONFIG).is_file():
             raise InputError(
                 f"{self.path} holds files but no config.json, so it is no run directory; give "
-                "another --out"
+                "another <out>"
             )
         old = self.read_config()
         if resume:
-            changed = _changed(old, config)
-            if changed:
-                raise InputError(
-                    f"--resume with changed settings ({'; '.join(changed)}); give the settings of "
-                    f"{self.path / 'config.json'} or start anew with another --out"
-                )
+            check_same(old, config, self.path / _CONFIG)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Write alone, as long as the context lasts; the folder is made where it is missing.
+
+        Raises:
+            InputError: another process writes there, or nothing can be written there.
+        """
+        with lock.locked(self.path):
+            yield
 
     def open(self, config: dict[str, Any], *, overwrite: bool) -> None:
-        """Make the folder, clear it of an old run if `overwrite`, write config.json."""
+        """Make the folder, clear it of an old run if `overwrite`, write config.json.
+
+        Only under the folder's lock is it certain that temporary files are a dead process's.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for path in filter(_is_temporary, list(self.path.iterdir())):
+            for path in filter(_is_left_over, list(self.path.iterdir())):
                 path.unlink(missing_ok=True)
             if overwrite:
-                shutil.rmtree(self.checkpoints, ignore_errors=True)
-                for name in _FILES:
-                    (self.path / name).unlink(missing_ok=True)
-                for path in self.path.glob("events.out.tfevents.*"):
-                    path.unlink()
+                for folder in self._of_seeds():
+                    RunDirectory(folder)._remove()
+                self._clear()
             # Last, and in one go: a folder is never left without it.
             if overwrite or not (self.path / _CONFIG).is_file():
                 self.write_json(_CONFIG, config)
-        except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        except OSError as error:
+            if error.errno in OUT_OF_ROOM:
+                raise
             raise InputError(
-                f"cannot write to {self.path} ({error.strerror}); give another --out"
+                f"cannot write to {self.path} ({error.strerror}); give another <out>"
             ) from error
+
+    def _of_seeds(self) -> list[Path]:
+        """The folders of several seeds' runs in this one."""
+        found = (path for path in self.path.glob("seed-*") if _OF_SEED.fullmatch(path.name))
+        return sorted(path for path in found if (path / _CONFIG).is_file())
+
+    def _clear(self) -> None:
+        """Remove what a run writes, but config.json."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        for name in _FILES:
+            (self.path / name).unlink(missing_ok=True)
+        for path in list(self.path.iterdir()):
+            of_seed = _OF_SEED.fullmatch(path.name) and path.is_file()
+            events = path.name.startswith("events.out.tfevents.")
+            if of_seed or events or _is_left_over(path):
+                path.unlink()
+
+    def _remove(self) -> None:
+        """Remove a run; of a folder with other files in it only what the run wrote."""
+        self._clear()
+        if [path.name for path in self.path.iterdir()] == [_CONFIG]:
+            (self.path / _CONFIG).unlink()
+            self.path.rmdir()
 
     def read_config(self) -> dict[str, Any]:
         """config.json as written; InputError if it is damaged or no run's."""
@@ -113,17 +158,17 @@ class RunDirectory:
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read ({error}); give another --out") from error
+            raise InputError(f"{path} cannot be read ({error}); give another <out>") from error
         if not isinstance(config, dict) or not {"options", "config", "versions"} <= config.keys():
             raise InputError(
-                f"{path} is no run's, so {self.path} is no run directory; give another --out"
+                f"{path} is no run's, so {self.path} is no run directory; give another <out>"
             )
         return config
 
     def write_text(self, name: str, text: str) -> None:
         """A whole file, or the old one stays."""
         # File names need not be UTF-8; their bytes are written back as they were.
-        self.write_bytes(name, text.encode("utf-8", "surrogateescape"))
+        self.write_bytes(name, text.encode("utf-8", csv_tables.ERRORS))
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """A whole file, or the old one stays."""
@@ -140,6 +185,11 @@ class RunDirectory:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.path / name)
+        except OSError as error:
+            if error.filename is None and error.errno is not None:
+                # What fails while a file is written does not know which.
+                error.filename = str(self.path / name)
+            raise
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -148,12 +198,10 @@ class RunDirectory:
         self.write_text(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
     def write_table(self, name: str, header: Sequence[str], rows: Iterable[Sequence]) -> None:
-        """A CSV file."""
+        """A CSV file; see :func:`csv_tables.write_rows`."""
         with self.writing(name) as file:
-            text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(header)
-            writer.writerows(rows)
+            text = io.TextIOWrapper(file, "utf-8", csv_tables.ERRORS, newline="")
+            csv_tables.write_rows(text, header, rows)
             text.flush()
             text.detach()
 
@@ -206,31 +254,3 @@ class RunDirectory:
             except (ValueError, KeyError):
                 continue  # torn by the kill
         self.write_text("metrics.jsonl", "".join(kept))
-
-
-# What may differ between a run and its continuation.
-_FREE = {"versions", "device", "command", "data_dir", "streamed"}
-
-
-def _changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """'field: old -> new' of every setting that differs."""
-    flat_old, flat_new = (
-        flatten({name: value for name, value in tree.items() if name not in _FREE})
-        for tree in (old, new)
-    )
-    return [
-        f"{name}: {flat_old.get(name)} -> {flat_new.get(name)}"
-        for name in sorted(flat_old.keys() | flat_new.keys())
-        if flat_old.get(name) != flat_new.get(name)
-    ]
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of nested settings by their dotted names, in order."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

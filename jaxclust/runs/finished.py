@@ -1,9 +1,8 @@
 """A finished run, read back from its directory."""
 
-import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from jaxclust.core.errors import InputError, first_line
 from jaxclust.data import catalogue
 from jaxclust.data.places import MAX_MEGAPIXELS
+from jaxclust.runs.csv_tables import read_rows
 from jaxclust.runs.directory import RunDirectory
 
 
@@ -60,7 +60,7 @@ def check_finished(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is no run directory: it has no config.json")
     record = RunDirectory(path).read_config()
     if not (path / "summary.json").is_file():
-        raise InputError(f"the run in {path} is not finished; go on with it by --resume first")
+        raise InputError(f"the run in {path} is not finished; go on with it by <resume> first")
     if "data" not in record:
         first = min((one.name for one in path.glob("seed-*")), default="seed-0")
         raise InputError(f"{path} holds runs of several seeds; give one of them, as {path / first}")
@@ -76,19 +76,18 @@ def read_finished(path: Path) -> FinishedRun:
     config = check_finished(path)
     try:
         summary = json.loads((path / "summary.json").read_text("utf-8"))
-        rows = _table(path / "assignments.csv")
-        with np.load(path / "embeddings.npz", allow_pickle=False) as arrays:
-            stored = {name: arrays[name] for name in ("features", "map") if name in arrays}
+        rows = read_rows(path / "assignments.csv")
+        stored = _arrays(path / "embeddings.npz")
         features, chosen = stored["features"], [int(row["cluster"]) for row in rows]
         certainty = [float(row["confidence"]) for row in rows]
         labels = [int(row["label"]) for row in rows] if rows and "label" in rows[0] else None
         if len(features) != len(rows):
             raise ValueError(f"{len(rows)} assignments, {len(features)} features")
+        skipped = read_rows(path / "skipped.csv") if (path / "skipped.csv").is_file() else []
     except Exception as error:  # zip, zlib, CSV and JSON errors of every kind
         raise InputError(
-            f"the run in {path} is damaged ({first_line(error)}); run it again with --overwrite"
+            f"the run in {path} is damaged ({first_line(error)}); run it again with <overwrite>"
         ) from error
-    skipped = path / "skipped.csv"
     return FinishedRun(
         path,
         config,
@@ -99,18 +98,27 @@ def read_finished(path: Path) -> FinishedRun:
         None if labels is None else np.asarray(labels, np.int64),
         features,
         flat_map(stored.get("map")),
-        tuple((row["file"], row["reason"]) for row in _table(skipped)) if skipped.is_file() else (),
+        tuple((row["file"], row["reason"]) for row in skipped),
     )
 
 
-def _table(path: Path) -> list[dict[str, str]]:
-    # File names need not be UTF-8; see RunDirectory.write_text.
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return list(csv.DictReader(file))
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in ("features", "map") if name in arrays}
 
 
-def images_of(run: FinishedRun, data_dir: Path | None = None) -> catalogue.ImageSet:
+def images_of(
+    run: FinishedRun, data_dir: Path | None = None, images: Path | None = None
+) -> catalogue.ImageSet:
     """The images a run clustered, loaded again.
+
+    Args:
+        run: the finished run.
+        data_dir: where prepared sets lie now; None: where the run had them.
+        images: where the pictures of its folder lie now, or its npz file; None: where they were.
+
+    Returns:
+        The images, under the name that the run knew them by.
 
     Raises:
         InputError: they are no longer there, or no longer the same.
@@ -118,7 +126,7 @@ def images_of(run: FinishedRun, data_dir: Path | None = None) -> catalogue.Image
     options = run.config["options"]
     place = data_dir or Path(run.config["data_dir"])
     image_set = catalogue.load(
-        options["dataset"],
+        _source(run.config, images),
         place,
         image_size=options["image_size"],
         labels_from_folders=options["labels_from_folders"],
@@ -133,4 +141,21 @@ def images_of(run: FinishedRun, data_dir: Path | None = None) -> catalogue.Image
         raise InputError(
             f"the images of {options['dataset']} are no longer those the run in {run.path} saw"
         )
-    return image_set
+    return replace(image_set, name=options["dataset"])
+
+
+def _source(config: dict[str, Any], images: Path | None) -> str:
+    """The data set to load: the record's, or what lies elsewhere now."""
+    # Runs of early versions recorded the path as it was given.
+    recorded = config.get("source", config["options"]["dataset"])
+    if images is None:
+        return recorded
+    kind, colon, path = recorded.partition(":")
+    if not colon:
+        raise InputError(
+            f"<images> is for runs on folder:PATH or npz:PATH, and this one's is {recorded}; give "
+            "<data_dir> if it lies elsewhere now"
+        )
+    if kind != "folder" and images.is_dir():
+        images = images / Path(path).name
+    return f"{kind}:{images}"

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxclust.core.errors import InputError
+from jaxclust.core.processes import check_platform
 from jaxclust.core.types import Compute, DataSpec, Method, Prediction, TrainState
 from jaxclust.data import catalogue
 from jaxclust.data.places import MAX_MEGAPIXELS
@@ -53,17 +54,14 @@ def reopen(run: Path) -> Reopened:
     """
     directory = RunDirectory(run)
     record = check_finished(run)
-    options, described = record["options"], record["data"]
+    check_platform()
+    options = record["options"]
     registered = registry.find(options["method"])
     config = filled(registered.config(options["preset"]), record["config"])
-    height, width, channels = described["shape"]
-    spec = DataSpec(described["n_images"], (height, width, channels), record["n_clusters"])
+    spec, dtype, normalisation = _described(record)
     method = registered.build(
         config, spec, Compute(options["precision"]), **registered.parts(config)
     )
-    values = described["normalisation"]
-    normalisation = normalisation_of(values["mean"], values["std"])
-    dtype = np.dtype(described["dtype"])
     seen = stand_in(spec, dtype, normalisation)
     checkpoints = Checkpoints(directory.checkpoints, every=0)
     try:
@@ -73,6 +71,14 @@ def reopen(run: Path) -> Reopened:
     if found is None:
         raise InputError(f"{run} has no checkpoint to predict with; run it again")
     return Reopened(record, config, spec, method, found[0], normalisation, dtype)
+
+
+def _described(record: dict[str, Any]) -> tuple[DataSpec, np.dtype, Normalisation]:
+    """What a config.json says of the images: shape, dtype, and what they are normalised by."""
+    data = record["data"]
+    spec = DataSpec(data["n_images"], tuple(data["shape"]), record["n_clusters"])
+    values = data["normalisation"]
+    return spec, np.dtype(data["dtype"]), normalisation_of(values["mean"], values["std"])
 
 
 def predict(

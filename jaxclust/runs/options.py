@@ -111,6 +111,18 @@ def as_recorded(options: Options) -> dict[str, Any]:
     return {name: value for name, value in plain(asdict(options)).items() if name not in _FREE}
 
 
+def absolute(dataset: str) -> str:
+    """A data set's name, its path made absolute where it has one.
+
+    >>> absolute("digits")
+    'digits'
+    >>> absolute("folder:/photos/../pictures")
+    'folder:/pictures'
+    """
+    kind, colon, path = dataset.partition(":")
+    return f"{kind}:{Path(path).expanduser().resolve()}" if colon else dataset
+
+
 def default_out(options: Options) -> Path:
     """runs/METHOD-DATASET-SEED, path characters in the data set's name replaced."""
     dataset = options.dataset

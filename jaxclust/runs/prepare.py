@@ -3,25 +3,37 @@
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
-from jaxclust.core import device, settings
+from jaxclust.core import device, processes, settings
 from jaxclust.core.errors import InputError
 from jaxclust.core.types import Method
 from jaxclust.data import catalogue
 from jaxclust.methods import registry
-from jaxclust.runs import tensorboard
+from jaxclust.runs import events
 from jaxclust.runs.directory import RunDirectory
-from jaxclust.runs.options import Options, as_recorded, default_out, plain
+from jaxclust.runs.finished import FinishedRun
+from jaxclust.runs.options import (
+    Options,
+    absolute,
+    as_recorded,
+    default_out,
+    plain,
+)
 from jaxclust.runs.progress import Reporter
+from jaxclust.runs.writable import check_can_write
 from jaxclust.training import starting, warm_start
 from jaxclust.training.assemble import assemble, check_n_clusters
 from jaxclust.training.checkpoints import Checkpoints
 from jaxclust.training.placement import Data
 from jaxclust.training.prediction import Room, held
+
+# What is done with a run that has finished, and its images.
+After = Callable[[FinishedRun, catalogue.ImageSet], None]
 
 
 class Prepared(NamedTuple):
@@ -35,6 +47,7 @@ class Prepared(NamedTuple):
     directory: RunDirectory
     loading: float  # seconds
     pretrained: warm_start.WarmStart | None  # in pre-training's place
+    after: After | None = None  # what is done with the finished run
 
     @property
     def writes(self) -> bool:
@@ -71,38 +84,82 @@ class Prepared(NamedTuple):
             return self.directory.spilling()
         return nullcontext(held)
 
+    def check(self) -> None:
+        """InputError where its directory may not be written to; changes nothing."""
+        if not self.writes:
+            return
+        options = self.options
+        self.directory.check(self.record, resume=options.resume, overwrite=options.overwrite)
+        if options.resume:
+            _say_devices(self.directory, self.record["device"]["device_count"])
+
     def checkpoints(self) -> Checkpoints:
         """Those of its directory."""
         return Checkpoints(self.directory.checkpoints, self.options.checkpoint_every)
 
 
-def prepare(options: Options, config: Any, command: str = "") -> Prepared:
+def prepare(
+    options: Options, config: Any, command: str = "", after: After | None = None
+) -> Prepared:
     """Load the data, build the method, and check that the directory may be written to.
+
+    Args:
+        options: what to run on and where to write.
+        config: the method's own settings.
+        command: how to repeat it, for the record; default: this process's.
+        after: what is done with the finished run.
 
     Raises:
         InputError: something does not fit; nothing was written.
     """
-    registered = registry.find(options.method)
     settings.check(options, config)
+    processes.check_platform()
     if options.tensorboard:
-        tensorboard.check_available()
+        events.check_available()
+    directory = RunDirectory(options.out or default_out(options))
+    if options.process_id == 0:
+        check_can_write(directory.path)
     clock = time.perf_counter()
     image_set = _load(options)
     n_clusters = _n_clusters(options, image_set)
     method, data = assemble(
-        registered,
+        registry.find(options.method),
         config,
         image_set.images,
         n_clusters,
         precision=options.precision,
         devices=options.devices,
     )
-    pretrained = None if options.pretrained is None else warm_start.load(options.pretrained)
-    if pretrained is not None:
-        pretrained.check(method, starting.template(method, data, -1))
+    pretrained = _pretrained(options, method, data)
     loading = time.perf_counter() - clock
-    group = data.group
-    record = {
+    record = _record(options, config, command, n_clusters, image_set, data)
+    ready = Prepared(
+        options, record, image_set, method, data, directory, loading, pretrained, after
+    )
+    ready.check()
+    return ready
+
+
+def _pretrained(options: Options, method: Method, data: Data) -> warm_start.WarmStart | None:
+    """What another run's pre-training ended with, where it was asked for and fits."""
+    if options.pretrained is None:
+        return None
+    found = warm_start.load(options.pretrained)
+    found.check(method, starting.template(method, data, -1))
+    return found
+
+
+def _record(
+    options: Options,
+    config: Any,
+    command: str,
+    n_clusters: int,
+    image_set: catalogue.ImageSet,
+    data: Data,
+) -> dict[str, Any]:
+    """What config.json holds: all that repeats the run, and what its numbers depend on."""
+    place = options.data_dir or catalogue.default_data_dir()
+    return {
         "options": as_recorded(options),
         "config": plain(asdict(config)),
         "n_clusters": n_clusters,
@@ -116,17 +173,15 @@ def prepare(options: Options, config: Any, command: str = "") -> Prepared:
         },
         "streamed": data.streamed,
         "versions": versions(),
-        "device": {**device.describe(), "device_count": 1 if group is None else group.size},
-        "data_dir": str(options.data_dir or catalogue.default_data_dir()),
+        "device": {
+            **device.describe(),
+            "device_count": 1 if data.group is None else data.group.size,
+        },
+        # Absolute, so that what reads the run later may stand in another folder.
+        "source": absolute(options.dataset),
+        "data_dir": str(place.expanduser().resolve()),
         "command": command or shlex.join(sys.argv),
     }
-    directory = RunDirectory(options.out or default_out(options))
-    ready = Prepared(options, record, image_set, method, data, directory, loading, pretrained)
-    if ready.writes:
-        directory.check(record, resume=options.resume, overwrite=options.overwrite)
-        if options.resume:
-            _say_devices(directory, record["device"]["device_count"])
-    return ready
 
 
 def _say_devices(directory: RunDirectory, now: int) -> None:
@@ -173,7 +228,9 @@ def _n_clusters(options: Options, image_set: catalogue.ImageSet) -> int:
         k = image_set.n_classes
     if k is None:
         raise InputError(
-            f"{options.dataset} does not tell how many clusters to look for; give --n-clusters"
+            f"{options.dataset} does not tell how many clusters to look for; give <n_clusters>"
         )
+    if len(image_set.ids) < 2:
+        raise InputError(f"{options.dataset} holds one image; there is nothing to cluster")
     check_n_clusters(k, len(image_set.ids))
     return k

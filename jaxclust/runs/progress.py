@@ -9,8 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from jaxclust.core.visible import visible
 from jaxclust.runs.directory import RunDirectory
-from jaxclust.runs.tensorboard import Events
+from jaxclust.runs.events import Events
 from jaxclust.training import hooks
 
 # Where stages on the host say how far they are.
@@ -129,8 +130,9 @@ class Reporter:
         """A line of what goes on between steps."""
         if self.quiet:
             return
+        text = visible(text)
         if self.bar is not None:
-            self.bar.console.print(text, highlight=False)
+            self.bar.console.print(text, highlight=False, markup=False)
         else:
             print(text, file=sys.stderr, flush=True)
 

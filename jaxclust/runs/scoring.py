@@ -92,7 +92,7 @@ def write_assignments(
         range(len(image_set.ids)),
         image_set.ids,
         prediction.assignments,
-        (f"{value:.6g}" for value in confidence(prediction)),
+        (float(f"{value:.6g}") for value in confidence(prediction)),
     ]
     if image_set.labels is not None:
         header.append("label")

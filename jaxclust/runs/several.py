@@ -1,7 +1,6 @@
 """Runs that differ by their seed alone, and their mean and spread."""
 
 import shlex
-import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import Any
 
 import jax
 
-from jaxclust.core import device, settings
+from jaxclust.core import device, interrupts, processes, settings
 from jaxclust.core.errors import InputError
 from jaxclust.runs import prepare
 from jaxclust.runs import single as run
@@ -39,29 +38,27 @@ _SAME = (
 )  # fmt: skip
 
 
-def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
+def execute(
+    options: Options, config: Any, command: str = "", after: prepare.After | None = None
+) -> dict[str, Any]:
     """`options.seeds` runs, from seed `options.seed` on.
 
     The run directory gets a whole run's folder `seed-S` for each, `assignments-S.csv`, and a
     summary whose scores are means, with their sample standard deviations beside them as
     `nmi_std` and so on. With --resume, unfinished runs go on and further seeds are added.
-    On accelerators they are one program where the method allows (together.py), of which
-    each run then has its share of the seconds.
+    On accelerators they are one program where the method allows, of which each run then has
+    its share of the seconds.
 
     Args:
         options: what to run on and where to write; at least two seeds.
         config: the method's own settings.
         command: see :func:`run.execute`.
+        after: what is done with every finished run and its images, before the next one starts.
 
     Raises:
         InputError, RunError, Stopped: as of one run.
     """
-    if options.seeds < 2:
-        raise InputError(f"--seeds must be at least 1, not {options.seeds}")
-    settings.check(options, config)
-    settings.check(replace(options, seed=options.seed + options.seeds - 1))
-    if options.coordinator is not None or options.num_processes != 1:
-        raise InputError("--seeds is for one process; start a run of several for each --seed")
+    _check(options, config)
     directory = RunDirectory(options.out or default_out(options))
     record = {
         "options": as_recorded(options),
@@ -69,30 +66,39 @@ def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
         "versions": prepare.versions(),
     }
     directory.check(record, resume=options.resume, overwrite=options.overwrite)
+    singles = _singles(options, directory)
+    summaries = []
+    with ExitStack() as held:
+        # Once, when a run is about to start: what it refuses must leave nothing behind.
+        begin = cache(partial(_begin, held, directory, record, options))
+        for summary in _runs(singles, options, config, command, begin, after):
+            summaries.append(summary)
+            content = (Path(summary["out"]) / "assignments.csv").read_bytes()
+            directory.write_bytes(f"assignments-{summary['seed']}.csv", content)
+        summary = combined(summaries, str(directory.path))
+        directory.write_json("summary.json", summary)
+    return summary
+
+
+def _check(options: Options, config: Any) -> None:
+    """InputError for options that several runs cannot have."""
+    if options.seeds < 2:
+        raise InputError(f"<seeds> must be at least 1, not {options.seeds}")
+    settings.check(options, config)
+    settings.check(replace(options, seed=options.seed + options.seeds - 1))
+    if options.coordinator is not None or options.num_processes != 1:
+        raise InputError("<seeds> is for one process; start a run of several for each <seed>")
+
+
+def _singles(options: Options, directory: RunDirectory) -> list[Options]:
+    """The options of each run: those that lie there already go on or are replaced."""
     singles = []
     for seed in range(options.seed, options.seed + options.seeds):
         folder = directory.path / f"seed-{seed}"
         here = folder.is_dir() and any(folder.iterdir())
-        singles.append(
-            replace(
-                options,
-                seed=seed,
-                seeds=1,
-                out=folder,
-                resume=options.resume and here,
-                overwrite=options.overwrite and here,
-            )
-        )
-    summaries = []
-    # Once, when a run is about to start: what it refuses must leave nothing behind.
-    begin = cache(partial(_begin, directory, record, singles, options.overwrite))
-    for summary in _runs(singles, options, config, command, begin):
-        summaries.append(summary)
-        content = (Path(summary["out"]) / "assignments.csv").read_bytes()
-        directory.write_bytes(f"assignments-{summary['seed']}.csv", content)
-    summary = combined(summaries, str(directory.path))
-    directory.write_json("summary.json", summary)
-    return summary
+        again = {"resume": options.resume and here, "overwrite": options.overwrite and here}
+        singles.append(replace(options, seed=seed, seeds=1, out=folder, **again))
+    return singles
 
 
 def _runs(
@@ -101,45 +107,52 @@ def _runs(
     config: Any,
     command: str,
     begin: Callable[[], None],
+    after: prepare.After | None,
 ) -> Iterator[dict[str, Any]]:
     """The summaries of the runs, in one program or one after the other."""
+    processes.check_platform()
     on_cpu = jax.default_backend() == "cpu"
     if options.seeds_together == "yes" or (options.seeds_together == "auto" and not on_cpu):
         with device.deterministic(options.deterministic):
-            first = prepare.prepare(singles[0], config, command)
+            first = prepare.prepare(singles[0], config, command, after)
             reason = _apart(first, singles)
             if reason is None:
                 begin()
-                yield from _together(first, singles, command)
+                with ExitStack() as held:
+                    for one in singles:
+                        held.enter_context(RunDirectory(one.out or default_out(one)).locked())
+                    yield from _together(first, singles, command)
                 return
         if options.seeds_together == "yes":
-            raise InputError(f"the seeds cannot run together: {reason}; leave out --seeds-together")
+            raise InputError(f"the seeds cannot run together: {reason}; leave out <seeds_together>")
         # Its images must not lie beside those that the runs load.
         del first
     for single in singles:
-        yield _alone(single, config, command, begin)
+        yield _alone(single, config, command, begin, after)
 
 
-def _alone(single: Options, config: Any, command: str, begin: Callable[[], None]) -> dict[str, Any]:
+def _alone(
+    single: Options,
+    config: Any,
+    command: str,
+    begin: Callable[[], None],
+    after: prepare.After | None,
+) -> dict[str, Any]:
     """One of the runs; what it held is let go with its end."""
     with device.deterministic(single.deterministic):
-        ready = prepare.prepare(single, config, _command_of(single, command))
+        ready = prepare.prepare(single, config, _command_of(single, command), after)
         begin()
         return run.carry_out(ready)
 
 
 def _begin(
-    directory: RunDirectory, record: dict[str, Any], singles: list[Options], overwrite: bool
+    held: ExitStack, directory: RunDirectory, record: dict[str, Any], options: Options
 ) -> None:
-    """Open the folder of all runs; of an old one that is replaced nothing stays."""
-    if overwrite:
-        wanted = {single.out for single in singles}
-        for path in directory.path.glob("seed-*"):
-            if path not in wanted and (path / "config.json").is_file():
-                shutil.rmtree(path)
-        for path in directory.path.glob("assignments-*.csv"):
-            path.unlink()
-    directory.open(record, overwrite=overwrite)
+    """Lock and open the folder of all runs; of an old one that is replaced nothing stays."""
+    held.enter_context(directory.locked())
+    directory.check(record, resume=options.resume, overwrite=options.overwrite)
+    held.enter_context(interrupts.advising("go on with --resume"))
+    directory.open(record, overwrite=options.overwrite)
 
 
 # Words of a command for several seeds that one of its runs has otherwise.
@@ -163,13 +176,13 @@ def _apart(first: Prepared, singles: list[Options]) -> str | None:
     if not can_share(first.method):
         return "part of this method runs on the host"
     if first.data.group is not None:
-        return "each already takes several devices; set --devices 1"
+        return "each already takes several devices; set <devices> 1"
     if first.data.streamed:
         return "the images are streamed"
     if first.pretrained is not None:
         return "they start from another run's pre-training"
     if first.options.imbalance is not None:
-        return "--imbalance draws other images for each seed"
+        return "<imbalance> draws other images for each seed"
     if any(single.resume for single in singles):
         return "unfinished runs go on one by one"
     return None

@@ -1,26 +1,26 @@
 """One run: a method on a data set, from files in to a finished run directory."""
 
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing
 from functools import partial
-from types import FrameType
 from typing import Any
 
 import numpy as np
 
 from jaxclust.clustering import health
 from jaxclust.core import device, processes
-from jaxclust.core.errors import first_line
+from jaxclust.core import interrupts as ctrl_c
+from jaxclust.core.errors import Stopped
 from jaxclust.core.types import Prediction
 from jaxclust.data import catalogue
 from jaxclust.runs.directory import RunDirectory
+from jaxclust.runs.finished import FinishedRun, flat_map
 from jaxclust.runs.options import Options
-from jaxclust.runs.prepare import Prepared, prepare
+from jaxclust.runs.prepare import After, Prepared, prepare
 from jaxclust.runs.scoring import SCORED, Evaluator, confidence, scores, write_assignments
 from jaxclust.runs.spilled import opened
+from jaxclust.runs.warned import heard
 from jaxclust.training import warm_start
 from jaxclust.training.fitted import Fitted
 from jaxclust.training.hooks import Calls, Moment
@@ -28,14 +28,20 @@ from jaxclust.training.loop import fit
 from jaxclust.training.prediction import predictor
 from jaxclust.training.starting import restored
 
+# Ctrl-C as a question between chunks.
+interrupts = ctrl_c.asking
 
-def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
+
+def execute(
+    options: Options, config: Any, command: str = "", after: After | None = None
+) -> dict[str, Any]:
     """Run a method on a data set and write its run directory.
 
     Args:
         options: what to run on and where to write.
         config: the method's own settings.
         command: how to repeat it, for the record; default: this process's.
+        after: what is done with the finished run and its images.
 
     Returns:
         The summary, as written to summary.json.
@@ -47,11 +53,30 @@ def execute(options: Options, config: Any, command: str = "") -> dict[str, Any]:
     """
     processes.join(options.coordinator, options.num_processes, options.process_id)
     with device.deterministic(options.deterministic), processes.telling_lost_processes():
-        return carry_out(prepare(options, config, command))
+        return carry_out(prepare(options, config, command, after))
 
 
 def carry_out(ready: Prepared) -> dict[str, Any]:
     """Fit, predict and write; the summary. Raises what :func:`execute` does."""
+    with ExitStack() as held:
+        if ready.writes:
+            held.enter_context(ready.directory.locked())
+            # Again, now that nobody else can change what lies there.
+            ready.check()
+            held.enter_context(ctrl_c.advising("go on with --resume"))
+        complaints = held.enter_context(heard())
+        fitted, predict = _fitted(ready)
+        held.enter_context(ctrl_c.cleaning_up())
+        clock = time.perf_counter()
+        with ready.room() as room:
+            fields = Prediction._fields if ready.writes else SCORED
+            prediction = opened(predict(fitted.state, fields=fields, room=room))
+            predicting = time.perf_counter() - clock
+            return finish(ready, fitted, prediction, predicting, complaints)
+
+
+def _fitted(ready: Prepared) -> tuple[Fitted, Any]:
+    """The run trained, and what predicts with it."""
     options, method, data = ready.options, ready.method, ready.data
     directory = ready.directory
     predict = predictor(method, data)
@@ -75,11 +100,10 @@ def carry_out(ready: Prepared) -> dict[str, Any]:
             fitted = fit(
                 method, data, seed=options.seed, hooks=hook, resume=resume, start=ready.pretrained
             )
-    clock = time.perf_counter()
-    with ready.room() as room:
-        fields = Prediction._fields if ready.writes else SCORED
-        prediction = opened(predict(fitted.state, fields=fields, room=room))
-        return finish(ready, fitted, prediction, time.perf_counter() - clock)
+            if interrupted():
+                # Asked for where nothing asks: in the last chunk, or in a method without any.
+                raise Stopped
+    return fitted, predict
 
 
 def keep_pretrained(ready: Prepared, moment: Moment) -> None:
@@ -90,7 +114,11 @@ def keep_pretrained(ready: Prepared, moment: Moment) -> None:
 
 
 def finish(
-    ready: Prepared, fitted: Fitted, prediction: Prediction, predicting: float
+    ready: Prepared,
+    fitted: Fitted,
+    prediction: Prediction,
+    predicting: float,
+    complaints: list[str] | None = None,
 ) -> dict[str, Any]:
     """Write what a fitted run leaves behind; its summary.
 
@@ -99,17 +127,36 @@ def finish(
         fitted: its state and times.
         prediction: of all its images.
         predicting: seconds that took.
+        complaints: what libraries warned of on the way.
     """
-    options, directory, image_set = ready.options, ready.directory, ready.image_set
     clock = time.perf_counter()
     if ready.writes:
-        _write_clustering(directory, image_set, prediction, fitted)
-    evaluation = predicting + time.perf_counter() - clock
+        _write_clustering(ready.directory, ready.image_set, prediction, fitted)
+    predicting += time.perf_counter() - clock
     sizes = np.bincount(prediction.assignments, minlength=ready.n_clusters)
     complaint = health.complaint(sizes)
-    if complaint and not ready.quiet:
-        print(f"warning: {complaint}", file=sys.stderr)
-    summary = {
+    warnings = [*([complaint] if complaint else []), *(complaints or [])]
+    if not ready.quiet:
+        for text in warnings:
+            print(f"warning: {text}", file=sys.stderr)
+    summary = _summary(ready, fitted, prediction, predicting, warnings)
+    if ready.writes:
+        ready.directory.write_json("summary.json", summary)
+        if ready.after is not None:
+            ready.after(_left_behind(ready, summary, prediction, fitted), ready.image_set)
+    return summary
+
+
+def _summary(
+    ready: Prepared,
+    fitted: Fitted,
+    prediction: Prediction,
+    predicting: float,
+    warnings: list[str],
+) -> dict[str, Any]:
+    """summary.json; `predicting` is what predicting and writing the clusters took."""
+    options, image_set = ready.options, ready.image_set
+    return {
         "method": options.method,
         "dataset": options.dataset,
         "preset": options.preset,
@@ -117,38 +164,30 @@ def finish(
         "n_images": len(image_set.ids),
         "n_clusters": ready.n_clusters,
         **scores(prediction, image_set.labels, ready.n_clusters),
-        "clusters_found": int((sizes > 0).sum()),
-        "warnings": [complaint] if complaint else [],
+        "clusters_found": len(np.unique(prediction.assignments)),
+        "warnings": warnings,
         "n_skipped": len(image_set.skipped),
         "passed_over": image_set.passed_over(),
         "seconds": {
             "load": round(ready.loading, 2),
             **{name: round(value, 2) for name, value in fitted.seconds.items()},
-            "predict": round(evaluation, 2),
+            "predict": round(predicting, 2),
         },
         "images_per_second": round(fitted.images_per_second, 1),
         **device.peak_memory_mb(),
         **ready.record["device"],
         "versions": ready.record["versions"],
-        "out": str(directory.path),
+        "out": str(ready.directory.path),
     }
-    if ready.writes:
-        directory.write_json("summary.json", summary)
-    if ready.writes and options.report:
-        _report(ready, summary, prediction, fitted)
-    return summary
 
 
-def _report(
+def _left_behind(
     ready: Prepared, summary: dict[str, Any], prediction: Prediction, fitted: Fitted
-) -> None:
-    """Write report.html; the run is finished whether that works or not."""
-    from jaxclust.report import page
-    from jaxclust.runs.finished import FinishedRun, flat_map
-
-    directory, image_set = ready.directory, ready.image_set
-    finished = FinishedRun(
-        directory.path,
+) -> FinishedRun:
+    """The finished run without reading it back."""
+    image_set = ready.image_set
+    return FinishedRun(
+        ready.directory.path,
         ready.record,
         summary,
         image_set.ids,
@@ -159,16 +198,6 @@ def _report(
         flat_map(fitted.method.artifacts(fitted.state).get("map")),
         image_set.skipped,
     )
-    try:
-        written = page.write(finished, image_set)
-        if not ready.quiet:
-            print(f"see {written}", file=sys.stderr)
-    except Exception as error:
-        print(
-            f"warning: report.html could not be written ({first_line(error)}); try jaxclust report "
-            f"{directory.path}",
-            file=sys.stderr,
-        )
 
 
 def _write_clustering(
@@ -183,25 +212,3 @@ def _write_clustering(
     found = {"features": prediction.features, "probabilities": prediction.probabilities}
     arrays: dict[str, Any] = {**found, **kept}
     directory.write_arrays("embeddings.npz", **arrays)
-
-
-@contextmanager
-def interrupts() -> Iterator[Any]:
-    """Ctrl-C as a question between chunks; the second one interrupts at once."""
-    asked = False
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            signal.default_int_handler(signum, frame)
-        asked = True
-
-    try:
-        old = signal.signal(signal.SIGINT, handle)
-    except ValueError:  # not the main thread: whoever owns it handles Ctrl-C
-        yield lambda: False
-        return
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, old)

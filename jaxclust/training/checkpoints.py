@@ -1,6 +1,6 @@
 """Checkpoints: the state and the position in the data, written as a whole or not at all."""
 
-import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,15 +8,18 @@ from typing import Any
 
 import jax
 
-from jaxclust.core.errors import InputError
-from jaxclust.core.keys import data_shape, host_arrays, typed
+from jaxclust.core.errors import InputError, first_line
 from jaxclust.core.types import TrainState
+from jaxclust.training import stored
 from jaxclust.training.hooks import Moment
+from jaxclust.training.orbax_quietly import number_of, quietly
 from jaxclust.training.starting import Position
 
 _KEEP = 2
 # A checkpoint is numbered by its phase and step: more steps than any phase takes.
 _PHASE = 10**12
+# What orbax writes beside the values: its own descriptions, and some for every array.
+_BESIDE, _BESIDE_EACH = 2**15, 2**10
 
 
 class Checkpoints:
@@ -40,7 +43,6 @@ class Checkpoints:
         if self._manager is None:
             import orbax.checkpoint as ocp
 
-            logging.getLogger("absl").setLevel(logging.ERROR)
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=_KEEP, enable_async_checkpointing=False
             )
@@ -53,7 +55,14 @@ class Checkpoints:
                 # Which orbax makes only where all processes take part.
                 self.folder.mkdir(parents=True, exist_ok=True)
                 options.create = False
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
+            handlers = {
+                "state": ocp.StandardCheckpointHandler(),
+                "position": ocp.JsonCheckpointHandler(),
+            }
+            with quietly():
+                self._manager = ocp.CheckpointManager(
+                    self.folder, options=options, item_handlers=handlers
+                )
         return self._manager
 
     def at(self, moment: Moment, now: bool) -> None:
@@ -65,7 +74,11 @@ class Checkpoints:
         return now or time.monotonic() - self.saved_at >= self.every
 
     def save(self, state: TrainState, position: Position, now: bool = False) -> None:
-        """Save if `now` or if one is due."""
+        """Save the state (of arrays and keys, typed or raw) if `now` or if one is due.
+
+        Raises:
+            OSError: it cannot be written; the ones before are kept.
+        """
         if not self.due(now):
             return
         import orbax.checkpoint as ocp
@@ -73,81 +86,106 @@ class Checkpoints:
         serial = position.phase * _PHASE + position.step
         if serial in self.manager().all_steps():
             return
-        self.manager().save(
-            serial,
-            args=ocp.args.Composite(
-                # NumPy arrays: where they lay on devices is not part of a checkpoint.
-                state=ocp.args.StandardSave(_as_dict(host_arrays(state))),
-                position=ocp.args.JsonSave(
-                    {
-                        "phase": position.phase,
-                        "step": position.step,
-                        "seconds": list(position.seconds),
-                        "begun": position.begun,
-                    }
-                ),
-            ),
+        # NumPy arrays: where they lay on devices is not part of a checkpoint.
+        leaves = jax.device_get(stored.leaves_of(state))
+        at = {
+            "phase": position.phase,
+            "step": position.step,
+            "seconds": list(position.seconds),
+            "begun": position.begun,
+            "written_by": stored.written_by(state),
+        }
+        content = ocp.args.Composite(
+            state=ocp.args.StandardSave(leaves), position=ocp.args.JsonSave(at)
         )
+        try:
+            self._check_room(leaves)
+            with quietly():
+                self.manager().save(serial, args=content)
+        except Exception as error:  # tensorstore's are of no kind of their own
+            number = number_of(error)
+            if number is None:
+                raise
+            raise OSError(number, os.strerror(number), str(self.folder)) from error
         self.saved_at = time.monotonic()
+
+    def _check_room(self, leaves: dict[str, Any]) -> None:
+        """OSError where the disk has no room: orbax's threads would go on after it fails."""
+        size = sum(leaf.nbytes + _BESIDE_EACH for leaf in leaves.values()) + _BESIDE
+        trial = self.folder.parent / f".checkpoint.{os.getpid()}.jaxclust-tmp"
+        try:
+            with trial.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+        finally:
+            trial.unlink(missing_ok=True)
 
     def restore(self, template: Callable[[int], TrainState]) -> tuple[TrainState, Position] | None:
         """The newest checkpoint, or None where there is none.
 
         Args:
-            template: shapes of the state inside a phase.
+            template: shapes and dtypes of the state inside a phase.
 
         Raises:
-            InputError: the checkpoint is damaged, or another run's.
+            InputError: it is another run's, another version's, or was written under other
+                settings of JAX (the message names what differs); or it cannot be read.
         """
         if not self.folder.is_dir():
             return None
-        import orbax.checkpoint as ocp
-
         serial = self.manager().latest_step()
         if serial is None:
             return None
-        try:
+        path = self.folder / str(serial)
+        position, written_by = self._position(serial, path)
+        expected = template(position.phase)
+        found = self._read(path, lambda: dict(self.manager().item_metadata(serial)["state"]))
+        stored.check_same(found, written_by, expected, path)
+        restored = self._read(path, lambda: self._values(serial, expected))
+        return stored.state_of(restored, expected), position
+
+    def _position(self, serial: int, path: Path) -> tuple[Position, dict[str, Any]]:
+        """Where the run stood, and what wrote the checkpoint (nothing, of early versions)."""
+        import orbax.checkpoint as ocp
+
+        def read() -> tuple[Position, dict[str, Any]]:
             found = self.manager().restore(
                 serial, args=ocp.args.Composite(position=ocp.args.JsonRestore())
             )["position"]
-            position = Position(
-                int(found["phase"]),
-                int(found["step"]),
-                tuple(found["seconds"]),
-                bool(found["begun"]),
-            )
-            expected = template(position.phase)
-            plain = jax.tree.map(lambda x: jax.ShapeDtypeStruct(*data_shape(x)), expected)
-            restored = self.manager().restore(
-                serial, args=ocp.args.Composite(state=ocp.args.StandardRestore(_as_dict(plain)))
-            )["state"]
-            _check_shapes(restored, _as_dict(plain))
+            phase, step, begun = int(found["phase"]), int(found["step"]), bool(found["begun"])
+            seconds = tuple(map(float, found["seconds"]))
+            return Position(phase, step, seconds, begun), found.get("written_by", {})
+
+        return self._read(path, read)
+
+    def _values(self, serial: int, expected: TrainState) -> dict[str, Any]:
+        import orbax.checkpoint as ocp
+
+        shapes = ocp.args.StandardRestore(stored.shapes_of(expected))
+        return self.manager().restore(serial, args=ocp.args.Composite(state=shapes))["state"]
+
+    def _read(self, path: Path, read: Callable[[], Any]) -> Any:
+        """What `read` gives; InputError for whatever it stumbles over."""
+        try:
+            with quietly():
+                return read()
+        except MemoryError:
+            raise
         except Exception as error:  # orbax and tensorstore raise many kinds
-            reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else ""
-            raise InputError(
-                f"the checkpoint {self.folder / str(serial)} is damaged or of another run "
-                f"({type(error).__name__}: {reason}); remove that folder to go on from the one "
-                "before, or start anew with --overwrite"
-            ) from error
-        leaves = jax.tree.leaves(restored)
-        found = jax.tree.unflatten(jax.tree.structure(expected), leaves)
-        return typed(found, expected), position
+            raise InputError(self._unreadable(path, error)) from error
+
+    def _unreadable(self, path: Path, error: Exception) -> str:
+        """What to say of a checkpoint that cannot be read; never to delete it."""
+        told = f"the checkpoint {path} cannot be read ({type(error).__name__}: {first_line(error)})"
+        if isinstance(error, PermissionError) or "PERMISSION_DENIED" in str(error):
+            return f"{told}; make it readable"
+        earlier = [step for step in self.manager().all_steps() if str(step) != path.name]
+        cure = "run anew with another <out>"
+        if earlier:
+            cure = f"move it elsewhere to go on from {max(earlier)}"
+        return f"{told}: files of it are damaged or missing; put back a copy of it, or {cure}"
 
     def close(self) -> None:
         """Release orbax's threads."""
         if self._manager is not None:
-            self._manager.close()
+            with quietly():
+                self._manager.close()
             self._manager = None
-
-
-def _as_dict(state: TrainState) -> dict[str, Any]:
-    """The leaves under flat, ordered names: independent of the classes around them."""
-    leaves, _ = jax.tree.flatten_with_path(state)
-    return {f"{i:04d}{jax.tree_util.keystr(path)}": leaf for i, (path, leaf) in enumerate(leaves)}
-
-
-def _check_shapes(restored: dict[str, Any], expected: dict[str, Any]) -> None:
-    for name, leaf in expected.items():
-        found = restored[name]
-        if found.shape != leaf.shape or found.dtype != leaf.dtype:
-            raise ValueError(f"{name} is {found.dtype}{found.shape}, not {leaf.dtype}{leaf.shape}")

@@ -289,8 +289,9 @@ def test_report_is_written_anew_and_without_pictures_where_they_are_gone(
     assert capsys.readouterr().out.strip() == str(again / "report.html")
     assert "principal components" in (again / "report.html").read_text("utf-8")
     config = json.loads((again / "config.json").read_text())
-    config["options"]["dataset"] = "folder:nowhere"
+    config["source"] = "folder:nowhere"
     (again / "config.json").write_text(json.dumps(config))
+    (again / "report.html").unlink()
     assert main(["report", str(again), "--map=pca"]) == 0
     assert "a page without pictures: no such folder" in capsys.readouterr().err
     text = (again / "report.html").read_text("utf-8")

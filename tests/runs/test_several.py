@@ -72,6 +72,31 @@ def test_overwriting_leaves_nothing_of_the_runs_before(tmp_path, capsys):
     assert main([*KMEANS, "--seeds=3", "--restarts=2", "--out=some", "--resume"]) == 0
 
 
+def test_one_run_in_place_of_several_and_the_reverse_leave_nothing_behind(tmp_path):
+    assert main([*KMEANS, "--out=alone"]) == 0
+    alone = sorted(path.name for path in (tmp_path / "alone").iterdir())
+    assert main([*KMEANS, "--seeds=2", "--out=some"]) == 0
+    assert main([*KMEANS, "--out=some", "--overwrite"]) == 0
+    assert sorted(path.name for path in (tmp_path / "some").iterdir()) == alone
+    assert main([*KMEANS, "--seeds=2", "--out=some", "--overwrite"]) == 0
+    names = sorted(path.name for path in (tmp_path / "some").iterdir())
+    assert names == [
+        "assignments-0.csv", "assignments-1.csv", "config.json", "seed-0", "seed-1",
+        "summary.json",
+    ]  # fmt: skip
+
+
+def test_replacing_keeps_what_no_run_wrote(tmp_path):
+    assert main([*KMEANS, "--seeds=2", "--out=some"]) == 0
+    for path in ("some/notes.txt", "some/seed-1/notes.txt", "some/assignments-mine.csv"):
+        (tmp_path / path).write_text("kept")
+    assert main([*KMEANS, "--out=some", "--overwrite"]) == 0
+    for path in ("some/notes.txt", "some/seed-1/notes.txt", "some/assignments-mine.csv"):
+        assert (tmp_path / path).read_text() == "kept"
+    assert not (tmp_path / "some" / "seed-0").exists()
+    assert not (tmp_path / "some" / "seed-1" / "summary.json").exists()
+
+
 def test_new_pictures_are_labelled_by_one_of_the_runs(tmp_path, capsys):
     assert main([*KMEANS, "--seeds=2", "--out=two"]) == 0
     images = np.zeros((3, 8, 8, 1), np.uint8)

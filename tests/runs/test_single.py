@@ -1,7 +1,6 @@
 """Whole runs through the command line, in this process and in ones that get killed."""
 
 import csv
-import gc
 import json
 import os
 import random
@@ -115,22 +114,22 @@ def child(arguments, environment):
     )
 
 
-def grown(path):
-    """A test whether a file has been written to since now."""
-    before = path.stat().st_size if path.is_file() else 0
-    return lambda: path.is_file() and path.stat().st_size > before
+# Nothing waits on a clock: only a process that hangs for good is given up.
+HANG = 3600
 
 
-def wait(process, ready, limit=120):
+def lines(path):
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
+def wait(process, ready):
     """Until `ready` or the process has ended."""
-    started = time.monotonic()
     while process.poll() is None and not ready():
-        assert time.monotonic() - started < limit
         time.sleep(0.005)
 
 
 def test_killed_runs_resume_bit_identically(tmp_path, compilation_cache):
-    """SIGKILL before the first checkpoint, then at random moments of training.
+    """SIGKILL before the first checkpoint, then after some lines more of its log.
 
     JAXCLUST_KILLS sets how many of these; JAXCLUST_KILL_SEED when they come.
     """
@@ -145,19 +144,19 @@ def test_killed_runs_resume_bit_identically(tmp_path, compilation_cache):
     process.kill()
     process.communicate()
     assert not list(out.glob("checkpoints/[0-9]*"))
-    landed = 0
+    landed, log = 0, out / "metrics.jsonl"
     for _ in range(kills):
-        begun = grown(out / "metrics.jsonl")
         process = child([*arguments, "--resume"], compilation_cache)
-        wait(process, begun)
-        time.sleep(rng.uniform(0, 1.5))
+        # Going on, it first drops the lines behind its checkpoint.
+        wanted = lines(log) + rng.randint(1, 20)
+        wait(process, lambda wanted=wanted: lines(log) >= wanted)
         process.kill()
         process.communicate()
         landed += process.returncode == -signal.SIGKILL
     process = child([*arguments, "--resume"], compilation_cache)
-    _, complaints = process.communicate(timeout=300)
+    _, complaints = process.communicate(timeout=HANG)
     assert process.returncode == 0, complaints
-    assert landed >= 1, "no kill landed while training: the run is too short for this machine"
+    assert landed >= 1, "no kill landed while training"
     print(f"{landed} of {kills} kills landed while training")
     whole = tmp_path / "whole"
     assert results(out) == results(whole)
@@ -173,7 +172,7 @@ def test_a_run_compiled_as_users_have_it(tmp_path):
     """The tests' own environment has most optimisations off."""
     environment = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
     process = child([*DIGITS, "--epochs=1", "--limit=100", "--out=run"], environment)
-    _, complaints = process.communicate(timeout=300)
+    _, complaints = process.communicate(timeout=HANG)
     assert process.returncode == 0, complaints
     rows = read_csv(tmp_path / "run" / "assignments.csv")
     assert len(rows) == 100
@@ -187,7 +186,7 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_130(finished, tmp_path, compilatio
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, complaints = process.communicate(timeout=120)
+    _, complaints = process.communicate(timeout=HANG)
     assert process.returncode == 130, complaints
     assert "go on with --resume" in complaints
     assert "Traceback" not in complaints
@@ -234,8 +233,11 @@ def test_bad_usage_is_one_line_and_exit_2(capsys, tmp_path):
         (["run", "--method=cnn", "--dataset=digits"], "did you mean ccnn?"),
         (["run", "--method=ccnn", "--dataset=digit"], "did you mean digits?"),
         ([*run, "--epohcs=3"], "did you mean --epochs?"),
-        ([*run, "--epochs=many"], "--epochs"),
-        ([*run, "--output=tanh"], "invalid choice"),
+        ([*run, "--epochs=many"], "--epochs must be a whole number, not 'many'"),
+        ([*run, "--output=tanh"], "--output must be one of relu, softmax, not 'tanh'"),
+        ([*run, "--epochs"], "--epochs needs a value: a whole number"),
+        ([*run, "--quiet=1"], "--quiet takes no value"),
+        ([*run, "--zoom", "0.1", "0.2"], "unexpected '0.2'"),
         ([*run, "--preset=bset"], "did you mean best?"),
         ([*run, "stray"], "stray"),
         (["run", "--method=ccnn"], "--dataset is missing"),
@@ -372,32 +374,11 @@ def test_other_images_are_not_resumed_on(capsys):
     np.savez("x.npz", images=small.images(60)[0])
     assert main([*run, "--out=run"]) == 0
     np.savez("x.npz", images=small.images(60, seed=9)[0])
-    assert "data.sha256" in refused(capsys, [*run, "--out=run", "--resume"])
-
-
-# Orbax leaves coroutines behind when it meets a damaged array.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
-@pytest.mark.parametrize("damage", ["truncate", "foreign"])
-def test_damaged_and_foreign_checkpoints_are_refused(capsys, tmp_path, damage):
-    import shutil
-
-    run = ["run", "--method=kmeans", "--dataset=digits", "--limit=50", "--quiet", "--no-report"]
-    assert main([*run, "--out=run"]) == 0
-    checkpoints = tmp_path / "run" / "checkpoints"
-    if damage == "truncate":
-        for file in checkpoints.rglob("*"):
-            if file.is_file() and file.parent.name != checkpoints.name:
-                file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    else:
-        assert main([*run, "--n-clusters=7", "--out=other"]) == 0
-        shutil.rmtree(checkpoints)
-        shutil.copytree(tmp_path / "other" / "checkpoints", checkpoints)
-    before = (tmp_path / "run" / "assignments.csv").read_bytes()
-    message = refused(capsys, [*run, "--out=run", "--resume"])
-    assert "damaged or of another run" in message
-    gc.collect()
-    assert (tmp_path / "run" / "assignments.csv").read_bytes() == before
+    said = refused(capsys, [*run, "--out=run", "--resume"])
+    assert "those of npz:x.npz have changed since the run was begun;" in said
+    assert "sha256" not in said
+    np.savez("x.npz", images=small.images(63)[0])
+    assert "(60 then, 63 now)" in refused(capsys, [*run, "--out=run", "--resume"])
 
 
 def test_clusters_that_were_not_found_are_said(capsys):

@@ -33,6 +33,10 @@ DAC = [
 ]  # fmt: skip
 
 
+# Nothing waits on a clock: only a process that hangs for good is given up.
+HANG = 3600
+
+
 def start(arguments, cache, devices=1):
     flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "NPROC": "8"}
     return subprocess.Popen(
@@ -45,7 +49,7 @@ def start(arguments, cache, devices=1):
 
 
 def finish(process):
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=HANG)
     assert process.returncode == 0, err[-2000:]
     return err
 
@@ -102,17 +106,15 @@ def test_two_processes_one_of_them_killed_then_resumed(tmp_path, compilation_cac
     single = start([*run, "--epochs=0", f"--out={alone}", "--devices=2"], compilation_cache, 2)
     long = [*run, "--in-memory=0", "--epochs=60", "--evaluate-every=60", f"--out={out}"]
     first, second = pair([*long, "--checkpoint-every=0"], compilation_cache)
-    deadline = time.monotonic() + 200
     while not (out / "metrics.jsonl").is_file() or len(steps(out)) < 12:
         assert first.poll() is None, first.communicate()[1][-2000:]
-        assert time.monotonic() < deadline
         time.sleep(0.1)
     second.send_signal(signal.SIGKILL)
     second.communicate()
     finish(single)
     # The same two shares, added by other means.
     assert np.isclose(steps(alone)[0]["loss"], steps(out)[0]["loss"], rtol=1e-5)
-    _, said = first.communicate(timeout=120)
+    _, said = first.communicate(timeout=HANG)
     assert first.returncode not in (0, None)
     assert "start all of them again with --resume" in said
     assert "\n1\n" in said  # the number of the lost one, in JAX's words
@@ -166,8 +168,8 @@ def test_what_devices_cannot_share_is_refused(devices):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((None, 2, 0), "need --coordinator"),
-        (("localhost:1", 2, 2), "between 0 and --num-processes"),
+        ((None, 2, 0), "need coordinator HOST:PORT"),
+        (("localhost:1", 2, 2), "between 0 and num_processes"),
     ],
 )
 def test_processes_that_do_not_go_together_are_refused(arguments, message):
