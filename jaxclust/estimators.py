@@ -199,7 +199,7 @@ class ImageClusterer(
         known = {field.name for field in fields(config)}
         for name, value in given.items():
             if value is not None and name not in known:
-                raise InputError(f"{type(self).__name__} has no setting <{name}>; leave it out")
+                raise InputError(f"{type(self).__name__} has no setting ‹{name}›; leave it out")
         config = replace(config, **{name: v for name, v in given.items() if v is not None})
         settings.check(config)
         return config
@@ -236,7 +236,7 @@ class ImageClusterer(
         shape = tuple(self.image_shape)
         if len(shape) != 3 or math.prod(shape) != width:
             raise InputError(
-                f"<image_shape> {shape} does not make {width} values; give height, width and "
+                f"‹image_shape› {shape} does not make {width} values; give height, width and "
                 "channels"
             )
         return shape

@@ -4,16 +4,16 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-_SETTING = re.compile(r"<([a-z][a-z0-9_.]*)>")
+_SETTING = re.compile(r"‹([a-z][a-z0-9_.]*)›")
 
 
 class InputError(ValueError):
     """Refused before work starts: bad usage, data, weights or checkpoint (exit 2).
 
     The message is one line: what was wrong, what was expected, what to do. Settings stand
-    in it as `<batch_size>`: Python users read `batch_size`, the command line `--batch-size`.
+    in it as `‹batch_size›`: Python users read `batch_size`, the command line `--batch-size`.
 
-    >>> error = InputError("<batch_size> must be at least 1, not 0")
+    >>> error = InputError("‹batch_size› must be at least 1, not 0")
     >>> print(error)
     batch_size must be at least 1, not 0
     >>> print(error.on_command_line())

@@ -103,11 +103,11 @@ def join(coordinator: str | None, processes: int, process: int) -> None:
     """
     if coordinator is None:
         if processes != 1 or process != 0:
-            raise InputError("several processes need <coordinator> HOST:PORT of the first")
+            raise InputError("several processes need ‹coordinator› HOST:PORT of the first")
         return
     if not 0 <= process < processes:
         raise InputError(
-            f"<process_id> must lie between 0 and <num_processes> less one ({processes - 1}), not "
+            f"‹process_id› must lie between 0 and ‹num_processes› less one ({processes - 1}), not "
             f"{process}"
         )
     if jax.distributed.is_initialized():
@@ -126,5 +126,5 @@ def join(coordinator: str | None, processes: int, process: int) -> None:
     except (ValueError, RuntimeError) as error:
         raise InputError(
             f"process {process} of {processes} cannot join the others at {coordinator} "
-            f"({first_line(error)}); check <coordinator> and that all are started"
+            f"({first_line(error)}); check ‹coordinator› and that all are started"
         ) from error

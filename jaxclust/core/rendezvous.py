@@ -41,7 +41,7 @@ def meet(address: str, processes: int, process: int, patience: float) -> None:
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or "no such name"
         raise InputError(
-            f"<coordinator> {address}: the host {host} cannot be found ({why})"
+            f"‹coordinator› {address}: the host {host} cannot be found ({why})"
         ) from None
     places = [place[4] for place in found]
     last = time.monotonic() + patience
@@ -53,7 +53,7 @@ def meet(address: str, processes: int, process: int, patience: float) -> None:
         server = _listening(port)
     except OSError as error:
         raise InputError(
-            f"<coordinator> {address}: the first process cannot listen on port {port} "
+            f"‹coordinator› {address}: the first process cannot listen on port {port} "
             f"({error.strerror}); give another port"
         ) from None
     with server, contextlib.ExitStack() as calls:
@@ -66,7 +66,7 @@ def parsed(address: str) -> tuple[str, int]:
     match = _ADDRESS.fullmatch(address)
     if match is None or not 1 <= int(match["port"]) <= 65535:
         raise InputError(
-            "<coordinator> must be HOST:PORT with a port from 1 to 65535, as node1:8476, not "
+            "‹coordinator› must be HOST:PORT with a port from 1 to 65535, as node1:8476, not "
             f"'{address}'"
         )
     return match["six"] or match["host"], int(match["port"])
@@ -90,8 +90,8 @@ def _check_own(server: socket.socket, address: str, places: list) -> None:
                 if caller[1] == mine:
                     return
     raise InputError(
-        f"<coordinator> {address} does not lead to this machine, and the first process "
-        "(<process_id> 0) listens on its own; give its name or address"
+        f"‹coordinator› {address} does not lead to this machine, and the first process "
+        "(‹process_id› 0) listens on its own; give its name or address"
     )
 
 
@@ -107,8 +107,8 @@ def _gather(
         if time.monotonic() > last:
             missing = ", ".join(str(i) for i in range(1, processes) if i not in here)
             raise InputError(
-                f"of the run's {processes} processes these have not called at <coordinator>: "
-                f"{missing}; start all of them, each with its <process_id>"
+                f"of the run's {processes} processes these have not called at ‹coordinator›: "
+                f"{missing}; start all of them, each with its ‹process_id›"
             )
         if not select.select([server], [], [], _PAUSE)[0]:
             continue
@@ -148,13 +148,13 @@ def _call(address: str, places: list, hello: bytes, last: float) -> None:
             return
         if heard:  # nothing: nobody is there yet, or let go of this call
             raise InputError(
-                f"<coordinator> {address}: what listens there is not the first process of this "
-                "run, or knows a process of this <process_id> already; check <coordinator>, "
-                "<num_processes> and <process_id>"
+                f"‹coordinator› {address}: what listens there is not the first process of this "
+                "run, or knows a process of this ‹process_id› already; check ‹coordinator›, "
+                "‹num_processes› and ‹process_id›"
             )
         time.sleep(_PAUSE)
     raise InputError(
-        f"<coordinator> {address}: no first process (<process_id> 0) that waits for this one was "
+        f"‹coordinator› {address}: no first process (‹process_id› 0) that waits for this one was "
         "found there in time; start all of them, and check host and port"
     )
 

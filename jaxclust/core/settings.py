@@ -64,10 +64,10 @@ def check_value(name: str, value: Any, kind: Any) -> None:
     texts = [one for one in kinds if get_origin(one) is Literal]
     if texts and isinstance(value, str):
         raise InputError(
-            f"<{name}> cannot be '{value}'; {nearest_name(value, map(str, get_args(texts[0])))}"
+            f"‹{name}› cannot be '{value}'; {nearest_name(value, map(str, get_args(texts[0])))}"
         )
     wanted = " or ".join(_said(one) for one in kinds)
-    raise InputError(f"<{name}> must be {wanted}, not {value!r}")
+    raise InputError(f"‹{name}› must be {wanted}, not {value!r}")
 
 
 def check_bounds(name: str, value: Any, bounds: Bounds) -> None:
@@ -76,14 +76,14 @@ def check_bounds(name: str, value: Any, bounds: Bounds) -> None:
     if isinstance(value, bool) or not isinstance(value, Real):
         return
     if not math.isfinite(number):
-        raise InputError(f"<{name}> must be a finite number, not {value}")
+        raise InputError(f"‹{name}› must be a finite number, not {value}")
     if number < bounds.least:
-        raise InputError(f"<{name}> must be at least {bounds.least:g}, not {value}")
+        raise InputError(f"‹{name}› must be at least {bounds.least:g}, not {value}")
     if number > bounds.most:
-        raise InputError(f"<{name}> must be at most {bounds.most:.10g}, not {value}")
+        raise InputError(f"‹{name}› must be at most {bounds.most:.10g}, not {value}")
     if number <= bounds.above:
         what = "positive" if bounds.above == 0 else f"more than {bounds.above:g}"
-        raise InputError(f"<{name}> must be {what}, not {value}")
+        raise InputError(f"‹{name}› must be {what}, not {value}")
 
 
 def _fits(value: Any, kind: Any) -> bool:

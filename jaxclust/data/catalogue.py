@@ -50,7 +50,7 @@ def load(
         InputError: unknown name, missing or unusable files; says what goes where.
     """
     if limit is not None and limit < 1:
-        raise InputError(f"<limit> must be at least 1, not {limit}")
+        raise InputError(f"‹limit› must be at least 1, not {limit}")
     known = {kind: (low, high) for kind, (low, high) in (ranges or {}).items()}
     reading = Reading(image_size, in_memory, Rules(max_megapixels, known))
     images_set = _found(name, data_dir, reading, labels_from_folders)
@@ -93,7 +93,7 @@ def _named(name: str, data_dir: Path, reading: Reading) -> ImageSet:
     if not present(name, data_dir):
         raise InputError(
             f"data set {name} is not there: {data_dir / entry.file} is wanted; {entry.how} there, "
-            "or name another place by <data_dir> or JAXCLUST_DATA_DIR"
+            "or name another place by ‹data_dir› or JAXCLUST_DATA_DIR"
         )
     return entry.load(data_dir, reading)
 
@@ -104,9 +104,9 @@ def _imbalanced(images_set: ImageSet, r_min: float, seed: int) -> np.ndarray:
     Images whose class is not known are left out.
     """
     if images_set.labels is None:
-        raise InputError("<imbalance> needs labels, and this data set has none")
+        raise InputError("‹imbalance› needs labels, and this data set has none")
     if not 0 < r_min <= 1:
-        raise InputError(f"<imbalance> must lie in (0, 1], not {r_min}")
+        raise InputError(f"‹imbalance› must lie in (0, 1], not {r_min}")
     classes = np.unique(images_set.labels[images_set.labels >= 0])
     rng = np.random.default_rng(seed)
     kept = []

@@ -124,7 +124,7 @@ def _check(found: _Found, names: Names, where: str) -> None:
     if not bad.size:
         return
     # Python users read the setting's name in the list of what was skipped, too.
-    why = found.skipped[int(bad[0])].replace("max_megapixels", "<max_megapixels>")
+    why = found.skipped[int(bad[0])].replace("max_megapixels", "‹max_megapixels›")
     first = f"{names[int(bad[0])]}: {why}"
     if bad.size == len(names):
         raise InputError(f"none of the {len(names)} pictures in {where} can be read ({first})")
@@ -208,7 +208,7 @@ def _stack(pictures: list[np.ndarray], ids: Names, where: str) -> np.ndarray:
             (h0, w0), (h, w) = pictures[0].shape[:2], picture.shape[:2]
             raise InputError(
                 f"the pictures in {where} differ in size ({ids[0]}: {w0}x{h0}, {name}: {w}x{h}); "
-                "give <image_size> to resize and crop them to one"
+                "give ‹image_size› to resize and crop them to one"
             )
     channels = max(picture.shape[2] for picture in pictures)
     images = np.empty((len(pictures), *pictures[0].shape[:2], channels), np.uint8)

@@ -82,7 +82,7 @@ def _folder_labels(root: Path, ids: Names) -> tuple[np.ndarray, tuple[str, ...]]
     loose = [name for name, path in zip(ids, folders, strict=True) if len(path) <= shared]
     if loose:
         raise InputError(
-            f"<labels_from_folders>: {loose[0]} lies in no sub-folder of its own in {root}; every "
+            f"‹labels_from_folders›: {loose[0]} lies in no sub-folder of its own in {root}; every "
             "picture needs one, and there must be two or more"
         )
     names, labels = np.unique([path[shared] for path in folders], return_inverse=True)

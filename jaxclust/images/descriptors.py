@@ -22,10 +22,10 @@ def check_descriptor(kind: Descriptor, shape: tuple[int, ...]) -> None:
     if kind != "hog":
         return
     if len(shape) != 3:
-        raise InputError("<features> hog needs images, not features; use pixels")
+        raise InputError("‹features› hog needs images, not features; use pixels")
     if min(shape[:2]) < _GRID:
         raise InputError(
-            f"<features> hog needs images of at least {_GRID}x{_GRID} pixels, not "
+            f"‹features› hog needs images of at least {_GRID}x{_GRID} pixels, not "
             f"{shape[0]}x{shape[1]}; use pixels"
         )
 

@@ -116,7 +116,7 @@ def _build(config: Config, spec: DataSpec, limit: int, clusterer: Clusterer) -> 
     if spec.n_images > limit:
         raise InputError(
             f"{spec.n_images:,} images are more than this method can hold in memory at once "
-            f"({limit:,}); take fewer (<limit> {limit}) or use minibatch_kmeans"
+            f"({limit:,}); take fewer (‹limit› {limit}) or use minibatch_kmeans"
         )
     check_descriptor(config.features, spec.shape)
 

@@ -23,7 +23,7 @@ class Registered:
     def config(self, preset: str = "best") -> Any:
         """A preset's settings; InputError for an unknown preset."""
         if preset not in self.presets:
-            raise InputError(f"unknown <preset> '{preset}'; {nearest_name(preset, self.presets)}")
+            raise InputError(f"unknown ‹preset› '{preset}'; {nearest_name(preset, self.presets)}")
         return replace(self.presets[preset], **self.changes)
 
     def parts(self, config: Any) -> dict[str, Any]:

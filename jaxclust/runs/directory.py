@@ -74,9 +74,9 @@ class RunDirectory:
                 another process is writing.
         """
         if resume and overwrite:
-            raise InputError("<resume> and <overwrite> exclude each other; give one")
+            raise InputError("‹resume› and ‹overwrite› exclude each other; give one")
         if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"{self.path} is a file; give <out> a folder")
+            raise InputError(f"{self.path} is a file; give ‹out› a folder")
         check_can_write(self.path)
         for folder in (self.path, *self._of_seeds()):
             lock.check_free(folder)
@@ -84,13 +84,13 @@ class RunDirectory:
             return
         if not resume and not overwrite:
             raise InputError(
-                f"{self.path} is not empty; go on with <resume>, replace it with <overwrite>, or "
-                "give another <out>"
+                f"{self.path} is not empty; go on with ‹resume›, replace it with ‹overwrite›, or "
+                "give another ‹out›"
             )
         if not (self.path / _CONFIG).is_file():
             raise InputError(
                 f"{self.path} holds files but no config.json, so it is no run directory; give "
-                "another <out>"
+                "another ‹out›"
             )
         old = self.read_config()
         if resume:
@@ -126,7 +126,7 @@ class RunDirectory:
             if error.errno in OUT_OF_ROOM:
                 raise
             raise InputError(
-                f"cannot write to {self.path} ({error.strerror}); give another <out>"
+                f"cannot write to {self.path} ({error.strerror}); give another ‹out›"
             ) from error
 
     def _of_seeds(self) -> list[Path]:
@@ -158,10 +158,10 @@ class RunDirectory:
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read ({error}); give another <out>") from error
+            raise InputError(f"{path} cannot be read ({error}); give another ‹out›") from error
         if not isinstance(config, dict) or not {"options", "config", "versions"} <= config.keys():
             raise InputError(
-                f"{path} is no run's, so {self.path} is no run directory; give another <out>"
+                f"{path} is no run's, so {self.path} is no run directory; give another ‹out›"
             )
         return config
 

@@ -60,7 +60,7 @@ def check_finished(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is no run directory: it has no config.json")
     record = RunDirectory(path).read_config()
     if not (path / "summary.json").is_file():
-        raise InputError(f"the run in {path} is not finished; go on with it by <resume> first")
+        raise InputError(f"the run in {path} is not finished; go on with it by ‹resume› first")
     if "data" not in record:
         first = min((one.name for one in path.glob("seed-*")), default="seed-0")
         raise InputError(f"{path} holds runs of several seeds; give one of them, as {path / first}")
@@ -86,7 +86,7 @@ def read_finished(path: Path) -> FinishedRun:
         skipped = read_rows(path / "skipped.csv") if (path / "skipped.csv").is_file() else []
     except Exception as error:  # zip, zlib, CSV and JSON errors of every kind
         raise InputError(
-            f"the run in {path} is damaged ({first_line(error)}); run it again with <overwrite>"
+            f"the run in {path} is damaged ({first_line(error)}); run it again with ‹overwrite›"
         ) from error
     return FinishedRun(
         path,
@@ -153,8 +153,8 @@ def _source(config: dict[str, Any], images: Path | None) -> str:
     kind, colon, path = recorded.partition(":")
     if not colon:
         raise InputError(
-            f"<images> is for runs on folder:PATH or npz:PATH, and this one's is {recorded}; give "
-            "<data_dir> if it lies elsewhere now"
+            f"‹images› is for runs on folder:PATH or npz:PATH, and this one's is {recorded}; give "
+            "‹data_dir› if it lies elsewhere now"
         )
     if kind != "folder" and images.is_dir():
         images = images / Path(path).name

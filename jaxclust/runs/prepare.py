@@ -228,7 +228,7 @@ def _n_clusters(options: Options, image_set: catalogue.ImageSet) -> int:
         k = image_set.n_classes
     if k is None:
         raise InputError(
-            f"{options.dataset} does not tell how many clusters to look for; give <n_clusters>"
+            f"{options.dataset} does not tell how many clusters to look for; give ‹n_clusters›"
         )
     if len(image_set.ids) < 2:
         raise InputError(f"{options.dataset} holds one image; there is nothing to cluster")

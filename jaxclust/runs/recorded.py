@@ -24,15 +24,15 @@ def check_same(old: dict[str, Any], new: dict[str, Any], path: Path) -> None:
     settings = [text for name, text in changed.items() if not name.startswith("data.")]
     if settings:
         raise InputError(
-            f"<resume> with changed settings ({'; '.join(settings)}); give the settings of "
-            f"{path} or start anew with another <out>"
+            f"‹resume› with changed settings ({'; '.join(settings)}); give the settings of "
+            f"{path} or start anew with another ‹out›"
         )
     if changed:
         counts = [tree["data"].get("n_images") for tree in (old, new)]
         number = "" if counts[0] == counts[1] else f" ({counts[0]} then, {counts[1]} now)"
         raise InputError(
-            f"<resume> on other images: those of {new['options']['dataset']} have changed since "
-            f"the run was begun{number}; bring the old ones back or start anew with another <out>"
+            f"‹resume› on other images: those of {new['options']['dataset']} have changed since "
+            f"the run was begun{number}; bring the old ones back or start anew with another ‹out›"
         )
 
 

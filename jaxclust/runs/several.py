@@ -83,11 +83,11 @@ def execute(
 def _check(options: Options, config: Any) -> None:
     """InputError for options that several runs cannot have."""
     if options.seeds < 2:
-        raise InputError(f"<seeds> must be at least 1, not {options.seeds}")
+        raise InputError(f"‹seeds› must be at least 1, not {options.seeds}")
     settings.check(options, config)
     settings.check(replace(options, seed=options.seed + options.seeds - 1))
     if options.coordinator is not None or options.num_processes != 1:
-        raise InputError("<seeds> is for one process; start a run of several for each <seed>")
+        raise InputError("‹seeds› is for one process; start a run of several for each ‹seed›")
 
 
 def _singles(options: Options, directory: RunDirectory) -> list[Options]:
@@ -124,7 +124,7 @@ def _runs(
                     yield from _together(first, singles, command)
                 return
         if options.seeds_together == "yes":
-            raise InputError(f"the seeds cannot run together: {reason}; leave out <seeds_together>")
+            raise InputError(f"the seeds cannot run together: {reason}; leave out ‹seeds_together›")
         # Its images must not lie beside those that the runs load.
         del first
     for single in singles:
@@ -176,13 +176,13 @@ def _apart(first: Prepared, singles: list[Options]) -> str | None:
     if not can_share(first.method):
         return "part of this method runs on the host"
     if first.data.group is not None:
-        return "each already takes several devices; set <devices> 1"
+        return "each already takes several devices; set ‹devices› 1"
     if first.data.streamed:
         return "the images are streamed"
     if first.pretrained is not None:
         return "they start from another run's pre-training"
     if first.options.imbalance is not None:
-        return "<imbalance> draws other images for each seed"
+        return "‹imbalance› draws other images for each seed"
     if any(single.resume for single in singles):
         return "unfinished runs go on one by one"
     return None

@@ -39,7 +39,7 @@ def check_n_clusters(k: Any, n_images: int) -> None:
         raise InputError(f"clustering needs two images or more, and there is {n_images}")
     if not 2 <= k <= n_images:
         raise InputError(
-            f"<n_clusters> must lie between 2 and the number of images ({n_images}), not {k}"
+            f"‹n_clusters› must lie between 2 and the number of images ({n_images}), not {k}"
         )
 
 
@@ -78,6 +78,6 @@ def assemble(
     elif images.dtype != np.uint8:
         raise InputError(
             "pre-trained weights expect images of bytes, and these are "
-            f"{images.dtype}; give uint8 images, or another <init>"
+            f"{images.dtype}; give uint8 images, or another ‹init›"
         )
     return Assembled(method, put(images, normalisation, group))

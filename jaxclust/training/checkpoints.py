@@ -178,7 +178,7 @@ class Checkpoints:
         if isinstance(error, PermissionError) or "PERMISSION_DENIED" in str(error):
             return f"{told}; make it readable"
         earlier = [step for step in self.manager().all_steps() if str(step) != path.name]
-        cure = "run anew with another <out>"
+        cure = "run anew with another ‹out›"
         if earlier:
             cure = f"move it elsewhere to go on from {max(earlier)}"
         return f"{told}: files of it are damaged or missing; put back a copy of it, or {cure}"

@@ -154,10 +154,10 @@ def choose(method: Method, n_images: int, wanted: int | None) -> Group | None:
         )
     if bad := uneven(wanted):
         even = [d for d in range(1, wanted) if not uneven(d)]
-        instead = f"<devices> {max(even)} or " if even else ""
+        instead = f"‹devices› {max(even)} or " if even else ""
         raise InputError(
             f"an update's {bad[0]} images cannot be shared evenly by {total} devices; give "
-            f"{instead}batches that are a multiple of {total} (<batch_size>, for ccnn <n_m>)"
+            f"{instead}batches that are a multiple of {total} (‹batch_size›, for ccnn ‹n_m›)"
         )
     if total == 1:
         return None
@@ -170,6 +170,6 @@ def _check_available(wanted: int, available: int) -> None:
     more = f"XLA_FLAGS=--xla_force_host_platform_device_count={wanted}"
     on_cpu = jax.default_backend() == "cpu" and wanted > 1
     raise InputError(
-        f"<devices> must lie between 1 and {available}, not {wanted}"
+        f"‹devices› must lie between 1 and {available}, not {wanted}"
         + (f"; for more on CPU set {more}" if on_cpu else "")
     )

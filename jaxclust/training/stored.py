@@ -110,7 +110,7 @@ def _other_tree(
     return (
         f"the checkpoint {path} holds another state ({'; '.join(told) or 'in another order'}): it "
         f"was written by {by} or by another run; go on with the version and settings that wrote "
-        "it, or run anew with another <out>"
+        "it, or run anew with another ‹out›"
     )
 
 
@@ -124,7 +124,7 @@ def _cure(name: str, there: Any, here: jax.ShapeDtypeStruct) -> str:
             return "leave JAX_ENABLE_X64 unset, as it was"
         if sizes[0] > sizes[1]:
             return "set JAX_ENABLE_X64=1, as it was"
-    return "it is another run's; give the settings it was written with, or another <out>"
+    return "it is another run's; give the settings it was written with, or another ‹out›"
 
 
 def _plain(name: str) -> str:

@@ -58,13 +58,13 @@ class WarmStart(NamedTuple):
             InputError: it cannot start so.
         """
         if not method.phases[0].pretrains:
-            raise InputError("this method has no pre-training; leave out <pretrained>")
+            raise InputError("this method has no pre-training; leave out ‹pretrained›")
         expected = {name: tuple(leaf.shape) for name, leaf in _named(state).items()}
         found = {name: array.shape for name, array in self.arrays.items()}
         for name in sorted(expected.keys() | found.keys()):
             if expected.get(name) != found.get(name):
                 raise InputError(
-                    f"<pretrained> {self.run} is of another network: {name} is "
+                    f"‹pretrained› {self.run} is of another network: {name} is "
                     f"{found.get(name, 'missing')} there and {expected.get(name, 'missing')} "
                     "here; give it the same images' size, method family and widths"
                 )
@@ -84,7 +84,7 @@ def load(run: Path) -> WarmStart:
     path = run / FILE
     if not path.is_file():
         raise InputError(
-            f"<pretrained> {run}: there is no {FILE}; give the folder of a run whose "
+            f"‹pretrained› {run}: there is no {FILE}; give the folder of a run whose "
             "method pre-trains an autoencoder and got past that (of several seeds, one seed-…)"
         )
     try:

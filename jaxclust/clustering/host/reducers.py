@@ -37,7 +37,7 @@ def check_reducer(reducer: Reducer, n: int) -> None:
     if reducer == "tsne" and n > _WITHOUT_OPENTSNE and importlib.util.find_spec("openTSNE") is None:
         raise InputError(
             f"t-SNE of {n:,} images needs openTSNE; pip install 'jaxclust[tsne]', or take at most "
-            f"{_WITHOUT_OPENTSNE:,} images with <limit>"
+            f"{_WITHOUT_OPENTSNE:,} images with ‹limit›"
         )
 
 

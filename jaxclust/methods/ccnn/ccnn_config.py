@@ -142,19 +142,19 @@ def check(config: Config) -> None:
     """Raise InputError for settings that contradict each other."""
     settings.check(config)
     if weights_file(config) and config.network != "auto":
-        raise InputError("a weights file brings its own network; leave out <network>")
+        raise InputError("a weights file brings its own network; leave out ‹network›")
     if config.features == "backbone" and config.learning == "joint":
         raise InputError(
-            "<features> backbone is for the frozen baselines; set <learning> kmeans or "
-            "minibatch_kmeans, or leave <features> at feature_layer"
+            "‹features› backbone is for the frozen baselines; set ‹learning› kmeans or "
+            "minibatch_kmeans, or leave ‹features› at feature_layer"
         )
     if not 1 <= config.k_m <= config.batch_size:
         raise InputError(
-            f"<k_m> must lie between 1 and <batch_size> ({config.batch_size}), not {config.k_m}; "
+            f"‹k_m› must lie between 1 and ‹batch_size› ({config.batch_size}), not {config.k_m}; "
             "lower the one or raise the other"
         )
     if config.n_m < config.k_m or config.n_m % config.k_m:
-        raise InputError(f"<n_m> must be a multiple of <k_m> ({config.k_m}), not {config.n_m}")
+        raise InputError(f"‹n_m› must be a multiple of ‹k_m› ({config.k_m}), not {config.n_m}")
 
 
 def fit_to_batch(config: Config, n_images: int) -> Config:

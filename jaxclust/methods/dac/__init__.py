@@ -76,7 +76,7 @@ def published_network(config: Config, spec: DataSpec) -> AllConvNet:
     height, width, _ = spec.image_shape
     if not map_side(network, min(height, width)):
         raise InputError(
-            f"images of {height}x{width} pixels are too small for <network> {config.network}; "
+            f"images of {height}x{width} pixels are too small for ‹network› {config.network}; "
             "use auto"
         )
     return network

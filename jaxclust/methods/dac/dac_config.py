@@ -114,7 +114,7 @@ def check(config: Config) -> None:
     lower = config.upper if config.lower is None else config.lower
     ends = zip(lower, config.upper, strict=True)
     if config.thresholds == "linear" and any(low > high + 1e-9 for low, high in ends):
-        raise InputError("the lower threshold must not exceed the upper one; set <lower>")
+        raise InputError("the lower threshold must not exceed the upper one; set ‹lower›")
 
 
 def fit_to_set(config: Config, n_images: int) -> Config:

@@ -79,7 +79,7 @@ def build(
         InputError: images too small for the network, or a latent without width.
     """
     if latent_width < 1:
-        raise InputError(f"<latent_width> must be at least 1, not {latent_width}")
+        raise InputError(f"‹latent_width› must be at least 1, not {latent_width}")
     if isinstance(network, Autoencoder):
         return network
     if network is None:
@@ -94,7 +94,7 @@ def _published(name: Name, latent_width: int, spec: DataSpec, compute: Compute) 
     height, width, _ = spec.image_shape
     if name == "strided_valid" and min(height, width) < _VALID_SIDE:
         raise InputError(
-            f"<network> strided_valid needs images of {_VALID_SIDE} pixels or more, not "
+            f"‹network› strided_valid needs images of {_VALID_SIDE} pixels or more, not "
             f"{height}x{width}; use strided"
         )
     return NETWORKS[name](spec.image_shape, latent_width).clone(axis_name=compute.axis_name)
