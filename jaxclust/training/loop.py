@@ -18,6 +18,7 @@ import numpy as np
 from jaxclust.core.errors import InputError, RunError, Stopped
 from jaxclust.core.rows import evenly_spread
 from jaxclust.core.types import Method, Phase, Refit, StepInfo, TrainState
+from jaxclust.training.clock import Clock
 from jaxclust.training.feed import Feed, epoch_rows
 from jaxclust.training.fitted import Fitted
 from jaxclust.training.hooks import Hook, Hooks, Moment, Progress, lasting
@@ -47,8 +48,7 @@ def fit(
             what :func:`placement.put` made of one.
         seed: all randomness; the same seed gives the same state, bit for bit, on
             the same machine and backend, interrupted and resumed or not. Several, of a
-            method that is :func:`mapped.together` of them, run as one program; what the
-            steps report then has an axis of seeds.
+            method that is :func:`mapped.together` of them, run as one program.
         hooks: what happens between chunks, see :mod:`hooks`.
         resume: a saved state and position to go on from; the state stays as it is.
         start: what another run's pre-training ended with (`Fitted.pretrained`, or
@@ -134,7 +134,7 @@ class _PhaseRun:
         before = position.seconds[index] if index < len(position.seconds) else 0.0
         self.earlier, self.started = position.seconds[:index], time.perf_counter() - before
         self.predict = predictor(self.method, self.data)
-        self.clock = _Clock()
+        self.clock = Clock()
 
     def seconds(self) -> float:
         return time.perf_counter() - self.started
@@ -269,34 +269,6 @@ class _PhaseRun:
         self.hook.on_chunk(
             Progress(self.phase.name, epoch, self.phase.epochs, steps, self.speed, left)
         )
-
-
-class _Clock:
-    """What a step takes; the first chunk, which compiles, is left out."""
-
-    def __init__(self) -> None:
-        self.each = 0.0  # seconds a step, lately
-        self.seconds, self.steps = 0.0, 0
-        self._since, self._compiled = 0.0, False
-
-    def __enter__(self) -> None:
-        self._since = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._since = time.perf_counter() - self._since
-
-    def count(self, steps: int) -> None:
-        """The seconds just measured were of so many steps."""
-        if self._compiled:
-            self.each = self._since / steps
-            self.seconds += self._since
-            self.steps += steps
-        self._compiled = True
-
-    @property
-    def rate(self) -> float:
-        """Steps a second."""
-        return self.steps / self.seconds if self.seconds else 0.0
 
 
 def _told(value: Any) -> Any:

@@ -142,7 +142,7 @@ def test_a_foreign_backbone_stands_in():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"k_m": 0}, "k_m must lie"),
+        ({"k_m": 0}, "k_m must be at least 1"),
         ({"k_m": 21, "n_m": 21}, "k_m must lie"),
         ({"k_m": 5, "n_m": 12}, "multiple of k_m"),
         ({"features": "backbone"}, "frozen baselines"),
@@ -188,7 +188,7 @@ def test_a_weights_file_gives_the_network_and_its_features(mobilenet):
     )
     method = ccnn.build(config, DataSpec(12, (16, 16, 3), 3))
     assert [phase.name for phase in method.phases] == ["cluster"]
-    assert method.normalisation.mean.tolist() == [127.5] * 3
+    assert method.normalisation.mean == (127.5,) * 3
     images = jax.random.normal(jax.random.key(0), (12, 16, 16, 3))
     state = jax.jit(method.init)(jax.random.key(1), images[:2])
     backbone = state.params["network"]["body"]["backbone"]
@@ -240,5 +240,5 @@ def test_weights_and_a_network_exclude_each_other(mobilenet):
 
 
 def test_training_is_seeded_on_a_sample_and_clustering_in_one_go_sees_all():
-    assert small.method().phases[-1].sample == 100_000
-    assert small.method(learning="kmeans").phases[-1].sample is None
+    assert small.method().phases[-1].first.rows == 100_000
+    assert small.method(learning="kmeans").phases[-1].first.rows is None

@@ -117,10 +117,13 @@ def test_same_seed_same_run(case, request):
     assert_same(loop.fit(method, data, seed=0).state, state)
     if request.node.callspec.params["case"] in DRAWS_NOTHING:
         return
-    other = loop.fit(method, data, seed=1).state
     images = batch_of(data, range(N)).images
-    readings = [method.predict(fitted, images).probabilities for fitted in (state, other)]
-    assert not np.array_equal(*readings)
+    own = method.predict(state, images).probabilities
+    # Two seeds of a method that is sure may number the clusters alike by chance.
+    others = (loop.fit(method, data, seed=seed).state for seed in (1, 2, 3))
+    assert any(
+        not np.array_equal(method.predict(other, images).probabilities, own) for other in others
+    )
 
 
 def test_step_is_traced_once(stepping):

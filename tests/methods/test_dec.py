@@ -8,7 +8,7 @@ import pytest
 from jaxclust import losses, metrics
 from jaxclust.clustering import kmeans
 from jaxclust.clustering.distances import squared_distances
-from jaxclust.core.errors import InputError
+from jaxclust.core.errors import InputError, option
 from jaxclust.core.types import Batch, DataSpec
 from jaxclust.images.augment import Augmentation
 from jaxclust.methods import dec
@@ -101,10 +101,10 @@ def test_views_are_clustered_towards_the_targets_of_the_plain_images():
 
 def test_targets_are_refreshed_from_new_latents():
     method = build(refresh_every=2)
-    assert method.phases[-1].refresh_every == 2
+    assert method.phases[-1].every == 2
     _, latents, state = begun(method)
     moved = latents + jax.random.normal(jax.random.key(0), latents.shape)
-    after = jax.jit(method.phases[-1].refresh)(state, moved)
+    after = jax.jit(method.phases[-1].between.update)(state, moved)
     assert not np.array_equal(after.cluster.targets, state.cluster.targets)
     labels = np.asarray(kmeans.assign(moved, state.params["centroids"])[0])
     churn = np.mean(labels != np.asarray(state.cluster.assignments))
@@ -137,8 +137,9 @@ def test_bars_are_told_apart():
     [{"learning_rate": 0.0}, {"noise": -1.0}, {"refresh_every": 0}, {"latent_width": 0}],
 )
 def test_settings_without_sense_are_refused(changes):
-    with pytest.raises(InputError, match="set --"):
+    with pytest.raises(InputError) as refused:
         dec.build(dataclasses.replace(dec.Config(), **changes), DataSpec(N, (8, 8, 1), K))
+    assert option(next(iter(changes))) in refused.value.on_command_line()
 
 
 def test_images_too_small_for_unpadded_convolutions_are_refused():

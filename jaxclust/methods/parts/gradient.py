@@ -52,15 +52,12 @@ def gradient_step(
 ) -> Step:
     """A step of the optimiser on a loss of the state's params, as (state, batch) -> both after.
 
-    It reports the loss's terms, norms and, where the loss gives assignments, their health.
-
     Args:
         loss: see :data:`Loss`.
         optimiser: whose state is the state's opt_state.
         views: random views that the loss sees in the images' place.
         axis_name: mapped axis whose devices' losses and gradients are averaged.
-        keep_updates: leave a :class:`types.LastUpdate` in `state.last`, for
-            :func:`clustering.drift.rollback`; it holds :func:`no_update` before.
+        keep_updates: leave a `LastUpdate` in `state.last`, where :func:`no_update` was.
     """
 
     slope = jax.value_and_grad(loss, has_aux=True)
@@ -68,18 +65,15 @@ def gradient_step(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
         at = _context(state, batch, views, axis_name)
         (value, aux), gradients = slope(state.params, at)
-        value, gradients, terms = collectives.mean_over_devices(
-            (value, gradients, aux.terms), axis_name
-        )
+        mine = (value, gradients, aux.terms)
+        value, gradients, terms = collectives.mean_over_devices(mine, axis_name)
         updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
-        last = LastUpdate(updates, state.model_state) if keep_updates else state.last
-        params = optax.apply_updates(state.params, updates)
         after = state.replace(
             step=state.step + 1,
-            params=params,
+            params=optax.apply_updates(state.params, updates),
             model_state=aux.model_state,
             opt_state=opt_state,
-            last=last,
+            last=LastUpdate(updates, state.model_state) if keep_updates else state.last,
         )
         watch = {**terms, **_norms(gradients, updates)}
         if aux.assignments is not None:
