@@ -24,7 +24,7 @@ def main() -> None:
     digits = catalogue.load("digits", catalogue.default_data_dir(), limit=given.limit)
     template = DEC(n_clusters=10, epochs=given.epochs)
     runs = [
-        clone(template).set_params(seed=seed).fit_predict(digits.images)
+        clone(template).set_params(random_state=seed).fit_predict(digits.images)
         for seed in range(given.seeds)
     ]
     scores = [metrics.accuracy(digits.labels, run) for run in runs]

@@ -55,7 +55,8 @@ def pair(key: Array) -> tuple[Array, Array]:
 
 def is_key(leaf: Any) -> bool:
     """Whether a leaf, or the shape of one, is of typed keys."""
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    dtype = getattr(leaf, "dtype", None)  # a Python number has none
+    return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def host_arrays(tree: Any) -> Any:

@@ -178,3 +178,20 @@ def find(name: str) -> Registered:
     if name not in METHODS:
         raise InputError(f"unknown method '{name}'; {nearest_name(name, METHODS)}")
     return METHODS[name]
+
+
+def rows() -> list[tuple[str, str, str, str]]:
+    """(name, what it is, presets, estimator) of every method, for documents."""
+    return [
+        (name, entry.about, ", ".join(sorted(entry.presets)), entry.estimator or "")
+        for name, entry in METHODS.items()
+    ]
+
+
+def markdown() -> str:
+    """:func:`rows` as a table."""
+    lines = ["| method | what it is | presets | class |", "| --- | --- | --- | --- |"]
+    for name, about, presets, estimator in rows():
+        shown = f"`{estimator}`" if estimator else ""
+        lines.append(f"| `{name}` | {about} | {presets} | {shown} |")
+    return "\n".join(lines)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from jaxclust.cli import main
 from jaxclust.core.visible import visible
-from jaxclust.training import loop
+from jaxclust.runs import single
 from tests.methods import small
 
 NAMES = ["\x1b]0;owned\x07.png", "caf\udce9.png", "日本.png", "a.png"]
@@ -188,7 +188,7 @@ def test_labels_go_to_a_file_as_a_whole_or_into_a_pipe(finished, tmp_path, capsy
 
 
 def test_a_library_s_warning_is_one_line_and_in_the_summary(tmp_path, capsys, monkeypatch):
-    fit = loop.fit
+    fit = single.fit
 
     def warning(*given, **more):
         with warnings.catch_warnings():
@@ -197,7 +197,7 @@ def test_a_library_s_warning_is_one_line_and_in_the_summary(tmp_path, capsys, mo
                 warnings.warn("fewer clusters\nthan wanted", UserWarning, stacklevel=1)
         return fit(*given, **more)
 
-    monkeypatch.setattr(loop, "fit", warning)
+    monkeypatch.setattr(single, "fit", warning)
     run = ["run", "--method=kmeans", "--dataset=digits", "--limit=50", "--no-report"]
     assert main([*run, f"--out={tmp_path}/run"]) == 0
     said = capsys.readouterr().err

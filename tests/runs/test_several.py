@@ -166,13 +166,13 @@ def test_what_cannot_run_together_is_refused_where_it_is_asked_for(capsys, tmp_p
 
 def test_a_first_seed_that_was_interrupted_goes_on(tmp_path, capsys, monkeypatch):
     from jaxclust.core.errors import Stopped
-    from jaxclust.training import loop
+    from jaxclust.runs import single
 
     def interrupted(*_, **__):
         raise Stopped
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "fit", interrupted)
+        patched.setattr(single, "fit", interrupted)
         assert main([*KMEANS, "--seeds=2", "--out=both"]) == 130
     assert main([*KMEANS, "--seeds=2", "--out=both", "--resume"]) == 0
     assert json.loads((tmp_path / "both" / "summary.json").read_text())["seeds"] == [0, 1]

@@ -250,9 +250,9 @@ def test_bad_usage_is_one_line_and_exit_2(capsys, tmp_path):
         ([*run, "--seed=-1"], "--seed"),
         ([*run, "--batch-size=0"], "--batch-size must be at least 1"),
         ([*run, "--epochs=-1"], "--epochs must be at least 0"),
-        ([*run, "--n-m=41"], "multiple of k_m"),
-        ([*run, "--k-m=0", "--limit=100"], "k_m must lie"),
-        (["run", "--method=ccnn_baseline3", "--dataset=digits", "--n-m=40"], "multiple of k_m"),
+        ([*run, "--n-m=41"], "multiple of --k-m"),
+        ([*run, "--k-m=0", "--limit=100"], "--k-m must be at least 1"),
+        (["run", "--method=ccnn_baseline3", "--dataset=digits", "--n-m=40"], "multiple of --k-m"),
         ([*run, "--learning-rate=inf"], "--learning-rate must be a finite number"),
         ([*run, "--max-count=-1"], "--max-count must be at least 1"),
         ([*run, "--rotation=nan"], "--rotation must be a finite number"),
@@ -436,7 +436,7 @@ def test_names_that_are_not_utf8_come_back_as_they_are(tmp_path):
 
 def test_failures_while_running_exit_1(capsys, monkeypatch):
     from jaxclust.core.errors import RunError
-    from jaxclust.training import loop
+    from jaxclust.runs import single
 
     for error, expected in [
         (RunError("the loss became nan at step 3; lower the learning rate"), "became nan"),
@@ -449,7 +449,7 @@ def test_failures_while_running_exit_1(capsys, monkeypatch):
         def fail(*_, error=error, **__):
             raise error
 
-        monkeypatch.setattr(loop, "fit", fail)
+        monkeypatch.setattr(single, "fit", fail)
         run = ["run", "--method=kmeans", "--dataset=digits", "--limit=50", "--quiet", "--no-report"]
         message = refused(capsys, [*run, "--out=run", "--resume"], status=1)
         assert expected in message

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxclust.core.keys import host_arrays
 from jaxclust.core.types import Batch, Compute, DataSpec
 from jaxclust.methods import ccnn, dac, dec, derc, ics
 from jaxclust.methods.registry import METHODS as REGISTERED
@@ -138,8 +139,8 @@ def main():
         many, second = jax.block_until_ready(mapped(many, part))
         losses.append([float(first.loss), *np.asarray(second.loss, float).tolist()])
     report = {"losses": losses, "leaves": {}}
-    leaves = jax.tree.flatten_with_path(one)[0]
-    for (path, a), b in zip(leaves, jax.tree.leaves(many), strict=True):
+    leaves = jax.tree.flatten_with_path(host_arrays(one))[0]
+    for (path, a), b in zip(leaves, jax.tree.leaves(host_arrays(many)), strict=True):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         assert all(np.array_equal(b[0], other) for other in b), f"{path}: devices differ"
         leaf_name = jax.tree_util.keystr(path)

@@ -13,7 +13,7 @@ import pytest
 from jaxclust.core.errors import InputError
 from jaxclust.core.types import first_state
 from jaxclust.training.checkpoints import Checkpoints
-from jaxclust.training.loop import Position
+from jaxclust.training.starting import Position
 
 AT = Position(0, 3, (1.5,), True)
 KEYS = {"typed": jax.random.key, "raw": jax.random.PRNGKey}
@@ -21,7 +21,7 @@ KEYS = {"typed": jax.random.key, "raw": jax.random.PRNGKey}
 
 def state(key, width=3, **params):
     weights = {"w": jnp.arange(2.0 * width).reshape(2, width), **params}
-    return first_state(key, jnp.arange(5), weights)
+    return first_state(key, jnp.arange(5), 3, weights)
 
 
 def saved(folder, value):

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 from jaxclust.core import processes
 from jaxclust.core.errors import InputError
-from jaxclust.core.types import Method, Phase
+from jaxclust.core.types import Batches, Method, Phase
 from jaxclust.training import parallel
 
 RUN = [
@@ -135,7 +135,7 @@ def test_shares_are_the_columns_of_each_device():
 
 
 def method(batch, **more):
-    phase = Phase("cluster", 1, batch, lambda s, b: (s, b), **more)
+    phase = Phase("cluster", lambda s, b: (s, b), 1, Batches(batch, **more))
     return Method(lambda k, x: k, lambda s, x: x, (phase,))
 
 
@@ -149,20 +149,20 @@ def test_default_takes_the_most_devices_that_share_evenly(devices):
     assert parallel.choose(method(12), 100, None).size == 4
     assert parallel.choose(method(12, shared=(9,)), 100, None).size == 3
     # DAC's draw is not shared, its batch is; a set smaller than a batch is the batch.
-    assert parallel.choose(method(1001, whole_batch=True, shared=(128,)), 5000, None).size == 4
+    assert parallel.choose(method(1001, split="inner", shared=(128,)), 5000, None).size == 4
     assert parallel.choose(method(1000), 6, None).size == 3
     assert parallel.choose(method(7), 100, None) is None
-    stepless = method(12)._replace(phases=(Phase("cluster", 0, 12, None),))
+    stepless = method(12).replace(phases=(Phase("cluster", None, 0, Batches(12)),))
     assert parallel.choose(stepless, 100, None) is None
 
 
 def test_what_devices_cannot_share_is_refused(devices):
-    with pytest.raises(InputError, match=r"9 images.* evenly by 4 devices; give --devices 3 or"):
+    with pytest.raises(InputError, match=r"9 images.* evenly by 4 devices; give devices 3 or"):
         parallel.choose(method(12, shared=(9,)), 100, 4)
     with pytest.raises(InputError, match="between 1 and 4, not 5; for more on CPU set XLA_FLAGS"):
         parallel.choose(method(12), 100, 5)
     with pytest.raises(InputError, match="no training steps"):
-        parallel.choose(method(12)._replace(phases=()), 100, 2)
+        parallel.choose(method(12).replace(phases=()), 100, 2)
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ class _CCNN(Tuning):
         """A step that fine-tunes nothing, for want of trusted samples."""
         if self.config.centroid_update == "minibatch":
             state = self.move_centroids(state, clustered.features, clustered.assignments)
-        none = jnp.zeros((), jnp.float32)
+        none = jnp.zeros((), clustered.distances.dtype)
         state = state.replace(step=state.step + 1)
         return state, {"gradient_norm": none, "update_norm": none}
 

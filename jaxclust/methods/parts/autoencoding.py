@@ -48,7 +48,7 @@ class Autoencoder(NamedTuple):
     def encoder_alone(
         self, params: PyTree, model_state: PyTree, shape: tuple[int, ...]
     ) -> tuple[PyTree, PyTree]:
-        """(params, model_state) of the encoder, for inputs [b, *shape]."""
+        """(params, model_state) of the encoder, for inputs of a shape."""
         example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
         used: Any = jax.eval_shape(lambda x: self.encoder.init(jax.random.key(0), x), example)
         own = {name: params[name] for name in used["params"]}
