@@ -1,4 +1,4 @@
-"""Cluster a folder of pictures and say which picture lies in which group.
+"""Cluster a folder of images and say which image lies in which group.
 
     python examples/own_folder.py FOLDER --n-clusters 12
 
@@ -21,17 +21,17 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=28)
     parser.add_argument("--epochs", type=int, help="default: the preset's 20")
     given = parser.parse_args()
-    pictures = catalogue.load(
+    images = catalogue.load(
         f"folder:{given.folder}", catalogue.default_data_dir(), image_size=given.image_size
     )
     model = CCNN(n_clusters=given.n_clusters, epochs=given.epochs, verbose=True)
-    clusters = model.fit_predict(pictures.images)
-    sure = model.predict_proba(pictures.images).max(axis=1)
+    clusters = model.fit_predict(images.images)
+    sure = model.predict_proba(images.images).max(axis=1)
     for cluster in range(given.n_clusters):
         members = [i for i in range(len(clusters)) if clusters[i] == cluster]
         members.sort(key=lambda i: -sure[i])
-        names = ", ".join(pictures.ids[i] for i in members[:3])
-        print(f"cluster {cluster}: {len(members)} pictures, the surest {names or 'none'}")
+        names = ", ".join(images.ids[i] for i in members[:3])
+        print(f"cluster {cluster}: {len(members)} images, the surest {names or 'none'}")
 
 
 if __name__ == "__main__":

@@ -36,9 +36,9 @@ from jaxclust.training.saving import state_of
 
 
 def image_shape(width: int) -> tuple[int, int, int]:
-    """Height, width and channels of pictures flattened to rows of `width` values.
+    """Height, width and channels of images flattened to rows of `width` values.
 
-    Square grey or square coloured pictures where the number allows, else pictures of one
+    Square grey or square coloured images where the number allows, else images of one
     row, with a warning.
     """
     for channels in (1, 3):
@@ -46,7 +46,7 @@ def image_shape(width: int) -> tuple[int, int, int]:
         if side * side * channels == width:
             return side, side, channels
     warnings.warn(
-        f"rows of {width} values are no square pictures and are taken for pictures of one row; "
+        f"rows of {width} values are no square images and are taken for images of one row; "
         "give image_shape=(height, width, channels) or images [n, h, w, c]",
         stacklevel=4,
     )
@@ -65,7 +65,7 @@ class ImageClusterer(
         epochs: of clustering; None: the settings'.
         batch_size: None: the settings'.
         random_state: all randomness: a whole number repeats the fit; None draws one.
-        image_shape: (height, width, channels) of pictures that come as rows of values;
+        image_shape: (height, width, channels) of images that come as rows of values;
             None: square ones, see :func:`image_shape`.
         precision: of the networks' passes, float32 or bfloat16.
         devices: local devices to share batches; None: as many as can do so evenly.

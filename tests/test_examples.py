@@ -34,7 +34,7 @@ def test_examples_run(name, monkeypatch, capsys, tmp_path):
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     said = capsys.readouterr().out
     if name == "own_folder":
-        sizes = [int(size) for size in re.findall(r"cluster \d: (\d+) pictures", said)]
+        sizes = [int(size) for size in re.findall(r"cluster \d: (\d+) images", said)]
         assert len(sizes) == 3
         assert sum(sizes) == 60
     else:

@@ -67,12 +67,12 @@ def data_dir(parser: argparse.ArgumentParser) -> Any:
 
 
 def images(parser: argparse.ArgumentParser) -> Any:
-    """Add `--images`, where a run's pictures lie now."""
+    """Add `--images`, where a run's images lie now."""
     return parser.add_argument(
         "--images",
         type=path,
         metavar="FOLDER",
-        help="where the pictures of folder:PATH lie now, or the file of npz:PATH; default: where "
+        help="where the images of folder:PATH lie now, or the file of npz:PATH; default: where "
         "the run had them",
     )
 

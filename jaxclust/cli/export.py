@@ -1,4 +1,4 @@
-"""`jaxclust export`: a finished run's pictures by cluster."""
+"""`jaxclust export`: a finished run's images by cluster."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from jaxclust.runs.finished import images_of, read_finished
 from jaxclust.runs.writable import check_can_write
 
 _ABOUT = """\
-Lay a finished run's pictures out in a folder for each cluster, and its features for
+Lay a finished run's images out in a folder for each cluster, and its features for
 TensorBoard's projector in FOLDER/projector. assignments.csv and embeddings.npz of the run
 itself open in pandas and NumPy.
 """
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("run", type=path, metavar="RUN_DIR", help="a finished run's folder")
     parser.add_argument("--to", type=path, metavar="FOLDER", required=True, help="must be empty")
     parser.add_argument(
-        "--copy", action="store_true", help="copy picture files; default: symbolic links"
+        "--copy", action="store_true", help="copy image files; default: symbolic links"
     )
     images(parser)
     data_dir(parser)
@@ -32,5 +32,5 @@ def main(arguments: Sequence[str]) -> int:
     image_set = images_of(run, given.data_dir, given.images)
     count = by_cluster.lay_out(run, image_set, given.to, "copy" if given.copy else "link")
     projector.write_projector(run, drawing(image_set), given.to / "projector")
-    say(f"{count} pictures of {len(set(run.clusters.tolist()))} clusters in {given.to}")
+    say(f"{count} images of {len(set(run.clusters.tolist()))} clusters in {given.to}")
     return 0

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser("predict", _ABOUT)
     parser.add_argument("run", type=path, metavar="RUN_DIR", help="a finished run's folder")
     parser.add_argument(
-        "images", metavar="IMAGES", help="a folder, a picture, an npz file, or what --dataset takes"
+        "images", metavar="IMAGES", help="a folder, an image, an npz file, or what --dataset takes"
     )
     parser.add_argument("--out", type=path, metavar="FILE", help="default: print")
     parser.add_argument(
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         type=gigabytes,
         metavar="GB",
         default=Options.in_memory,
-        help="of decoded pictures; more are read when needed; default %(default)g",
+        help="of decoded images; more are read when needed; default %(default)g",
     )
     data_dir(parser)
     given = parser.parse_args(arguments)

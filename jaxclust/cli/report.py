@@ -16,7 +16,7 @@ from jaxclust.runs.finished import images_of, read_finished
 from jaxclust.runs.writable import check_can_write
 
 _ABOUT = """\
-Write a finished run's report.html anew: clusters with their pictures, a map, curves, labels
+Write a finished run's report.html anew: clusters with their images, a map, curves, labels
 against clusters, settings. The images are loaded again from where the run had them, or from
 where --images says that they lie now.
 """
@@ -46,9 +46,9 @@ def main(arguments: Sequence[str]) -> int:
             if given.images is not None:
                 raise
             if _has_images(given.run / "report.html"):
-                said = "report.html is left as it is, since it has pictures"
+                said = "report.html is left as it is, since it has images"
             else:
-                said = "a page without pictures"
+                said = "a page without images"
             why = visible(" ".join(error.on_command_line().split()))
             print(f"warning: {said}: {why}; say where they lie now by --images", file=sys.stderr)
             if _has_images(given.run / "report.html"):
@@ -59,5 +59,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _has_images(written: Path) -> bool:
-    """Whether a page shows pictures."""
+    """Whether a page shows images."""
     return written.is_file() and b"data:image/" in written.read_bytes()

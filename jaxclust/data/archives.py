@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxclust.core.errors import InputError, first_line
-from jaxclust.data.decoding import Read, read_pictures
+from jaxclust.data.decoding import Read, read_images
 from jaxclust.data.names import Names
 from jaxclust.data.places import Place, Places, Reading, Stretches
 
-# Pictures are resized to this much more than the square that is cut out: 256 for 224.
+# Images are resized to this much more than the square that is cut out: 256 for 224.
 _MARGIN = 8 / 7
 _SIDE = 224
 
@@ -30,14 +30,14 @@ IMAGENET_DOG = (
 
 
 class Named(NamedTuple):
-    """A picture in an archive."""
+    """An image in an archive."""
 
     name: str
     place: Place
 
 
 class Index:
-    """Names and places of an archive's pictures, in little memory."""
+    """Names and places of an archive's images, in little memory."""
 
     def __init__(self, path: Path, found: Iterable[Named]) -> None:
         self.path, self.names = path, Names()
@@ -51,7 +51,7 @@ class Index:
 
 
 class Labelled(NamedTuple):
-    """Pictures and the classes of those that can be read."""
+    """Images and the classes of those that can be read."""
 
     read: Read
     labels: np.ndarray  # int64 [n]
@@ -60,21 +60,21 @@ class Labelled(NamedTuple):
 def read_labelled(
     places: Places, names: Names, labels: np.ndarray, reading: Reading, where: str
 ) -> Labelled:
-    """Read pictures as ImageNet's are, 224 pixels of 256 where nothing else is asked for.
+    """Read images as ImageNet's are, 224 pixels of 256 where nothing else is asked for.
 
     Args:
-        places: of the pictures.
+        places: of the images.
         names: one each.
         labels: int64 [n].
         reading: what is wanted of them.
         where: what they are in, for messages.
 
     Raises:
-        InputError: see :func:`decoding.read_pictures`.
+        InputError: see :func:`decoding.read_images`.
     """
     size = _SIDE if reading.size is None else reading.size
     places = places.read_by(reading.rules)
-    read = read_pictures(places, names, size, reading.in_memory, where, _MARGIN)
+    read = read_images(places, names, size, reading.in_memory, where, _MARGIN)
     return Labelled(read, labels[read.kept])
 
 
@@ -110,9 +110,9 @@ def _opened(path: Path, index: Callable[[tarfile.TarFile], Iterable[Named]]) -> 
 
 
 def _labelled(found: Index, label: Callable[[str], int], path: Path, reading: Reading) -> Labelled:
-    """Read pictures in the order of their names and look up their classes."""
+    """Read images in the order of their names and look up their classes."""
     if not found.names:
-        raise InputError(f"{path} holds none of the pictures wanted; it is not the official one")
+        raise InputError(f"{path} holds none of the images wanted; it is not the official one")
     order = found.names.order()
     names = found.names.take(order)
     labels = np.fromiter(map(label, names), np.int64, len(names))
@@ -177,7 +177,7 @@ def imagenet_classes(synsets: Sequence[str], path: Path, reading: Reading) -> La
 
 
 def _list(path: Path) -> Mapping[str, int]:
-    """A file of lines 'picture class'."""
+    """A file of lines 'image class'."""
     classes = {}
     try:
         for line in path.read_text().splitlines():
@@ -185,7 +185,7 @@ def _list(path: Path) -> Mapping[str, int]:
             classes[PurePosixPath(name).name] = int(label)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path} cannot be read as lines of picture and class ({first_line(error)}); it comes "
+            f"{path} cannot be read as lines of image and class ({first_line(error)}); it comes "
             "with Places365's filelist_places365-standard.tar"
         ) from error
     return classes
@@ -207,7 +207,7 @@ def places_validation(path: Path, reading: Reading) -> Labelled:
 
 
 def places_training(path: Path, reading: Reading) -> Labelled:
-    """train_256_places365standard.tar; a picture's folder is its class."""
+    """train_256_places365standard.tar; an image's folder is its class."""
 
     def index(archive: tarfile.TarFile) -> Iterable[Named]:
         return (one for one in members(archive, path) if one.name.endswith(".jpg"))

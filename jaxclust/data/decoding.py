@@ -76,7 +76,7 @@ class _Found:
             self.skipped[row] = f"{told} not read; save pages as files of their own"
 
 
-def read_pictures(
+def read_images(
     places: Places,
     names: Names,
     size: int | None,
@@ -127,10 +127,10 @@ def _check(found: _Found, names: Names, where: str) -> None:
     why = found.skipped[int(bad[0])].replace("max_megapixels", "‹max_megapixels›")
     first = f"{names[int(bad[0])]}: {why}"
     if bad.size == len(names):
-        raise InputError(f"none of the {len(names)} pictures in {where} can be read ({first})")
+        raise InputError(f"none of the {len(names)} images in {where} can be read ({first})")
     if 2 * bad.size > len(names):
         raise InputError(
-            f"{bad.size} of the {len(names)} pictures in {where} cannot be read ({first}, …); "
+            f"{bad.size} of the {len(names)} images in {where} cannot be read ({first}, …); "
             "more than half is taken for a wrong folder"
         )
 
@@ -202,16 +202,16 @@ def _by_workers(function: Callable[[int], Any], rows: Sequence[int]) -> Iterator
             yield from pool.map(function, rows[start : start + _AT_ONCE])
 
 
-def _stack(pictures: list[np.ndarray], ids: Names, where: str) -> np.ndarray:
-    for picture, name in zip(pictures, ids, strict=True):
-        if picture.shape[:2] != pictures[0].shape[:2]:
-            (h0, w0), (h, w) = pictures[0].shape[:2], picture.shape[:2]
+def _stack(decoded: list[np.ndarray], ids: Names, where: str) -> np.ndarray:
+    for one, name in zip(decoded, ids, strict=True):
+        if one.shape[:2] != decoded[0].shape[:2]:
+            (h0, w0), (h, w) = decoded[0].shape[:2], one.shape[:2]
             raise InputError(
-                f"the pictures in {where} differ in size ({ids[0]}: {w0}x{h0}, {name}: {w}x{h}); "
+                f"the images in {where} differ in size ({ids[0]}: {w0}x{h0}, {name}: {w}x{h}); "
                 "give ‹image_size› to resize and crop them to one"
             )
-    channels = max(picture.shape[2] for picture in pictures)
-    images = np.empty((len(pictures), *pictures[0].shape[:2], channels), np.uint8)
-    for i, picture in enumerate(pictures):
-        images[i] = picture
+    channels = max(one.shape[2] for one in decoded)
+    images = np.empty((len(decoded), *decoded[0].shape[:2], channels), np.uint8)
+    for i, one in enumerate(decoded):
+        images[i] = one
     return images

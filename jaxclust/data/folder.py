@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxclust.core.errors import InputError
 from jaxclust.data import searching
-from jaxclust.data.decoding import Read, read_pictures
+from jaxclust.data.decoding import Read, read_images
 from jaxclust.data.names import Names
 from jaxclust.data.places import USUAL, Files, Rules
 
@@ -50,7 +50,7 @@ def read_folder(
     found = _found(root)
     root = root if root.is_dir() else root.parent
     places = Files(root, found.images).read_by(rules)
-    read = read_pictures(places, found.images, size, in_memory, str(root))
+    read = read_images(places, found.images, size, in_memory, str(root))
     labels, names = _folder_labels(root, read.ids) if labels_from_folders else (None, ())
     return Folder(read, labels, names, found.passed_over, found.told_others())
 
@@ -60,20 +60,20 @@ def _found(root: Path) -> searching.Listing:
     if root.is_file():
         return searching.Listing(Names([root.name]))
     if not root.is_dir():
-        raise InputError(f"no such folder: {root}; give folder:PATH with pictures in it")
+        raise InputError(f"no such folder: {root}; give folder:PATH with images in it")
     found = searching.image_files(root)
     if not found.images:
         passed = [f"{name}: {reason}" for name, reason in found.passed_over[:1]]
         there = "; ".join(filter(None, [*passed, found.told_others()]))
         raise InputError(
-            f"no picture in {root}{f' ({there})' if there else ''}; give a folder with JPEG, PNG, "
+            f"no image in {root}{f' ({there})' if there else ''}; give a folder with JPEG, PNG, "
             "WebP or other images"
         )
     return found
 
 
 def _folder_labels(root: Path, ids: Names) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Numbers of the first folders in which the pictures' paths differ, and their names."""
+    """Numbers of the first folders in which the images' paths differ, and their names."""
     folders = [name.split("/")[:-1] for name in ids]
     # A folder around all the others, as archives have it, tells nothing.
     shared = 0
@@ -83,7 +83,7 @@ def _folder_labels(root: Path, ids: Names) -> tuple[np.ndarray, tuple[str, ...]]
     if loose:
         raise InputError(
             f"‹labels_from_folders›: {loose[0]} lies in no sub-folder of its own in {root}; every "
-            "picture needs one, and there must be two or more"
+            "image needs one, and there must be two or more"
         )
     names, labels = np.unique([path[shared] for path in folders], return_inverse=True)
     return labels.astype(np.int64), tuple(str(name) for name in names)

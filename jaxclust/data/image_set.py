@@ -34,7 +34,7 @@ class ImageSet:
     ids: Names  # file names or row numbers
     n_classes: int | None  # what the set declares, or its labels show
     skipped: tuple[Skipped, ...] = ()
-    places: Places | None = None  # where each picture's file lies; None for arrays
+    places: Places | None = None  # where each image's file lies; None for arrays
     class_names: tuple[str, ...] = ()  # of labels 0, 1, …, where they have names
     ranges: Ranges = field(default_factory=dict)  # that wide greys and integers were read by
     others: str = ""  # what lies beside the images, in words

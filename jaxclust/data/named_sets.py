@@ -81,7 +81,7 @@ def _archive(
     synsets: Sequence[str] | None = None,
     beside: str = "",
 ) -> Entry:
-    """Pictures in an official archive, of 224 pixels where nothing else is asked for.
+    """Images in an official archive, of 224 pixels where nothing else is asked for.
 
     Or in the folder that tensorflow-datasets' builder and split of this name prepared; of
     its classes those of `synsets`, if given.
@@ -91,7 +91,7 @@ def _archive(
         if (data_dir / file).is_file():
             found, labels = read(data_dir / file, reading)
         else:
-            found, labels = prepared.pictures(data_dir, *builder, synsets, reading)
+            found, labels = prepared.image_files(data_dir, *builder, synsets, reading)
         return from_files(name, found, labels=labels, n_classes=classes)
 
     how = (

@@ -1,4 +1,4 @@
-"""The names of very many pictures, in little more memory than their letters."""
+"""The names of very many images, in little more memory than their letters."""
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence

@@ -10,7 +10,7 @@ from jaxclust.core.errors import InputError, first_line
 from jaxclust.data.image_set import ImageSet, rows_of
 from jaxclust.data.wide_greys import Ranges, Spread, range_of, to_bytes
 
-# Pictures do not compress a hundredfold; a file this dense and large is no data set.
+# Images do not compress a hundredfold; a file this dense and large is no data set.
 _BOMB_BYTES, _BOMB_RATIO = 2**30, 100
 # Numbers of channels that images are known to have, for telling a layout.
 _CHANNELS = 4
@@ -92,7 +92,7 @@ def check_images(images: np.ndarray, where: str) -> np.ndarray:
 
 
 def _refuse_channels_first(shape: tuple[int, ...], where: str) -> None:
-    """InputError for [n, c, h, w], which looks like pictures hardly any pixels high."""
+    """InputError for [n, c, h, w], which looks like images hardly any pixels high."""
     _, channels, height, width = shape
     if channels <= _CHANNELS < min(height, width):
         raise InputError(

@@ -24,7 +24,7 @@ def present(folder: Path) -> bool:
 def arrays(
     data_dir: Path, name: str, builder: str, splits: tuple[str, ...], label: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [n, h, w, c] and labels int64 [n] of a set of small pictures of one size.
+    """Images uint8 [n, h, w, c] and labels int64 [n] of a set of small images of one size.
 
     What was decoded is kept for the next time.
 
@@ -51,7 +51,7 @@ def arrays(
 
 
 class Record(NamedTuple):
-    """A picture's bytes in a prepared set; stands where a `places.Place` does."""
+    """An image's bytes in a prepared set; stands where a `places.Place` does."""
 
     source: Any
     row: int
@@ -63,16 +63,16 @@ class Record(NamedTuple):
         return io.BytesIO(self.content())
 
     def content(self) -> bytes:
-        """The picture's file as it was."""
+        """The image's file as it was."""
         return self.source[self.row]["image"]
 
     def mark(self) -> str:
-        """Tells this picture from others, without reading it."""
+        """Tells this image from others, without reading it."""
         return f"record {self.row} of version {self.version}"
 
 
 class Records(Places):
-    """Pictures of a prepared set, as places; 8 bytes each."""
+    """Images of a prepared set, as places; 8 bytes each."""
 
     def __init__(self, source: Any, rows: np.ndarray, path: Path, version: str) -> None:
         self.source, self.rows, self.path, self.version = source, rows, path, version
@@ -87,17 +87,17 @@ class Records(Places):
         return Records(self.source, self.rows[rows], self.path, self.version)
 
 
-def pictures(
+def image_files(
     data_dir: Path, builder: str, split: str, synsets: Sequence[str] | None, reading: Reading
 ) -> Labelled:
-    """Pictures of any size with labels, resized and cropped, in memory or read when needed.
+    """Images of any size with labels, resized and cropped, in memory or read when needed.
 
     Args:
         data_dir: where the builder's folder lies.
         builder: tensorflow-datasets' name.
         split: of it.
         synsets: ImageNet's classes to keep, numbered in this order; None: all.
-        reading: what is wanted of the pictures.
+        reading: what is wanted of the images.
 
     Raises:
         InputError: the files cannot be read, or lack a class.

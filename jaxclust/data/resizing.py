@@ -5,20 +5,20 @@ from PIL import Image
 
 # Parts of red, green and blue in a grey value (ITU-R 601), as Pillow has them.
 _LUMINANCE = (0.299, 0.587, 0.114)
-# How many times longer than wide pictures are resized whole; what is cut out is square.
+# How many times longer than wide images are resized whole; what is cut out is square.
 _LONG = 2
 
 
-def resize_and_crop(picture: Image.Image, size: int, margin: float = 1.0) -> Image.Image:
-    """The picture's shorter side resized to `margin * size`, then the central square cut out.
+def resize_and_crop(image: Image.Image, size: int, margin: float = 1.0) -> Image.Image:
+    """The image's shorter side resized to `margin * size`, then the central square cut out.
 
     A margin of 8/7 is ImageNet's usual 256 for 224. Memory depends on `size`, not on how long
-    and thin a picture is.
+    and thin an image is.
     """
-    picture = _less_long(picture)
-    width, height = picture.size
+    image = _less_long(image)
+    width, height = image.size
     scale = round(size * margin) / min(width, height)
-    resized = picture.resize(
+    resized = image.resize(
         (max(size, round(width * scale)), max(size, round(height * scale))),
         Image.Resampling.BILINEAR,
     )
@@ -26,15 +26,15 @@ def resize_and_crop(picture: Image.Image, size: int, margin: float = 1.0) -> Ima
     return resized.crop((left, top, left + size, top + size))
 
 
-def _less_long(picture: Image.Image) -> Image.Image:
-    """Without the ends of a picture so long that a resized copy would be mostly ends."""
-    width, height = picture.size
+def _less_long(image: Image.Image) -> Image.Image:
+    """Without the ends of an image so long that a resized copy would be mostly ends."""
+    width, height = image.size
     most = _LONG * min(width, height)
     if max(width, height) <= most:
-        return picture
+        return image
     wide, high = min(width, most), min(height, most)
     left, top = (width - wide) // 2, (height - high) // 2
-    return picture.crop((left, top, left + wide, top + high))
+    return image.crop((left, top, left + wide, top + high))
 
 
 def resize_array(images: np.ndarray, size: int) -> np.ndarray:
@@ -44,8 +44,8 @@ def resize_array(images: np.ndarray, size: int) -> np.ndarray:
     out = np.empty((images.shape[0], size, size, images.shape[3]), images.dtype)
     for i, image in enumerate(images):
         for channel in range(images.shape[3]):
-            picture = Image.fromarray(image[..., channel])
-            out[i, ..., channel] = np.asarray(resize_and_crop(picture, size))
+            plane = Image.fromarray(image[..., channel])
+            out[i, ..., channel] = np.asarray(resize_and_crop(plane, size))
     return out
 
 

@@ -138,7 +138,7 @@ def _note(entry: os.DirEntry[str], name: str, found: Listing) -> None:
     except OSError as error:
         regular, reason = False, _told(error)
     if regular and kind in {None, "HEIC"}:
-        # Phones' pictures often bear that name after they were converted.
+        # Phones' images often bear that name after they were converted.
         kind, reason = _by_content(entry.path, kind)
     if kind == "image" and not reason:
         found.images.append(name)

@@ -1,4 +1,4 @@
-"""A run's pictures laid out in a folder for each cluster."""
+"""A run's images laid out in a folder for each cluster."""
 
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -22,9 +22,9 @@ def check_empty(folder: Path) -> None:
 
 
 def lay_out(run: FinishedRun, image_set: ImageSet, folder: Path, how: How) -> int:
-    """Put every picture under `folder/cluster-C/`, by its name in the run.
+    """Put every image under `folder/cluster-C/`, by its name in the run.
 
-    Pictures that are files of their own are linked or copied, those in an archive copied;
+    Images that are files of their own are linked or copied, those in an archive copied;
     those of an array are written as PNG.
 
     Args:
@@ -34,16 +34,16 @@ def lay_out(run: FinishedRun, image_set: ImageSet, folder: Path, how: How) -> in
         how: of files; a link is symbolic.
 
     Returns:
-        How many pictures there are.
+        How many images there are.
 
     Raises:
-        InputError: the folder is not empty, or a picture's name would leave it.
+        InputError: the folder is not empty, or an image's name would leave it.
     """
     check_empty(folder)
     names = [PurePosixPath(name) for name in run.ids]
     for name in names:
         if name.is_absolute() or ".." in name.parts:
-            raise InputError(f"the picture named {name} would lie outside {folder}; rename it")
+            raise InputError(f"the image named {name} would lie outside {folder}; rename it")
     digits = len(str(run.n_clusters - 1))
     limits = value_range(image_set.images)
     for row, (name, cluster) in enumerate(zip(names, run.clusters, strict=True)):

@@ -54,7 +54,7 @@ class _Frame(NamedTuple):
     ticks: list[float]
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where a value lies in the picture."""
+        """Where a value lies in the image."""
         across = (x - self.left) / (self.right - self.left) if self.right > self.left else 0.5
         return (
             _LEFT + across * (_WIDTH - _LEFT - _RIGHT),

@@ -1,4 +1,4 @@
-"""The clusters of a run in words and pictures, and against labels."""
+"""The clusters of a run in words and images, and against labels."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,9 +11,9 @@ from jaxclust.report.text import shown
 from jaxclust.report.thumbnails import Draw, Sheets, chosen, largest_side, place, sheets
 from jaxclust.runs.finished import FinishedRun
 
-# Bytes of the page that their pictures may take, and the largest side.
+# Bytes of the page that their images may take, and the largest side.
 _BYTES, _SIDE = 4_500_000, 96
-# Pictures listed of a cluster, at each end, and of all clusters together.
+# Images listed of a cluster, at each end, and of all clusters together.
 _LISTED, _LISTED_OF_ALL = 12, 2_400
 # Cells of a confusion matrix that can still be read.
 _CELLS = 2_500
@@ -37,14 +37,14 @@ def kinds_of(run: FinishedRun, class_names: Sequence[str]) -> Kinds | None:
     return Kinds(labels, [shown(name) for name in named])
 
 
-class Picture(NamedTuple):
-    """A picture in a cluster's sheet."""
+class Shown(NamedTuple):
+    """An image in a cluster's sheet."""
 
     name: str
     row: int
     certainty: str
     sheet: int  # number of the sheet it is on
-    style: str  # where on it; empty without pictures
+    style: str  # where on it; empty without images
 
 
 class Cluster(NamedTuple):
@@ -57,8 +57,8 @@ class Cluster(NamedTuple):
     nearest: int | None  # the other cluster with the nearest centre
     purity: str | None
     label: str | None  # most frequent
-    most: list[Picture]
-    least: list[Picture]
+    most: list[Shown]
+    least: list[Shown]
 
 
 def _listed(run: FinishedRun) -> list[list[int]]:
@@ -99,28 +99,28 @@ def sections(
     draw: Draw | None,
     kinds: Kinds | None,
 ) -> tuple[list[Cluster], Sheets | None]:
-    """A section for every cluster, and the sheets its pictures are cut out of."""
+    """A section for every cluster, and the sheets its images are cut out of."""
     listed = _listed(run)
     rows = np.asarray([row for rows in listed for row in rows], np.int64)
-    pictures = None
+    images = None
     if draw is not None and image_set is not None:
-        pictures = sheets(draw, rows, _BYTES, largest_side(image_set, _SIDE))
+        images = sheets(draw, rows, _BYTES, largest_side(image_set, _SIDE))
     nearest = _nearest(_centres(run))
-    entries = [_picture(run, pictures, i, len(rows), int(row)) for i, row in enumerate(rows)]
+    entries = [_image(run, images, i, len(rows), int(row)) for i, row in enumerate(rows)]
     found = []
     for cluster, of_it in enumerate(listed):
         its, entries = entries[: len(of_it)], entries[len(of_it) :]
         found.append(_cluster(run, kinds, cluster, nearest[cluster], its))
-    return found, pictures
+    return found, images
 
 
-def _picture(run: FinishedRun, pictures: Sheets | None, i: int, count: int, row: int) -> Picture:
-    """The entry of an image, the i-th of those whose pictures are on the sheets."""
+def _image(run: FinishedRun, images: Sheets | None, i: int, count: int, row: int) -> Shown:
+    """The entry of an image, the i-th of those whose images are on the sheets."""
     sheet, style = 0, ""
-    if pictures is not None:
-        sheet, x, y = place(pictures, i, count)
+    if images is not None:
+        sheet, x, y = place(images, i, count)
         style = f"--x:{-x};--y:{-y}"
-    return Picture(shown(run.ids[row]), row, f"{run.confidence[row]:.3f}", sheet, style)
+    return Shown(shown(run.ids[row]), row, f"{run.confidence[row]:.3f}", sheet, style)
 
 
 def _cluster(
@@ -128,7 +128,7 @@ def _cluster(
     kinds: Kinds | None,
     cluster: int,
     nearest: int | None,
-    entries: list[Picture],
+    entries: list[Shown],
 ) -> Cluster:
     """A cluster's section; its entries the surest first."""
     members = run.clusters == cluster

@@ -25,7 +25,7 @@ def write(run: FinishedRun, image_set: ImageSet | None, how: MapOf = "auto") -> 
 
     Args:
         run: the finished run.
-        image_set: its images; None: a page without pictures.
+        image_set: its images; None: a page without images.
         how: where the map comes from, see :func:`planar_map.plane`.
 
     Returns:
@@ -73,7 +73,7 @@ def _html(run: FinishedRun, image_set: ImageSet | None, shown_map: MapOfImages) 
 
 
 def _found(run: FinishedRun, image_set: ImageSet | None) -> dict[str, Any]:
-    """What the run found: scores, clusters with their pictures, curves, labels."""
+    """What the run found: scores, clusters with their images, curves, labels."""
     draw, kinds = None if image_set is None else drawing(image_set), _kinds(run, image_set)
     sections, sheets = cluster_sections.sections(run, image_set, draw, kinds)
     return {

@@ -1,4 +1,4 @@
-"""The map of a run: every image a point, and the pictures shown there."""
+"""The map of a run: every image a point, and the images shown there."""
 
 import base64
 from typing import Any, Literal, NamedTuple
@@ -18,7 +18,7 @@ from jaxclust.runs.finished import FinishedRun
 _POINTS = 60_000
 # Beyond so many a t-SNE map takes minutes.
 _TSNE = 3_000
-# Bytes of the page that the pictures may take, and their largest side.
+# Bytes of the page that the images may take, and their largest side.
 _BYTES, _SIDE = 7_000_000, 48
 
 MapOf = Literal["auto", "pca", "tsne", "umap"]
@@ -80,7 +80,7 @@ class MapOfImages(NamedTuple):
     """The map as the page shows it."""
 
     data: dict[str, Any] | None  # what its script reads; None without a map
-    sheets: Sheets | None  # the pictures it shows
+    sheets: Sheets | None  # the images it shows
     said: str  # see :class:`Plane`
     shown: int  # images on it
 
@@ -91,7 +91,7 @@ def map_of(run: FinishedRun, draw: Draw | None, kinds: Kinds | None, how: MapOf)
     found, said = plane(run, rows, how)
     if found is None:
         return MapOfImages(None, None, said, 0)
-    pictures = None if draw is None else sheets(draw, rows, _BYTES, _SIDE)
+    images = None if draw is None else sheets(draw, rows, _BYTES, _SIDE)
     certainty = np.nan_to_num(run.confidence[rows].astype(np.float64)) * 255
     data = {
         "xy": _encoded(np.clip(np.round(found * 65535), 0, 65535).astype("<u2")),
@@ -102,9 +102,9 @@ def map_of(run: FinishedRun, draw: Draw | None, kinds: Kinds | None, how: MapOf)
         "labelNames": kinds.names if kinds else [],
         "colours": COLOURS,
         "k": run.n_clusters,
-        "sheets": None if pictures is None else pictures._asdict(),
+        "sheets": None if images is None else images._asdict(),
     }
-    return MapOfImages(data, pictures, said, len(rows))
+    return MapOfImages(data, images, said, len(rows))
 
 
 def _encoded(array: np.ndarray) -> str:

@@ -8,16 +8,16 @@ from jaxclust.core.visible import visible
 from jaxclust.report.thumbnails import Draw, sprite
 from jaxclust.runs.finished import FinishedRun
 
-# The projector shows no more pictures, and a sprite no larger than this.
+# The projector shows no more images, and a sprite no larger than this.
 _SPRITE, _SIDE = 8192, 48
 
 
 def write_projector(run: FinishedRun, draw: Draw | None, folder: Path) -> None:
-    """Features, names and pictures of a run's images for `tensorboard --logdir FOLDER`.
+    """Features, names and images of a run's images for `tensorboard --logdir FOLDER`.
 
     Args:
         run: the finished run.
-        draw: its pictures; None: points without.
+        draw: its images; None: points without.
         folder: made where it is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -26,17 +26,17 @@ def write_projector(run: FinishedRun, draw: Draw | None, folder: Path) -> None:
     features = run.features.reshape(n, -1)
     lines = ("\t".join(f"{value:.6g}" for value in row) for row in features)
     (folder / "features.tsv").write_text("".join(f"{line}\n" for line in lines), "utf-8")
-    pictures = ""
+    images = ""
     side = min(_SIDE, int(_SPRITE / np.ceil(np.sqrt(n))))
     if draw is not None and side >= 4:
         sprite(draw, np.arange(n), side).save(folder / "sprite.png")
-        pictures = (
+        images = (
             f'  sprite {{ image_path: "sprite.png" single_image_dim: {side} '
             f"single_image_dim: {side} }}\n"
         )
     (folder / "projector_config.pbtxt").write_text(
         'embeddings {\n  tensor_name: "features"\n  tensor_path: "features.tsv"\n'
-        f'  metadata_path: "metadata.tsv"\n{pictures}}}\n',
+        f'  metadata_path: "metadata.tsv"\n{images}}}\n',
         "utf-8",
     )
 

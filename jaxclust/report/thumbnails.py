@@ -1,4 +1,4 @@
-"""Small pictures, many in a file: the sheets a page cuts its pictures out of."""
+"""Small images, many in a file: the sheets a page cuts its images out of."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ Draw = Callable[[np.ndarray, int], np.ndarray]
 
 
 def drawing(image_set: ImageSet) -> Draw:
-    """Pictures of rows, from the images the run saw, or larger from their files."""
+    """Images of rows, from the images the run saw, or larger from their files."""
     images = image_set.images
     height, width = images.shape[1:3]
     low, high = value_range(images)
@@ -36,17 +36,17 @@ def drawing(image_set: ImageSet) -> Draw:
 
 
 def largest_side(image_set: ImageSet, wanted: int) -> int:
-    """Side beyond which pictures have nothing more to show."""
+    """Side beyond which images have nothing more to show."""
     return wanted if image_set.places is not None else min(wanted, *image_set.images.shape[1:3])
 
 
 class Sheets(NamedTuple):
-    """Pictures in rows of `columns`, `a_sheet` on each sheet, the last one not full."""
+    """Images in rows of `columns`, `a_sheet` on each sheet, the last one not full."""
 
-    side: int  # of a picture, in pixels
+    side: int  # of an image, in pixels
     columns: int
     a_sheet: int
-    uris: list[str]  # `data:` addresses of WebP pictures
+    uris: list[str]  # `data:` addresses of WebP images
 
 
 def value_range(images: Any) -> tuple[float, float]:
@@ -92,10 +92,10 @@ def squares(images: Any, side: int, low: float = 0.0, high: float = 255.0) -> np
 
 
 def sheets(draw: Draw, rows: np.ndarray, budget: int, largest: int) -> Sheets:
-    """Pictures of the given rows on sheets that fit a budget, as large as it allows.
+    """Images of the given rows on sheets that fit a budget, as large as it allows.
 
     Args:
-        draw: gives pictures.
+        draw: gives images.
         rows: which, int [n], in the order they will be cut out.
         budget: bytes the sheets' addresses may take together.
         largest: side that is not exceeded.
@@ -115,29 +115,29 @@ def sheets(draw: Draw, rows: np.ndarray, budget: int, largest: int) -> Sheets:
 
 
 def sprite(draw: Draw, rows: np.ndarray, side: int) -> Image.Image:
-    """All pictures on one square sheet, row by row, as TensorBoard's projector wants it."""
+    """All images on one square sheet, row by row, as TensorBoard's projector wants it."""
     return Image.fromarray(_laid_out(draw(rows, side), math.ceil(math.sqrt(len(rows)))))
 
 
-def _laid_out(pictures: np.ndarray, most: int = _COLUMNS) -> np.ndarray:
-    """uint8 [b, s, s, 3] -> one picture with at most so many in a row."""
-    b, side = pictures.shape[:2]
+def _laid_out(shown: np.ndarray, most: int = _COLUMNS) -> np.ndarray:
+    """uint8 [b, s, s, 3] -> one image with at most so many in a row."""
+    b, side = shown.shape[:2]
     columns = min(most, max(b, 1))
     lines = max(1, math.ceil(b / columns))
     whole = np.zeros((lines * columns, side, side, 3), np.uint8)
-    whole[:b] = pictures
+    whole[:b] = shown
     grid = whole.reshape(lines, columns, side, side, 3).swapaxes(1, 2)
     return grid.reshape(lines * side, columns * side, 3)
 
 
-def _webp(picture: np.ndarray, quality: int) -> bytes:
+def _webp(image: np.ndarray, quality: int) -> bytes:
     content = io.BytesIO()
-    Image.fromarray(picture).save(content, "WEBP", quality=quality, method=4)
+    Image.fromarray(image).save(content, "WEBP", quality=quality, method=4)
     return content.getvalue()
 
 
 def place(sheets_: Sheets, i: int, count: int) -> tuple[int, int, int]:
-    """Sheet, x and y in pixels of picture i of `count`."""
+    """Sheet, x and y in pixels of image i of `count`."""
     sheet, at = divmod(i, sheets_.a_sheet)
     columns = min(sheets_.columns, max(1, count - sheet * sheets_.a_sheet))
     return sheet, at % columns * sheets_.side, at // columns * sheets_.side

@@ -115,7 +115,7 @@ def images_of(
     Args:
         run: the finished run.
         data_dir: where prepared sets lie now; None: where the run had them.
-        images: where the pictures of its folder lie now, or its npz file; None: where they were.
+        images: where the images of its folder lie now, or its npz file; None: where they were.
 
     Returns:
         The images, under the name that the run knew them by.

@@ -93,9 +93,9 @@ def predict(
 
     Args:
         run: the run's folder.
-        images: a folder, a picture, an npz file, or what `--dataset` takes.
+        images: a folder, an image, an npz file, or what `--dataset` takes.
         data_dir: where prepared sets lie.
-        in_memory: gigabytes of decoded pictures that are held; more are read when needed.
+        in_memory: gigabytes of decoded images that are held; more are read when needed.
         fields: what of a :class:`Prediction` is wanted; the others are None.
 
     Returns:
@@ -118,7 +118,7 @@ def _named(images: str) -> str:
     path = Path(images).expanduser()
     if not path.exists():
         raise InputError(
-            f"no such images: {images}; give a folder, a picture, an npz file or a data set's name"
+            f"no such images: {images}; give a folder, an image, an npz file or a data set's name"
         )
     return f"npz:{path}" if path.suffix == ".npz" else f"folder:{path}"
 
@@ -139,10 +139,10 @@ def _load(
     )
     found = loaded.images
     streamed = isinstance(found, Streamed)
-    pictures = found.seen_in(channels) if streamed else with_channels(found, channels)
-    if pictures.shape[1:] != shape or pictures.dtype != dtype:
+    seen = found.seen_in(channels) if streamed else with_channels(found, channels)
+    if seen.shape[1:] != shape or seen.dtype != dtype:
         raise InputError(
-            f"the run knows {dtype} images of shape {shape}, and {images} holds {pictures.dtype} "
-            f"ones of {pictures.shape[1:]}; bring them to the same"
+            f"the run knows {dtype} images of shape {shape}, and {images} holds {seen.dtype} "
+            f"ones of {seen.shape[1:]}; bring them to the same"
         )
-    return replace(loaded, images=pictures)
+    return replace(loaded, images=seen)

@@ -38,7 +38,7 @@ class Options:
     limit: int | None = setting(None, least=1)
     """Use this many images, spread evenly over the set's order."""
     in_memory: float = setting(4.0, least=0, most=MOST_GIGABYTES)
-    """Gigabytes of a folder's pictures, decoded and of --image-size, that are held in memory;
+    """Gigabytes of a folder's images, decoded and of --image-size, that are held in memory;
     of larger folders they are read anew whenever they are needed."""
     max_megapixels: float = setting(MAX_MEGAPIXELS, least=1e-6, most=1e6)
     """Image files that claim more pixels than this, in millions, are skipped: decoding them may
@@ -76,7 +76,7 @@ class Options:
     deterministic: bool = False
     """On GPU, only kernels that repeat bit for bit; slower. CPU always repeats."""
     report: bool = True
-    """Write report.html, a page with the clusters' pictures, a map and curves."""
+    """Write report.html, a page with the clusters' images, a map and curves."""
     tensorboard: bool = False
     """Write TensorBoard's event files beside metrics.jsonl."""
     quiet: bool = False
@@ -116,8 +116,8 @@ def absolute(dataset: str) -> str:
 
     >>> absolute("digits")
     'digits'
-    >>> absolute("folder:/photos/../pictures")
-    'folder:/pictures'
+    >>> absolute("folder:/photos/../images")
+    'folder:/images'
     """
     kind, colon, path = dataset.partition(":")
     return f"{kind}:{Path(path).expanduser().resolve()}" if colon else dataset

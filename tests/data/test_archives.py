@@ -145,7 +145,7 @@ def test_other_files_are_refused(manual, tmp_path):
         catalogue.load("ilsvrc_val", tmp_path)
     with tarfile.open(path, "w") as archive:
         add(archive, "readme.txt", b"")
-    with pytest.raises(InputError, match="none of the pictures wanted"):
+    with pytest.raises(InputError, match="none of the images wanted"):
         catalogue.load("ilsvrc_val", tmp_path)
     path.unlink()
     with pytest.raises(InputError, match=r"ILSVRC2012_img_val\.tar is wanted; put the official"):

@@ -140,10 +140,10 @@ def test_corrupt_files_are_skipped_and_named(tmp_path):
 def test_folders_that_cannot_be_used(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         load(f"folder:{tmp_path}/nowhere", tmp_path)
-    with pytest.raises(InputError, match="no picture"):
+    with pytest.raises(InputError, match="no image"):
         load(f"folder:{tmp_path}", tmp_path)
     (tmp_path / "junk.png").write_bytes(b"junk")
-    with pytest.raises(InputError, match="none of the 1 pictures"):
+    with pytest.raises(InputError, match="none of the 1 images"):
         load(f"folder:{tmp_path}", tmp_path)
     picture(tmp_path / "a.png", size=(8, 8))
     picture(tmp_path / "b.png", size=(9, 8))

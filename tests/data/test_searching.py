@@ -89,7 +89,7 @@ def test_images_that_cannot_be_read_are_named(tmp_path):
 def test_a_folder_of_others_only_says_so(tmp_path):
     (tmp_path / "b.heic").write_bytes(HEIC)
     (tmp_path / "notes.txt").write_text("words")
-    with pytest.raises(InputError, match=r"no picture in .*b\.heic: HEIC.*1 file that is no image"):
+    with pytest.raises(InputError, match=r"no image in .*b\.heic: HEIC.*1 file that is no image"):
         load(tmp_path)
 
 

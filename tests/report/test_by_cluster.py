@@ -15,7 +15,7 @@ from tests.methods import small
 def test_pictures_of_a_folder_are_linked_by_cluster(finished, folder, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["export", str(finished), f"--to={out}"]) == 0
-    assert capsys.readouterr().out.startswith("36 pictures of 3 clusters")
+    assert capsys.readouterr().out.startswith("36 images of 3 clusters")
     run = read_finished(finished)
     for name, cluster in zip(run.ids, run.clusters, strict=True):
         link = out / f"cluster-{cluster}" / name

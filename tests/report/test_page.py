@@ -293,7 +293,7 @@ def test_report_is_written_anew_and_without_pictures_where_they_are_gone(
     (again / "config.json").write_text(json.dumps(config))
     (again / "report.html").unlink()
     assert main(["report", str(again), "--map=pca"]) == 0
-    assert "a page without pictures: no such folder" in capsys.readouterr().err
+    assert "a page without images: no such folder" in capsys.readouterr().err
     text = (again / "report.html").read_text("utf-8")
     assert "data:image" not in text
     assert "cluster-2" in Page(text).ids()

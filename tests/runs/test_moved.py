@@ -47,7 +47,7 @@ def test_pictures_that_moved_are_named_by_an_option(run, name, source, capsys, t
     before = (folder / "report.html").read_bytes()
     assert main(["report", str(folder)]) == 0
     said = capsys.readouterr()
-    assert "report.html is left as it is, since it has pictures" in said.err
+    assert "report.html is left as it is, since it has images" in said.err
     assert "--images" in said.err
     assert said.out.strip() == str(folder / "report.html")
     assert (folder / "report.html").read_bytes() == before
@@ -64,7 +64,7 @@ def test_without_pictures_there_is_a_page_where_there_was_none(run, capsys):
     shutil.rmtree(run.parent / "in")
     (run / "report.html").unlink()
     assert main(["report", str(run), "--map=pca"]) == 0
-    assert "a page without pictures" in capsys.readouterr().err
+    assert "a page without images" in capsys.readouterr().err
     assert "data:image/" not in (run / "report.html").read_text()
 
 

@@ -259,7 +259,7 @@ def test_bad_usage_is_one_line_and_exit_2(capsys, tmp_path):
         ([*run, "--zoom=1"], "--zoom must be at most"),
         ([*run, "--resume", "--overwrite"], "exclude each other"),
         (["run", "--method=ccnn", "--dataset=usps", "--data-dir=."], "usps.npz is wanted"),
-        (["run", "--method=ccnn", "--dataset=folder:."], "no picture"),
+        (["run", "--method=ccnn", "--dataset=folder:."], "no image"),
         (["run", "--method=ccnn", "--dataset=npz:no.npz"], "no such file"),
         (["datasets", "--out=x"], "unknown option --out=x"),
     ]
@@ -343,7 +343,7 @@ def test_bad_images_are_refused_through_the_command_line(capsys, tmp_path):
     np.savez_compressed("bomb.npz", images=np.zeros((1100, 1024, 1024), np.uint8))
     for dataset, expected in [
         (f"folder:{tmp_path}", "give --image-size"),
-        (f"folder:{tmp_path}/broken", "none of the 1 pictures"),
+        (f"folder:{tmp_path}/broken", "none of the 1 images"),
         ("npz:nan.npz", "NaN"),
         ("npz:rank.npz", "shape"),
         ("npz:dtype.npz", "dtype"),

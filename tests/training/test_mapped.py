@@ -18,7 +18,8 @@ from jaxclust.training.prediction import predictor
 from tests.methods import small
 from tests.trees import assert_same
 
-SEEDS = (3, 5)
+# Of seed 3 two restarts of k-means tie, and rounding picks the one or the other.
+SEEDS = (5, 6)
 N, K = 60, 3
 
 
