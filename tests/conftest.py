@@ -12,9 +12,14 @@ import pytest
 # A [b, k] + [k] that broadcasts silently is this field's classic bug.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Many tests run the same programs; compiling is most of what they cost.
-_compiled = tempfile.TemporaryDirectory(prefix="jaxclust-tests-")
-jax.config.update("jax_compilation_cache_dir", _compiled.name)
+# Many tests run the same programs; compiling is most of what they cost. One cache serves all
+# processes: the first makes it, and the others find it in their environment.
+_made = None
+if "JAXCLUST_TEST_CACHE" not in os.environ:
+    _made = tempfile.TemporaryDirectory(prefix="jaxclust-tests-")
+    os.environ["JAXCLUST_TEST_CACHE"] = _made.name
+CACHE = os.environ["JAXCLUST_TEST_CACHE"]
+jax.config.update("jax_compilation_cache_dir", CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
@@ -37,6 +42,6 @@ def compilation_cache() -> dict[str, str]:
     """Environment under which child processes share the tests' compiled programs."""
     return {
         **os.environ,
-        "JAX_COMPILATION_CACHE_DIR": _compiled.name,
+        "JAX_COMPILATION_CACHE_DIR": CACHE,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
     }

@@ -89,3 +89,22 @@ def test_public_names_resolve():
         assert found in {name, f"jaxclust.{name}", f"jaxclust.training.{name}"}
     with pytest.raises(AttributeError, match="no attribute"):
         jaxclust.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_modules_are_attributes_of_their_packages(path):
+    """`from jaxclust import methods; methods.ccnn`, without an import of it before."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts[:-1] if parts[-1] == "__init__" else parts
+    if parts[0] == "cli" or any(part.startswith("_") for part in parts):
+        pytest.skip("private, or the commands")
+    found = jaxclust
+    for part in parts:
+        found = getattr(found, part)
+    assert found.__name__ == ".".join(("jaxclust", *parts))
+    assert set(parts[1:]) <= set(dir(getattr(jaxclust, parts[0]))) | set(parts[2:])
+
+
+def test_a_package_says_what_it_lacks():
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        jaxclust.methods.nonsense  # noqa: B018

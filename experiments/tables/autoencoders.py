@@ -27,6 +27,7 @@ METHODS = {
     "ics": "ICS",
     "idec": "IDEC",
     "dec": "DEC",
+    "vade": "VaDE",
     "ae_kmeans": "autoencoder, k-means",
     "denoising_ae_kmeans": "denoising autoencoder, k-means",
     "vae_kmeans": "variational autoencoder, k-means",

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxclust.core.settings import setting
+
 _EXACT = lax.Precision.HIGHEST
 
 
@@ -29,9 +31,9 @@ class Affine:
 
     rotation: float = 0.0
     shift: float = 0.0
-    zoom: float = 0.0
+    zoom: float = setting(0.0, least=0, most=0.99)
     shear: float = 0.0
-    scale: float = 1.0
+    scale: float = setting(1.0, above=0)
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Augmentation:
     """All channels move together by up to this much."""
     contrast: float = 0.0
     """Distances from the image's mean grow or shrink by up to this fraction."""
-    erasing: float = 0.0
+    erasing: float = setting(0.0, least=0, most=1)
     """A rectangle of up to this fraction of each side is set to the image's mean."""
 
 

@@ -30,7 +30,7 @@ class Fitted(NamedTuple):
 
     def predict(self, images: Any) -> np.ndarray:
         """Clusters int32 [n] of images of the kind fitted on."""
-        return predict(self, images).assignments
+        return np.asarray(predict(self, images).assignments)
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Trained parameters and statistics as arrays by name: `params/network/…`."""

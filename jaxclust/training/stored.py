@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxclust.core.errors import InputError
 from jaxclust.core.types import TrainState
@@ -21,7 +22,7 @@ def _named(state: TrainState) -> dict[str, Any]:
 
 
 def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def leaves_of(state: TrainState) -> dict[str, Any]:
