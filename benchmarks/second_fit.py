@@ -26,9 +26,9 @@ def main() -> None:
     """Measure, print, write benchmarks/results/."""
     counts: list[float] = []
 
-    def listen(name: str, seconds: float, **_: Any) -> None:
-        if name == _COMPILED:
-            counts.append(seconds)
+    def listen(event: str, duration: float, **_: str | int) -> None:
+        if event == _COMPILED:
+            counts.append(duration)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     images = catalogue.load("digits", Path()).images

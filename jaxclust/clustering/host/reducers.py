@@ -133,10 +133,11 @@ def _open_tsne(x: np.ndarray, seed: int, dimensions: int, perplexity: int, threa
         done += _SAID_EVERY
         _say(done, _EXAGGERATED + _ITERATIONS, error)
 
+    # What it would lower it to itself, with a remark to the user; no whole number, then.
+    fitting: Any = min(perplexity, (len(x) - 1) / 3)
     return openTSNE.TSNE(
         n_components=dimensions,
-        # What it would lower it to itself, with a remark to the user.
-        perplexity=min(perplexity, (len(x) - 1) / 3),
+        perplexity=fitting,
         early_exaggeration_iter=_EXAGGERATED,
         n_iter=_ITERATIONS,
         n_jobs=threads,
