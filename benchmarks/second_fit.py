@@ -26,9 +26,10 @@ def main() -> None:
     """Measure, print, write benchmarks/results/."""
     counts: list[float] = []
 
-    def listen(event: str, duration: float, **_: str | int) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: Any) -> None:
+        del kwargs
         if event == _COMPILED:
-            counts.append(duration)
+            counts.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     images = catalogue.load("digits", Path()).images
