@@ -53,6 +53,9 @@ def image_shape(width: int) -> tuple[int, int, int]:
     return 1, width, 1
 
 
+_KINDS: dict[str, Any] = {"preset": str, "devices": int | None}
+
+
 class ImageClusterer(
     ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin, BaseEstimator
 ):
@@ -189,6 +192,8 @@ class ImageClusterer(
         return np.asarray(self._predicted(X).features)
 
     def _settings(self, registered: registry.Registered) -> Any:
+        for name, kind in _KINDS.items():
+            settings.check_value(name, getattr(self, name), kind)
         config = registered.config(self.preset)
         if self.config is not None:
             if type(self.config) is not type(config):
@@ -233,6 +238,7 @@ class ImageClusterer(
         """Of images that come as rows of `width` values."""
         if self.image_shape is None:
             return image_shape(width)
+        settings.check_value("image_shape", self.image_shape, tuple[int, int, int])
         shape = tuple(self.image_shape)
         if len(shape) != 3 or math.prod(shape) != width:
             raise InputError(

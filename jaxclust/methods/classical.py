@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 
 from jaxclust.clustering import kmeans
 from jaxclust.clustering.host import clusterers, mixture
+from jaxclust.clustering.host.samples import quiet
 from jaxclust.core import keys, settings
 from jaxclust.core.errors import InputError
 from jaxclust.core.settings import setting
@@ -157,7 +158,8 @@ def build_mixture(config: MixtureConfig, spec: DataSpec, compute: Compute = Comp
     def fit(x: np.ndarray, seed: int) -> Mixed:
         from sklearn.decomposition import PCA
 
-        pca = PCA(width_of(x.shape[1]), random_state=seed).fit(x)
+        with quiet():
+            pca = PCA(width_of(x.shape[1]), random_state=seed).fit(x)
         mean, basis = pca.mean_, np.asarray(pca.components_).T
         projected = (x - mean) @ basis
         fitted = mixture.fit(

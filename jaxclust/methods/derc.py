@@ -276,7 +276,7 @@ def build(
             the network.
     """
     settings.check(config)
-    reducers.check_reducer(config.reducer, spec.n_images)
+    reducers.check_reducer(config.reducer, spec.n_images, config.dimensions)
     width = spec.n_clusters if config.latent_width is None else config.latent_width
     config = replace(config, latent_width=width)
     auto = autoencoding.build(config.network, width, spec, compute, network)

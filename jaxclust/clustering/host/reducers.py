@@ -15,6 +15,7 @@ from jaxclust.core.errors import InputError, RunError, first_line
 Reducer = Literal["tsne", "tsne_exact", "umap", "pca", "none"]
 # Samples that scikit-learn's t-SNE takes minutes for, where openTSNE takes seconds.
 _WITHOUT_OPENTSNE = 20_000
+_MOST_TSNE = 3  # of its tree of cells
 # Samples from which several threads are faster than one.
 _MANY = 2_000
 # UMAP begins with eigenvectors, of which so few samples have too few.
@@ -24,12 +25,18 @@ _EXAGGERATED, _ITERATIONS, _SAID_EVERY = tsne.EXAGGERATED, 500, 50
 progress = logging.getLogger("jaxclust.progress")
 
 
-def check_reducer(reducer: Reducer, n: int) -> None:
+def check_reducer(reducer: Reducer, n: int, dimensions: int = 2) -> None:
     """Refuse what :func:`reduce` could not do with n samples, before any work.
 
     Raises:
-        InputError: the reducer's library is missing, or the samples are too few.
+        InputError: the reducer's library is missing, the samples are too few or the
+            dimensions too many.
     """
+    if reducer == "tsne" and dimensions > _MOST_TSNE:
+        raise InputError(
+            f"t-SNE makes at most {_MOST_TSNE} ‹dimensions›, not {dimensions}; take tsne_exact, "
+            "umap or pca"
+        )
     if reducer == "umap" and importlib.util.find_spec("umap") is None:
         raise InputError("reducer umap needs umap-learn; pip install 'jaxclust[umap]'")
     if reducer == "umap" and n < _LEAST_UMAP:
