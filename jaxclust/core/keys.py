@@ -47,6 +47,12 @@ def host_seed(state: TrainState, purpose: str) -> int:
     return int(np.random.SeedSequence(words).generate_state(1)[0]) % 2**31
 
 
+def run_seed(state: TrainState) -> int:
+    """The run's own seed in [0, 2**32), for a method that draws nothing but once on the host."""
+    words = np.asarray(jax.random.key_data(state.key)).ravel().tolist()
+    return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+
 def pair(key: Array) -> tuple[Array, Array]:
     """(the network's, the run's) keys, of the key that `Method.init` is given."""
     network_key, own_key = jax.random.split(key)

@@ -126,7 +126,7 @@ def _build(config: Config, spec: DataSpec, limit: int, clusterer: Clusterer) -> 
         return first_state(key, clusterer.blank(width), spec.n_clusters)
 
     def begin(state: TrainState, features: np.ndarray) -> TrainState:
-        return state.replace(cluster=clusterer.fit(features, keys.host_seed(state, "fit")))
+        return state.replace(cluster=clusterer.fit(features, keys.run_seed(state)))
 
     def predict(state: TrainState, images: Array) -> Prediction:
         x = describe(images, config.features)
