@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxclust.core.errors import InputError
+from jaxclust.core.keys import is_key
 from jaxclust.core.types import TrainState
 
 # Of the names and meaning of leaves; to be raised where an old checkpoint would fit a new
@@ -21,14 +21,10 @@ def _named(state: TrainState) -> dict[str, Any]:
     return {f"{i:04d}{jax.tree_util.keystr(path)}": leaf for i, (path, leaf) in enumerate(leaves)}
 
 
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def leaves_of(state: TrainState) -> dict[str, Any]:
     """A state's arrays by name; of typed keys their data, uint32."""
     return {
-        name: jax.random.key_data(leaf) if _is_key(leaf) else leaf
+        name: jax.random.key_data(leaf) if is_key(leaf) else leaf
         for name, leaf in _named(state).items()
     }
 
@@ -50,7 +46,7 @@ def written_by(state: TrainState) -> dict[str, Any]:
 def _generators(state: TrainState) -> dict[str, str]:
     """Which generator each key is for; raw keys, which do not tell, under one name."""
     named = _named(state).items()
-    found = {name: str(_generator(leaf)) for name, leaf in named if _is_key(leaf)}
+    found = {name: str(_generator(leaf)) for name, leaf in named if is_key(leaf)}
     return found or {"raw": str(jax.config.jax_default_prng_impl)}
 
 
@@ -141,7 +137,7 @@ def state_of(leaves: dict[str, Any], expected: TrainState) -> TrainState:
     """The state of what a checkpoint holds, with typed keys where they are expected."""
     values = [
         jax.random.wrap_key_data(leaves[name], impl=_generator(leaf))
-        if _is_key(leaf)
+        if is_key(leaf)
         else leaves[name]
         for name, leaf in _named(expected).items()
     ]
