@@ -84,7 +84,7 @@ def typed(tree: Any, like: Any, impl: str | None = None) -> Any:
     def one(leaf: Any, as_: Any) -> Any:
         if not is_key(as_):
             return leaf
-        return jax.random.wrap_key_data(jnp.asarray(leaf), impl=impl or _impl(as_))
+        return jax.random.wrap_key_data(jnp.asarray(leaf), impl=impl or generator(as_))
 
     return jax.tree.map(one, tree, like)
 
@@ -97,12 +97,9 @@ def data_shape(leaf: Any) -> tuple[tuple[int, ...], Any]:
     return shaped.shape, shaped.dtype
 
 
-def _impl(leaf: Any) -> str:
-    """The name of a key's generator."""
-    return str(jax.random.key_impl(leaf if isinstance(leaf, Array) else _one_like(leaf)))
-
-
-def _one_like(shape: Any) -> Array:
-    return jax.random.wrap_key_data(
-        jnp.zeros(data_shape(shape)[0], jnp.uint32), impl=shape.dtype._impl
-    )
+def generator(key: Any) -> Any:
+    """The generator of a typed key, or of the shape of one; its `str` is its name."""
+    told = []
+    # Inside a trace a shape is a key, which JAX answers for; outside it refuses.
+    jax.eval_shape(lambda traced: told.append(jax.random.key_impl(traced)), key)
+    return told[0]

@@ -8,7 +8,7 @@ from PIL import Image
 
 from jaxclust.core.errors import InputError
 from jaxclust.data.catalogue import ImageSet
-from jaxclust.data.decoding import Place
+from jaxclust.data.places import Place
 from jaxclust.report.thumbnails import as_bytes, value_range
 from jaxclust.runs.finished import FinishedRun
 

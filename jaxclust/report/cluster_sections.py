@@ -26,15 +26,20 @@ class Kinds(NamedTuple):
 
     labels: np.ndarray  # int [n]
     names: list[str]
+    classes: int  # a number from here on stands for a label that is not known
 
 
 def kinds_of(run: FinishedRun, class_names: Sequence[str]) -> Kinds | None:
     """None for a run without labels."""
     if run.labels is None:
         return None
-    values, labels = np.unique(run.labels, return_inverse=True)
-    named = [str(class_names[v]) if 0 <= v < len(class_names) else str(v) for v in values]
-    return Kinds(labels, [shown(name) for name in named])
+    known = run.labels >= 0
+    values, numbered = np.unique(run.labels[known], return_inverse=True)
+    labels = np.full(len(known), len(values))
+    labels[known] = numbered
+    named = [str(class_names[v]) if v < len(class_names) else str(v) for v in values]
+    rest = [] if known.all() else ["not known"]
+    return Kinds(labels, [shown(name) for name in [*named, *rest]], len(values))
 
 
 class Shown(NamedTuple):
@@ -134,10 +139,12 @@ def _cluster(
     members = run.clusters == cluster
     size = int(members.sum())
     purity = label = None
-    if kinds is not None and size:
-        counts = np.bincount(kinds.labels[members])
-        purity = f"{100 * counts.max() / size:.1f} %"
-        label = kinds.names[int(counts.argmax())]
+    if kinds is not None:
+        labels = kinds.labels[members]
+        counts = np.bincount(labels[labels < kinds.classes])
+        if counts.any():
+            purity = f"{100 * counts.max() / counts.sum():.1f} %"
+            label = kinds.names[int(counts.argmax())]
     half = -(-len(entries) // 2)
     return Cluster(
         number=cluster,
@@ -163,20 +170,21 @@ class Confusion(NamedTuple):
 
 def confusion(run: FinishedRun, kinds: Kinds | None) -> Confusion | None:
     """None without labels, or where nobody could read the table."""
-    if kinds is None:
+    if kinds is None or not kinds.classes:
         return None
-    counts = metrics.contingency(kinds.labels, run.clusters)
+    known = kinds.labels < kinds.classes
+    counts = metrics.contingency(kinds.labels[known], run.clusters[known])
     if counts.size > _CELLS:
         return None
     from scipy.optimize import linear_sum_assignment
 
-    clusters = np.unique(run.clusters)
+    clusters = np.unique(run.clusters[known])
     row, column = linear_sum_assignment(counts, maximize=True)
     matched = column[np.argsort(row)].tolist()
     order = [*matched, *(c for c in range(len(clusters)) if c not in set(matched))]
     share = np.round(100 * counts / counts.sum(axis=1, keepdims=True)).astype(int)
     return Confusion(
-        kinds.names,
+        kinds.names[: kinds.classes],
         [int(clusters[c]) for c in order],
         [[(int(counts[r, c]), int(share[r, c])) for c in order] for r in range(len(counts))],
     )

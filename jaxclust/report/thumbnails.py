@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from jaxclust.data.catalogue import ImageSet
-from jaxclust.data.decoding import Streamed
+from jaxclust.data.streaming import Streamed
 
 # Side in pixels and WebP quality, best first.
 _STEPS = ((96, 80), (72, 75), (56, 70), (48, 65), (40, 60), (32, 55), (24, 45), (16, 35), (12, 25))

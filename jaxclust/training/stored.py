@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from jaxclust.core.errors import InputError
-from jaxclust.core.keys import is_key
+from jaxclust.core.keys import generator, is_key
 from jaxclust.core.types import TrainState
 
 # Of the names and meaning of leaves; to be raised where an old checkpoint would fit a new
@@ -46,16 +46,8 @@ def written_by(state: TrainState) -> dict[str, Any]:
 def _generators(state: TrainState) -> dict[str, str]:
     """Which generator each key is for; raw keys, which do not tell, under one name."""
     named = _named(state).items()
-    found = {name: str(_generator(leaf)) for name, leaf in named if is_key(leaf)}
+    found = {name: str(generator(leaf)) for name, leaf in named if is_key(leaf)}
     return found or {"raw": str(jax.config.jax_default_prng_impl)}
-
-
-def _generator(key: Any) -> Any:
-    """The generator of a typed key, or of the shape of one."""
-    told = []
-    # Inside a trace a shape is a key, which JAX answers for; outside it refuses.
-    jax.eval_shape(lambda traced: told.append(jax.random.key_impl(traced)), key)
-    return told[0]
 
 
 def check_same(
@@ -136,7 +128,7 @@ def _described(leaf: Any) -> str:
 def state_of(leaves: dict[str, Any], expected: TrainState) -> TrainState:
     """The state of what a checkpoint holds, with typed keys where they are expected."""
     values = [
-        jax.random.wrap_key_data(leaves[name], impl=_generator(leaf))
+        jax.random.wrap_key_data(leaves[name], impl=generator(leaf))
         if is_key(leaf)
         else leaves[name]
         for name, leaf in _named(expected).items()

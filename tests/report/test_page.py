@@ -262,6 +262,20 @@ def test_features_without_spread_have_a_page_without_a_map(run, name, how):
     assert {"map", "cluster-0", "cluster-1", "cluster-2", "confusion"} <= page.ids()
 
 
+def test_a_label_that_is_not_known_is_no_class(run):
+    labels = np.where(np.arange(N) % 4 == 0, -1, np.arange(N) % 2)
+    found = np.arange(N) % 2
+    partly = replace(run, labels=labels, clusters=found)
+    kinds = cluster_sections.kinds_of(partly, ("a", "b"))
+    assert kinds.names == ["a", "b", "not known"]
+    table = cluster_sections.confusion(partly, kinds)
+    assert table.labels == ["a", "b"]
+    assert sum(count for row in table.rows for count, _ in row) == (labels >= 0).sum()
+    assert [share for row in table.rows for _, share in row] == [100, 0, 0, 100]
+    unknown = replace(run, labels=np.full(N, -1))
+    assert cluster_sections.confusion(unknown, cluster_sections.kinds_of(unknown, ())) is None
+
+
 def test_a_map_of_the_run_s_own_that_shows_nothing_gives_way_to_the_features(run):
     for own in (np.zeros((N, 2)), np.full((N, 2), np.nan)):
         found, said = planar_map.plane(replace(run, map=own), np.arange(N), "auto")
