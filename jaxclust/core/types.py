@@ -171,6 +171,7 @@ class Batches(NamedTuple):
 
     size: int
     repeats: int = 1  # steps in a row on the same draw (DAC's passes)
+    order: Literal["shuffled", "fixed"] = "shuffled"  # of epochs; fixed: all as the first
     # Devices share each draw, or are given all of it and share its inner batches.
     split: Literal["batch", "inner"] = "batch"
     # Further numbers of rows that a step shares out to the devices.
@@ -235,6 +236,8 @@ class Method:
     # elsewhere expect it; None: the set's own statistics.
     normalisation: Any = None
     recipe: Recipe | None = None  # None: built with parts of one's own
+    # Starts that `jaxclust.fit` begins, to choose one without labels; see training.starts
+    starts: int = 1
     # What was compiled of it, for as long as it lives; see training.programs.
     programs: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 

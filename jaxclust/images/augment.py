@@ -6,7 +6,7 @@ or bfloat16, which moves pixels by a visible fraction of their width.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,9 @@ from jax import Array, lax
 from jaxclust.core.settings import setting
 
 _EXACT = lax.Precision.HIGHEST
+
+
+Resampling = Literal["bilinear", "nearest", "bilinear_everywhere"]
 
 
 @dataclass(frozen=True)
@@ -26,14 +29,23 @@ class Affine:
         shift: fraction of the height and width, independently.
         zoom: scale factor in [1 - zoom, 1 + zoom].
         shear: horizontal shear, in widths a height.
-        scale: fixed scale factor, on top of the zoom.
+        zoom_per_axis: draw the zoom of rows and of columns independently.
+        resampling: how a place between pixels is read. bilinear: interpolated, which blurs.
+            nearest: the nearest pixel. bilinear_everywhere: interpolated, and images that
+            are not views are blurred as much on average (:func:`plain`).
     """
 
     rotation: float = 0.0
     shift: float = 0.0
     zoom: float = setting(0.0, least=0, most=0.99)
     shear: float = 0.0
-    scale: float = setting(1.0, above=0)
+    zoom_per_axis: bool = False
+    resampling: Resampling = "bilinear"
+
+    @property
+    def moves(self) -> bool:
+        """Whether a view can differ from its image."""
+        return any((self.rotation, self.shift, self.zoom, self.shear))
 
 
 @dataclass(frozen=True)
@@ -49,12 +61,16 @@ class Augmentation:
     """Mirror left and right, every second time."""
     channel_shift: float = 0.0
     """Each channel moves by up to this much."""
+    clip_shift: bool = False
+    """Shifted values stay between the view's smallest and largest value before the shift."""
     brightness: float = 0.0
     """All channels move together by up to this much."""
     contrast: float = 0.0
     """Distances from the image's mean grow or shrink by up to this fraction."""
     erasing: float = setting(0.0, least=0, most=1)
     """A rectangle of up to this fraction of each side is set to the image's mean."""
+    value_factor: float = setting(1.0, above=0)
+    """Values of the finished view are multiplied by this."""
 
 
 def _wide(images: Array) -> Any:
@@ -79,14 +95,17 @@ def affine_matrix(key: Array, ranges: Affine, dtype: Any = jnp.float32) -> Array
     cos, sin = jnp.cos(radians), jnp.sin(radians)
     turn = jnp.array([[cos, -sin], [sin, cos]])
     slant = jnp.eye(2, dtype=dtype).at[1, 0].set(shear * ranges.shear)
-    scale = 1 / (ranges.scale * (1 + zoom * ranges.zoom))
+    if ranges.zoom_per_axis:
+        other = jax.random.uniform(jax.random.fold_in(key, 1), (), dtype, minval=-1, maxval=1)
+        zoom = jnp.stack([zoom, other])[None]
+    scale = 1 / (1 + zoom * ranges.zoom)
     shift = jnp.array([rows, columns]) * ranges.shift
     linear = jnp.matmul(turn, slant, precision=_EXACT) * scale
     return jnp.concatenate([linear, shift[:, None]], axis=1)
 
 
-def warp(image: Array, matrix: Array) -> Array:
-    """Bilinear resampling of image [h, w, c] at matrix [2, 3] of the output's grid.
+def warp(image: Array, matrix: Array, resampling: Resampling = "bilinear") -> Array:
+    """Image [h, w, c] resampled at matrix [2, 3] of the output's grid.
 
     Places outside the image take its nearest edge value. Coordinates as in
     :func:`affine_matrix`; the identity matrix returns the image.
@@ -94,18 +113,22 @@ def warp(image: Array, matrix: Array) -> Array:
     Args:
         image: float [h, w, c].
         matrix: float32 or float64 [2, 3].
+        resampling: between pixels; see :class:`Affine`.
 
     Returns:
         [h, w, c], of the image's dtype.
     """
     height, width, _ = image.shape
     low, high, part = _places(height, width, matrix)
-    part = part.astype(image.dtype)
     flat = image.reshape(height * width, -1)
 
     def at(row: Array, column: Array) -> Array:
         return flat[row * width + column]
 
+    if resampling == "nearest":
+        nearest = jnp.where(part < 0.5, low, high)
+        return at(nearest[0], nearest[1]).reshape(image.shape)
+    part = part.astype(image.dtype)
     right, down = part[1][:, None], part[0][:, None]
     top = at(low[0], low[1]) * (1 - right) + at(low[0], high[1]) * right
     bottom = at(high[0], low[1]) * (1 - right) + at(high[0], high[1]) * right
@@ -152,19 +175,46 @@ def random_affine(
     Returns:
         [b, h, w, c], of the images' dtype.
     """
-    if ranges == Affine():
+    if not ranges.moves:
         return images
     positions = jnp.arange(images.shape[0], dtype=jnp.int32) if positions is None else positions
 
     def view(position: Array, image: Array) -> Array:
         key_here = jax.random.fold_in(key, position)
-        return warp(image, affine_matrix(key_here, ranges, _wide(images)))
+        return warp(image, affine_matrix(key_here, ranges, _wide(images)), ranges.resampling)
 
     return jax.vmap(view)(positions, images)
 
 
+def plain(images: Array, ranges: Affine) -> Array:
+    """Images that are no views, for a network that learns from such views.
+
+    With `bilinear_everywhere` they are blurred as interpolation at a random place between
+    pixels blurs on average: one eighth of each neighbour along rows and columns. Otherwise
+    they stay as they are.
+
+    Args:
+        images: float [b, h, w, c]; features [b, d] stay as they are.
+        ranges: of the views.
+
+    Returns:
+        The same shape and dtype.
+    """
+    if ranges.resampling != "bilinear_everywhere" or not ranges.moves or images.ndim != 4:
+        return images
+    for axis in (1, 2):
+        first, last = (jnp.take(images, jnp.array([i]), axis=axis) for i in (0, -1))
+        before = jnp.concatenate([first, images], axis=axis)
+        after = jnp.concatenate([images, last], axis=axis)
+        size = images.shape[axis]
+        before = jax.lax.slice_in_dim(before, 0, size, axis=axis)
+        after = jax.lax.slice_in_dim(after, 1, size + 1, axis=axis)
+        images = 0.75 * images + 0.125 * (before + after)
+    return images
+
+
 def change_values(key: Array, image: Array, ranges: Augmentation) -> Array:
-    """Flip, contrast, brightness, channel shift and erasing of image [h, w, c], dtype kept."""
+    """All of a view but the warp, of image [h, w, c], dtype kept."""
 
     def draw(key: Array, shape: tuple[int, ...] = ()) -> Array:
         values = jax.random.uniform(key, shape, _wide(image), minval=-1, maxval=1)
@@ -179,7 +229,8 @@ def change_values(key: Array, image: Array, ranges: Augmentation) -> Array:
     if ranges.brightness:
         image += draw(bright_key) * ranges.brightness
     if ranges.channel_shift:
-        image += draw(shift_key, (1, 1, image.shape[-1])) * ranges.channel_shift
+        shifted = image + draw(shift_key, (1, 1, image.shape[-1])) * ranges.channel_shift
+        image = jnp.clip(shifted, image.min(), image.max()) if ranges.clip_shift else shifted
     if ranges.erasing:
         inside = [
             _span(jax.random.fold_in(erase_key, axis), image.shape[axis], ranges.erasing)
@@ -187,7 +238,7 @@ def change_values(key: Array, image: Array, ranges: Augmentation) -> Array:
         ]
         hidden = inside[0][:, None, None] & inside[1][None, :, None]
         image = jnp.where(hidden, mean, image)
-    return image
+    return image * ranges.value_factor if ranges.value_factor != 1 else image
 
 
 def _span(key: Array, length: int, largest: float) -> Array:

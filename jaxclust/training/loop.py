@@ -179,6 +179,7 @@ class _PhaseRun:
 
     def rows_of(self, epoch: int) -> np.ndarray:
         """Rows of an epoch's batches, of all seeds beside each other."""
+        epoch = 0 if self.phase.batches.order == "fixed" else epoch
         tables = [
             epoch_rows(seed, self.index, epoch, self.n, self.batch) for seed in self.run.seeds
         ]

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from jaxclust.images.augment import (
     Augmentation,
     affine_matrix,
     augment,
+    plain,
     random_affine,
     warp,
 )
@@ -72,13 +75,86 @@ def test_views_depend_on_position_and_key_alone():
     np.testing.assert_array_equal(random_affine(key, images, Affine()), images)
 
 
-def test_scale_enlarges_by_a_fixed_factor():
-    """Against ndimage.zoom's own sampling: twice as large about the centre."""
-    twice = warp(image(9, 9, 1), affine_matrix(jax.random.key(0), Affine(scale=2.0)))[..., 0]
-    expected = ndimage.affine_transform(
-        np.asarray(image(9, 9, 1))[..., 0], np.diag([0.5, 0.5]), [2, 2], order=1, mode="nearest"
+def read_naively(image, matrix, resampling):
+    """One output pixel after the other, in pixels, by the definitions alone."""
+    height, width, _ = image.shape
+    largest = max(height, width)
+    result = np.zeros_like(image)
+    for i in range(height):
+        for j in range(width):
+            # From the centre, in units of the longer side, through the linear map and back.
+            y, x = (i - (height - 1) / 2) / largest, (j - (width - 1) / 2) / largest
+            row = (matrix[0, 0] * y + matrix[0, 1] * x) * largest + matrix[0, 2] * height
+            column = (matrix[1, 0] * y + matrix[1, 1] * x) * largest + matrix[1, 2] * width
+            row = min(max(row + (height - 1) / 2, 0), height - 1)
+            column = min(max(column + (width - 1) / 2, 0), width - 1)
+            if resampling == "nearest":
+                result[i, j] = image[int(np.floor(row + 0.5)), int(np.floor(column + 0.5))]
+                continue
+            top, left = int(row), int(column)
+            for p in (0, 1):
+                for q in (0, 1):
+                    weight = abs(1 - p - (row - top)) * abs(1 - q - (column - left))
+                    at = image[min(top + p, height - 1), min(left + q, width - 1)]
+                    result[i, j] += weight * at
+    return result
+
+
+@pytest.mark.parametrize("resampling", ["nearest", "bilinear"])
+@pytest.mark.parametrize("seed", range(4))
+def test_warp_against_a_naive_loop(seed, resampling):
+    matrix = affine_matrix(jax.random.key(seed), Affine(25, 0.15, 0.3, 0.2, zoom_per_axis=True))
+    expected = read_naively(np.asarray(image(), float), np.asarray(matrix, float), resampling)
+    actual = np.asarray(warp(image(), matrix, resampling))
+    # A place that rounding puts on the other side of a pixel's border is another pixel's.
+    assert np.isclose(actual, expected, atol=1e-4).mean() > 0.99
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nearest_against_scipy(seed):
+    square = np.asarray(image(11, 11, 1))[..., 0]
+    matrix = np.asarray(affine_matrix(jax.random.key(seed), Affine(30, 0.1, 0.2)), float)
+    offset = 5 + 11 * matrix[:, 2] - matrix[:, :2] @ np.array([5.0, 5.0])
+    expected = ndimage.affine_transform(square, matrix[:, :2], offset, order=0, mode="nearest")
+    view = warp(image(11, 11, 1), jnp.asarray(matrix, jnp.float32), "nearest")[..., 0]
+    assert np.isclose(view, expected, atol=1e-6).mean() > 0.98
+
+
+def test_zoom_of_rows_and_columns_is_drawn_apart():
+    keys = jax.random.split(jax.random.key(0), 400)
+
+    def drawn(ranges):
+        matrices = jax.vmap(lambda key: affine_matrix(key, ranges))(keys)
+        return 1 / np.asarray(matrices)[:, [0, 1], [0, 1]]
+
+    rows, columns = drawn(Affine(zoom=0.3)).T
+    np.testing.assert_allclose(rows, columns, rtol=1e-5)
+    rows, columns = drawn(Affine(zoom=0.3, zoom_per_axis=True)).T
+    assert abs(np.corrcoef(rows, columns)[0, 1]) < 0.15
+    for zoom in (rows, columns):
+        assert 0.7 - 1e-4 < zoom.min() < 0.72 < 1.28 < zoom.max() < 1.3 + 1e-4
+
+
+def test_nearest_makes_no_new_values_and_bilinear_does():
+    x = jnp.round(jax.random.uniform(jax.random.key(2), (20, 8, 8, 1)))
+    ranges = Affine(15, 0.1, 0.1, resampling="nearest")
+    assert set(np.unique(random_affine(jax.random.key(0), x, ranges))) == {0.0, 1.0}
+    blurred = random_affine(
+        jax.random.key(0), x, dataclasses.replace(ranges, resampling="bilinear")
     )
-    np.testing.assert_allclose(twice, expected, atol=1e-5)
+    assert len(np.unique(blurred)) > 100
+
+
+def test_plain_images_are_blurred_as_interpolation_does_on_average():
+    """Against shifts by every part of a pixel, averaged."""
+    square = image(9, 9, 1)
+    shifts = (np.arange(40) + 0.5) / 40 - 0.5
+    matrices = [jnp.array([[1.0, 0, a / 9], [0, 1, b / 9]]) for a in shifts for b in shifts]
+    mean = np.mean(jax.lax.map(lambda matrix: warp(square, matrix), jnp.stack(matrices)), axis=0)
+    ranges = Affine(shift=0.1, resampling="bilinear_everywhere")
+    np.testing.assert_allclose(plain(square[None], ranges)[0], mean, atol=2e-3)
+    for kept in (Affine(shift=0.1), Affine(resampling="bilinear_everywhere")):
+        np.testing.assert_array_equal(plain(square[None], kept)[0], square)
 
 
 compiled = jax.jit(augment, static_argnums=2)
@@ -114,6 +190,23 @@ def test_brightness_and_channel_shift_add_one_value_within_range():
     assert 0.3 < float(jnp.max(jnp.abs(shift))) <= 0.5 + 1e-5
 
 
+def test_clipped_shift_stays_within_the_views_own_extremes():
+    x = pictures()
+    free = compiled(jax.random.key(0), x, Augmentation(channel_shift=2.0))
+    held = compiled(jax.random.key(0), x, Augmentation(channel_shift=2.0, clip_shift=True))
+    lowest = np.asarray(x).min(axis=(1, 2, 3), keepdims=True)
+    highest = np.asarray(x).max(axis=(1, 2, 3), keepdims=True)
+    np.testing.assert_allclose(held, np.clip(free, lowest, highest), atol=1e-6)
+    assert not np.allclose(held, free)
+
+
+def test_value_factor_multiplies_what_all_else_has_made():
+    x, ranges = pictures(), Augmentation(Affine(10, 0.1), True, 0.2, True, 0.1, 0.1, 0.3)
+    scaled = dataclasses.replace(ranges, value_factor=0.975)
+    view, usual = (compiled(jax.random.key(4), x, one) for one in (scaled, ranges))
+    np.testing.assert_allclose(view, np.asarray(usual) * 0.975, atol=1e-6)
+
+
 def test_contrast_keeps_each_channels_mean_and_scales_the_rest():
     x = pictures()
     views = compiled(jax.random.key(0), x, Augmentation(contrast=0.4))
@@ -142,7 +235,7 @@ def test_erasing_hides_one_rectangle():
 
 
 def test_views_are_keyed_by_position():
-    ranges = Augmentation(Affine(15, 0.1, 0.1), True, 0.1, 0.1, 0.1, 0.3)
+    ranges = Augmentation(Affine(15, 0.1, 0.1), True, 0.1, False, 0.1, 0.1, 0.3)
     x = pictures(10)
     views = compiled(jax.random.key(0), x, ranges)
     np.testing.assert_allclose(compiled(jax.random.key(0), x[:4], ranges), views[:4], atol=1e-6)

@@ -11,12 +11,14 @@ from jaxclust.images.descriptors import describe
 from jaxclust.images.normalisation import measure, normalise
 from tests.strict import assert_strong, strict_x64
 
-ALL = Augmentation(Affine(15, 0.1, 0.1, 0.1, 1.1), True, 0.1, 0.1, 0.1, 0.3)
+ALL = Augmentation(
+    Affine(15, 0.1, 0.1, 0.1, zoom_per_axis=True), True, 0.1, True, 0.1, 0.1, 0.3, 0.9
+)
 VIEWS = {
     "affine": Augmentation(ALL.affine),
     **{
         name: Augmentation(**{name: getattr(ALL, name)})
-        for name in ("flip", "channel_shift", "brightness", "contrast", "erasing")
+        for name in ("flip", "channel_shift", "brightness", "contrast", "erasing", "value_factor")
     },
     "all": ALL,
 }

@@ -31,7 +31,14 @@ def data(n=120, seed=0):
 
 
 def method(preset="best", n=120, k=3, **changes):
-    defaults = {"epochs": 2, "pretrain_epochs": 1, "batch_size": 20, "k_m": 5, "n_m": 10}
+    defaults = {
+        "starts": 1,
+        "epochs": 2,
+        "pretrain_epochs": 1,
+        "batch_size": 20,
+        "k_m": 5,
+        "n_m": 10,
+    }
     config = dataclasses.replace(ccnn.PRESETS[preset], **{**defaults, **changes})
     spec = placement.spec_of(data(n), k)
     return ccnn.build(config, spec, body=Body(LeNetBackbone((4, 8)), FlatHead(16)))

@@ -116,9 +116,10 @@ def test_an_update_on_the_whole_draw_is_the_plain_gradient_step(loss, self_label
         np.testing.assert_allclose(mine[sure], theirs[sure], atol=1e-5)
 
 
-def test_every_pass_visits_the_whole_draw():
+@pytest.mark.parametrize(("last_batch", "sizes"), [("filled", [7, 7, 7]), ("short", [7, 7, 6])])
+def test_every_pass_visits_the_whole_draw(last_batch, sizes):
     """Images that are one-hot in the pixels: a kernel row moves when its image is seen."""
-    method = build(views=Augmentation(), inner_passes=1, batch_size=7)
+    method = build(views=Augmentation(), inner_passes=1, batch_size=7, last_batch=last_batch)
     _, state = start(method)
     images = jnp.zeros((M, 64)).at[jnp.arange(M), jnp.arange(M)].set(1).reshape(M, 8, 8, 1)
     step, before = jax.jit(method.step), state.params["Dense_0"]["kernel"]
@@ -128,10 +129,69 @@ def test_every_pass_visits_the_whole_draw():
         now = state.params["Dense_0"]["kernel"]
         seen.append(np.flatnonzero(np.abs(now - before).sum(axis=1) > 0))
         before = now
-    assert len(seen[0]) == 7
     # RMSprop keeps no momentum: only images of the batch move their rows.
+    assert [len(rows) for rows in seen] == sizes
     assert set(np.concatenate(seen)) == set(range(M))
-    assert sum(len(rows) for rows in seen) == 21
+
+
+class Centred(nn.Module):
+    """Logits linear in pixels whose mean over the batch is taken away: its statistics."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = x.reshape(x.shape[0], -1)
+        return nn.Dense(K)(x - x.mean(axis=0, keepdims=True) if train else x)
+
+
+@pytest.mark.parametrize("target_batch", [None, 8, 10, 20])
+def test_targets_are_computed_in_batches_with_statistics_of_their_own(target_batch):
+    method = build(Centred(), target_batch=target_batch)
+    _, state = start(method)
+    draw = small.batch(M)
+    after, _ = jax.jit(method.step)(state, draw)
+    size = target_batch or M
+    parts = [draw.images[i : i + size] for i in range(0, M, size)]
+    logits = [Centred().apply({"params": state.params}, part, True) for part in parts]
+    expected = pairwise.restrain(jnp.concatenate(logits))
+    np.testing.assert_allclose(after.cluster.draw, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("draws", ["fixed", "shuffled"])
+def test_fixed_draws_are_every_epochs(draws):
+    """The label features of a draw stay as they are where nothing is learned."""
+    method = build(draws=draws, learning_rate=1e-30, target_batch=None, target_statistics="running")
+    data, _ = start(method)
+    seen = []
+    step = method.step
+
+    def watched(state, batch):
+        after, info = step(state, batch)
+        return after, info._replace(watch={"rows": jnp.sort(batch.rows)})
+
+    phase = method.phases[0]._replace(step=watched)
+    hooks = Calls(on_chunk=lambda progress: seen.extend(row["rows"] for row in progress.steps))
+    loop.fit(method.replace(phases=(phase,)), data, seed=0, hooks=hooks)
+    first, second = np.split(np.array(seen), 2)
+    assert set(first.ravel()) == set(second.ravel()) == set(range(N))
+    assert np.array_equal(first, second) == (draws == "fixed")
+
+
+def test_reference_is_what_the_published_code_does():
+    """The facts of the published code, as numbers, beside the presets."""
+    config = dac.PRESETS["reference"]
+    assert (config.draws, config.last_batch, config.target_batch) == ("fixed", "short", 32)
+    views = config.views
+    assert (views.affine.resampling, views.affine.zoom_per_axis) == ("nearest", True)
+    assert (views.value_factor, views.clip_shift, views.flip) == (0.975, True, False)
+    # 0.05 of values between 0 and 1, of which MNIST's deviate by 0.3081.
+    assert views.channel_shift == pytest.approx(0.05 / 0.3081, rel=1e-3)
+    for name, preset in dac.PRESETS.items():
+        if name.startswith("reference_"):
+            assert preset.views.flip
+            assert preset.views.affine.resampling == "nearest"
+    method = dac.build(config, DataSpec(70_000, (28, 28, 1), 10))
+    batches = method.phases[0].batches
+    assert (batches.size, batches.repeats, batches.shared) == (1000, 5 * 8, (128, 104))
 
 
 def test_thresholds_move_by_epoch_and_the_optimiser_restarts():

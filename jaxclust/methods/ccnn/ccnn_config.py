@@ -10,13 +10,16 @@ from jaxclust.core.errors import InputError
 from jaxclust.core.settings import setting
 from jaxclust.images.augment import Affine
 
-_VIEWS = Affine(15.0, 0.1, 0.15, 0.2)
+# The nearest pixel: pseudo-labels come from sharp images, and so must views.
+_VIEWS = Affine(15.0, 0.1, 0.15, 0.2, resampling="nearest")
 
 
 @dataclass(frozen=True)
 class Config:
     """CCNN's settings; the defaults are preset `best`."""
 
+    starts: int = setting(4, least=1, most=64)
+    """Starts that are begun; one is chosen without labels and trained to the end."""
     epochs: int = setting(20, least=0)
     """Passes over the data while clustering."""
     batch_size: int = setting(200, least=1)
@@ -101,6 +104,7 @@ class Config:
 PRESETS: dict[str, Config] = {
     "best": Config(),
     "paper": Config(
+        starts=1,
         epochs=10,
         batch_size=50,
         rectify_features=True,

@@ -9,6 +9,7 @@ from jax import Array
 from jaxclust.clustering.drift import rollback
 from jaxclust.clustering.selection import Samples
 from jaxclust.core.types import DataSpec, PyTree, Step, TrainState
+from jaxclust.images.augment import plain
 from jaxclust.losses.pseudo_label import sum_of_squared_errors
 from jaxclust.methods.ccnn.ccnn_config import Config
 from jaxclust.methods.ccnn.ccnn_network import Networks, fine_tuning_optimiser
@@ -55,6 +56,7 @@ class Tuning:
     def extract(self, params: PyTree, stats: PyTree, images: Array) -> tuple[Array, Array]:
         """What is clustered [b, d] and the output logits [b, k], in inference mode."""
         variables = {"params": params, **stats}
+        images = plain(images, self.config.views)
         outputs, _ = self.networks.network.apply(variables, images, train=False)
         if self.config.features == "backbone":
             pooled, _ = self.networks.backbone.apply(variables, images, train=False)

@@ -6,7 +6,7 @@ in on each other take in the others epoch by epoch (Algorithm 1).
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import jax
@@ -33,8 +33,9 @@ from jaxclust.core.types import (
     TrainState,
     first_state,
 )
-from jaxclust.images.augment import augment
+from jaxclust.images.augment import augment, plain
 from jaxclust.losses import pairwise
+from jaxclust.losses.entropy import assignment_entropy
 from jaxclust.methods.dac.dac_config import PRESETS, Config, check, fit_to_set, schedule_of
 from jaxclust.methods.parts.gradient import Aux, Context, counted, gradient_step
 from jaxclust.methods.parts.recipe import recorded
@@ -102,6 +103,12 @@ class _DAC:
         return -(-self.config.draw_size // self.config.batch_size)
 
     @property
+    def short(self) -> int:
+        """Images of a pass's last batch, where it has fewer than the others; else 0."""
+        config = self.config
+        return config.draw_size % config.batch_size if config.last_batch == "short" else 0
+
+    @property
     def repeats(self) -> int:
         """Updates of a draw."""
         return self.config.inner_passes * self.batches * self.config.views_per_batch
@@ -120,7 +127,22 @@ class _DAC:
     def label_features(self, state: TrainState, images: Array, *, train: bool = False) -> Array:
         """Of plain images [b, h, w, c], by running or by the batch's statistics -> [b, k]."""
         variables = {"params": state.params, **state.model_state}
+        images = plain(images, self.config.views.affine)
         return pairwise.restrain(self.network.apply(variables, images, train=train)[0])
+
+    def draw_features(self, state: TrainState, images: Array) -> Array:
+        """Of a draw [m, h, w, c], its batches each by its own statistics -> [m, k]."""
+        m, size = images.shape[0], self.config.target_batch
+        train = self.config.target_statistics == "batch"
+        if size is None or not train:
+            return self.label_features(state, images, train=train)
+        whole = m // size * size
+        batches = images[:whole].reshape(-1, size, *images.shape[1:])
+        features = jax.vmap(lambda batch: self.label_features(state, batch, train=True))(batches)
+        found = [features.reshape(whole, -1)]
+        if whole < m:
+            found.append(self.label_features(state, images[whole:], train=True))
+        return jnp.concatenate(found)
 
     def init(self, key: Array, images: Array) -> TrainState:
         network_key, run_key = keys.pair(key)
@@ -144,13 +166,15 @@ class _DAC:
 
     def begin_draw(self, state: TrainState, images: Array) -> TrainState:
         """Fix the targets of a new draw, whose images devices share where they can."""
-        m, train = self.config.draw_size, self.config.target_statistics == "batch"
-        if self.axis_name is not None and m % jax.lax.axis_size(self.axis_name) == 0:
+        m, config = self.config.draw_size, self.config
+        by_batches = config.target_batch is not None and config.target_statistics == "batch"
+        shared = self.axis_name is not None and m % jax.lax.axis_size(self.axis_name) == 0
+        if shared and not by_batches:
             own = images[collectives.own_rows(m, self.axis_name)]
-            part = self.label_features(state, own, train=train)
+            part = self.label_features(state, own, train=config.target_statistics == "batch")
             draw = collectives.gathered(part, self.axis_name)
         else:
-            draw = self.label_features(state, images, train=train)
+            draw = self.draw_features(state, images)
         state = counted(state, jnp.argmax(draw, axis=1))
         return state.replace(cluster=state.cluster._replace(draw=draw))
 
@@ -178,11 +202,32 @@ class _DAC:
                 auxiliary = pairwise.self_label_bce(features, known)
             total += config.self_label_weight * auxiliary
             terms["self_label_loss"] = auxiliary
+        if config.entropy_weight:
+            terms["entropy"] = assignment_entropy(jax.nn.softmax(logits))
+            total += config.entropy_weight * terms["entropy"]
         return total, Aux(stats, terms)
+
+    def update_on(
+        self, batch: Batch, order: Array, place: Array, size: int, state: TrainState
+    ) -> tuple[TrainState, StepInfo]:
+        """An update on the batch that stands at a place of a pass over the draw.
+
+        Args:
+            batch: the whole draw.
+            order: of the pass, int [m].
+            place: int [].
+            size: images of the batch; it is filled up from the pass's start.
+            state: before the update.
+        """
+        b, m = self.config.batch_size, self.config.draw_size
+        chosen = order[(place * b + jnp.arange(size)) % m]
+        own = chosen[collectives.own_rows(size, self.axis_name)]
+        known = state.cluster.draw[chosen]
+        return self.update(state, Batch(batch.images[own], batch.rows[own], known))
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
         """One of the updates that see the same draw; the first fixes its targets."""
-        config, m, b = self.config, self.config.draw_size, self.config.batch_size
+        config, m = self.config, self.config.draw_size
         per_epoch = -(-self.spec.n_images // m) * self.repeats
         inner = state.step % self.repeats
         new_epoch = (state.step > 0) & (state.step % per_epoch == 0)
@@ -192,11 +237,13 @@ class _DAC:
         place = inner // config.views_per_batch
         passes = (state.step // self.repeats) * config.inner_passes + place // self.batches
         order = jax.random.permutation(keys.of(state, "order", passes), m)
-        # The last batch of a pass is filled up from its start.
-        chosen = order[(place % self.batches * b + jnp.arange(b)) % m]
-        own = chosen[collectives.own_rows(b, self.axis_name)]
-        known = state.cluster.draw[chosen]
-        after, info = self.update(state, Batch(batch.images[own], batch.rows[own], known))
+        last = place % self.batches == self.batches - 1
+        full = partial(self.update_on, batch, order, place % self.batches, config.batch_size)
+        if self.short:
+            short = partial(self.update_on, batch, order, place % self.batches, self.short)
+            after, info = jax.lax.cond(last, short, full, state)
+        else:
+            after, info = full(state)
         at = state.cluster.thresholds
         watch = {**info.watch, "lambda": at.adaptive, "upper": at.upper, "lower": at.lower}
         watch |= spread_of(state.cluster.draw) | health.cluster_health(state.usage)
@@ -240,6 +287,7 @@ def build(
         network = published_network(config, spec).clone(axis_name=compute.axis_name)
     dac = _DAC(config, spec, as_network(network, compute.precision), compute.axis_name)
     # Every device sees the whole draw and shares each update's batch of it.
-    batches = Batches(config.draw_size, dac.repeats, split="inner", shared=(config.batch_size,))
+    shared = (config.batch_size, dac.short) if dac.short else (config.batch_size,)
+    batches = Batches(config.draw_size, dac.repeats, config.draws, "inner", shared)
     phase = Phase("cluster", dac.step, schedule_of(config)[1], batches)
     return Method(dac.init, dac.predict, (phase,))

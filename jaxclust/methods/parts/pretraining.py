@@ -39,7 +39,7 @@ def epochs_or(asked: int | None, usual: tuple[int, int], batch_size: int, n_imag
 
 def affine_views(ranges: Affine) -> Views | None:
     """Random affine views for a step; None where the ranges leave images as they are."""
-    if ranges == Affine():
+    if not ranges.moves:
         return None
     return lambda key, images, places: random_affine(key, images, ranges, places)
 
