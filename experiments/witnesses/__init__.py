@@ -1,0 +1,1 @@
+"""The methods read from their papers a second time, in PyTorch, without this library."""
