@@ -24,6 +24,7 @@ NETWORK = DenseAutoencoder((8, 8, 1), 4, (16,))
 
 def build(preset="dec", **changes):
     wanted = {"epochs": 2, "pretrain_epochs": 2, "batch_size": 20, "latent_width": 4}
+    wanted |= {"cluster_augmented": False, "pretrain_augmented": False}
     config = dataclasses.replace(dec.PRESETS[preset]["best"], **{**wanted, **changes})
     return dec.build(config, DataSpec(N, (8, 8, 1), K), network=NETWORK)
 
@@ -170,3 +171,22 @@ def test_noise_is_on_the_input_only():
     _, info = jax.jit(phase.step)(state, Batch(images, jnp.arange(4)))
     # What is copied is the noise: 64 values of variance a quarter.
     assert float(info.loss) == pytest.approx(16, rel=0.3)
+
+
+def test_features_have_no_views():
+    spec = DataSpec(60, (12,), 3)
+    config = dec.PRESETS["dec"]["best"]
+    assert config.cluster_augmented
+    assert config.pretrain_augmented
+    method = dec.build(dataclasses.replace(config, batch_size=20), spec)
+    features = jax.ShapeDtypeStruct((20, 12), jnp.float32)
+    state = jax.eval_shape(method.init, jax.random.key(0), features)
+    batch = Batch(features, jax.ShapeDtypeStruct((20,), jnp.int32))
+    for phase in method.phases:
+        jax.eval_shape(phase.step, state, batch)
+
+
+@pytest.mark.parametrize(("n", "epochs"), [(1000, 1500), (60_000, 30)])
+def test_small_sets_are_pretrained_for_as_many_steps(n, epochs):
+    method = dec.build(dec.PRESETS["dec"]["best"], DataSpec(n, (16, 16, 1), 10))
+    assert method.phases[0].epochs == epochs

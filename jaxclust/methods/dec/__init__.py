@@ -7,7 +7,6 @@ on the latents of a plain, denoising or variational autoencoder. ICS (ics.py) ad
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -17,7 +16,6 @@ from jax import Array
 from jaxclust.clustering import health, kmeans
 from jaxclust.clustering.distances import squared_distances
 from jaxclust.core import keys, settings
-from jaxclust.core.settings import setting
 from jaxclust.core.types import (
     Batches,
     Compute,
@@ -30,9 +28,10 @@ from jaxclust.core.types import (
     TrainState,
     first_state,
 )
-from jaxclust.images.augment import Affine, Augmentation, augment
+from jaxclust.images.augment import Affine, Augmentation, augment, plain
 from jaxclust.losses.dec import kl_divergence, student_t_assignment, target_distribution
 from jaxclust.losses.reconstruction import reconstruction_error
+from jaxclust.methods.dec.dec_config import DIGIT_VIEWS, PRESETS, Config, without_views
 from jaxclust.methods.parts import autoencoding
 from jaxclust.methods.parts.autoencoding import Autoencoder
 from jaxclust.methods.parts.gradient import Aux, Context, Views, gradient_step
@@ -40,70 +39,7 @@ from jaxclust.methods.parts.pretraining import USUAL, epochs_or, reconstruction_
 from jaxclust.methods.parts.recipe import recorded
 from jaxclust.models.layers import Module
 
-# Digits are not mirrored.
-DIGIT_VIEWS = Augmentation(
-    Affine(rotation=15.0, shift=0.1, zoom=0.15, shear=0.2),
-    brightness=0.1,
-    contrast=0.2,
-    erasing=0.25,
-)
-
-
-@dataclass(frozen=True)
-class Config:
-    """Settings of DEC's family; the defaults are DEC's."""
-
-    epochs: int = setting(40, least=0)
-    """Passes over the data while clustering; 0: k-means on the latents."""
-    batch_size: int = setting(256, least=1)
-    """Images a step, pre-training too."""
-    network: autoencoding.Name = "dense"
-    """dense: DEC's; shallow and deep: ICS's, three and five pooled convolutions; strided:
-    DERC's, strided_valid without padding; variational: shallow with a Gaussian latent."""
-    latent_width: int = setting(10, least=1)
-    """Width of the latent that is clustered."""
-
-    pretrain_epochs: int | None = setting(50, least=0)
-    """Passes of reconstruction training before; None: as DERC's default."""
-    pretrain_augmented: bool = False
-    """Pre-train on random affine views, of the ranges of `views`."""
-    noise: float = setting(0.0, least=0)
-    """Standard deviation of noise on pre-training's input (the denoising kind)."""
-    learning_rate: float = setting(1e-3, above=0)
-    """Adam's, in both phases."""
-
-    clustering_weight: float = setting(1.0, least=0)
-    """Of KL(p || q), q the Student-t assignments, p their target distribution."""
-    reconstruction_weight: float = setting(0.0, least=0)
-    """Of the reconstruction error; 0: the decoder is left alone (DEC)."""
-    per_pixel: bool = True
-    """Average the reconstruction error over an image's values instead of summing."""
-    cluster_augmented: bool = False
-    """Train on random views, of the ranges of `views`, in the images' place, towards the
-    targets of the plain images (Guo et al. 2018)."""
-    refresh_every: int = setting(1, least=1)
-    """Epochs between two computations of the target distribution."""
-    tolerance: float = setting(0.001, least=0)
-    """Stop once fewer than this share of assignments change between two of those."""
-    views: Augmentation = DIGIT_VIEWS
-    """Random views, for what of the method uses any."""
-
-
-_AE = Config(epochs=0)
-PRESETS: dict[str, dict[str, Config]] = {
-    "dec": {"best": Config(), "paper": Config()},
-    # The published weight 0.1 is of the clustering loss against a mean over pixels.
-    "idec": {
-        name: Config(clustering_weight=0.1, reconstruction_weight=1.0) for name in ("best", "paper")
-    },
-    "ae_kmeans": {"best": _AE, "paper": _AE},
-    "dae": {
-        "best": replace(_AE, network="strided", pretrain_epochs=None, pretrain_augmented=True),
-        "paper": replace(_AE, network="strided", pretrain_epochs=None),
-    },
-    "denoising_ae_kmeans": {name: replace(_AE, noise=0.5) for name in ("best", "paper")},
-    "vae_kmeans": {name: replace(_AE, network="variational") for name in ("best", "paper")},
-}
+__all__ = ["DIGIT_VIEWS", "PRESETS", "ClusterState", "Config", "build"]
 
 
 class ClusterState(NamedTuple):
@@ -208,8 +144,11 @@ def _loss(config: Config, auto: Autoencoder, further: Terms | None) -> Callable[
     return loss
 
 
-def _predict(auto: Autoencoder) -> Callable[[TrainState, Array], Prediction]:
+def _predict(config: Config, auto: Autoencoder) -> Callable[[TrainState, Array], Prediction]:
+    learns_views = config.pretrain_augmented or config.cluster_augmented
+
     def predict(state: TrainState, images: Array) -> Prediction:
+        images = plain(images, config.views.affine) if learns_views else images
         latent = auto.latent(state.params["network"], state.model_state, images)
         q = assign(state.params, latent)
         assignments = jnp.argmax(q, axis=1).astype(jnp.int32)
@@ -223,7 +162,12 @@ def pretraining(config: Config, spec: DataSpec, auto: Autoencoder, axis_name: st
     return reconstruction_phase(
         lambda params, stats, images, key: auto.run(params["network"], stats, images, key),
         optax.adam(config.learning_rate),
-        epochs=epochs_or(config.pretrain_epochs, USUAL, config.batch_size, spec.n_images),
+        epochs=epochs_or(
+            config.pretrain_epochs,
+            (USUAL[0], config.pretrain_steps),
+            config.batch_size,
+            spec.n_images,
+        ),
         batch_size=config.batch_size,
         ranges=config.views.affine if config.pretrain_augmented else Affine(),
         noise=config.noise,
@@ -268,7 +212,7 @@ def build(
     """DEC's family as pure functions.
 
     Args:
-        config: settings; see :data:`PRESETS`.
+        config: settings; see :data:`PRESETS`. Features have no views.
         spec: size and shape of the data, number of clusters.
         compute: precision of the network's passes, and the devices' axis.
         network: an autoencoder in the named one's place, see :func:`autoencoding.build`.
@@ -281,11 +225,13 @@ def build(
         InputError: settings without sense, or images too small for the network.
     """
     settings.check(config)
+    if len(spec.shape) == 1:
+        config = without_views(config)
     auto = autoencoding.build(config.network, config.latent_width, spec, compute, network)
     further = terms(auto) if terms else None
     return Method(
         _init(config, spec, auto),
-        _predict(auto),
+        _predict(config, auto),
         (
             pretraining(config, spec, auto, compute.axis_name),
             _clustering(config, spec, auto, further, compute.axis_name),

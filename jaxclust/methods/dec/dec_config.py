@@ -1,0 +1,93 @@
+"""Settings of DEC's family and their presets."""
+
+from dataclasses import dataclass, replace
+
+from jaxclust.core.settings import setting
+from jaxclust.images.augment import Affine, Augmentation
+from jaxclust.methods.parts import autoencoding
+
+# Digits are not mirrored.
+DIGIT_VIEWS = Augmentation(
+    Affine(rotation=15.0, shift=0.1, zoom=0.15, shear=0.2),
+    brightness=0.1,
+    contrast=0.2,
+    erasing=0.25,
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of DEC's family; the defaults are DEC's."""
+
+    starts: int = setting(1, least=1, most=64)
+    """Starts that are begun; one is chosen without labels and trained to the end."""
+    epochs: int = setting(40, least=0)
+    """Passes over the data while clustering; 0: k-means on the latents."""
+    batch_size: int = setting(256, least=1)
+    """Images a step, pre-training too."""
+    network: autoencoding.Name = "dense"
+    """dense: DEC's; shallow and deep: ICS's, three and five pooled convolutions; strided:
+    DERC's, strided_valid without padding; variational: shallow with a Gaussian latent."""
+    latent_width: int = setting(10, least=1)
+    """Width of the latent that is clustered."""
+
+    pretrain_epochs: int | None = setting(50, least=0)
+    """Passes of reconstruction training before; None: 30, or of a small set as many as make
+    `pretrain_steps`."""
+    pretrain_steps: int = setting(1000, least=0)
+    """Steps of it at least where no number of passes is given."""
+    pretrain_augmented: bool = False
+    """Pre-train on random affine views, of the ranges of `views`."""
+    noise: float = setting(0.0, least=0)
+    """Standard deviation of noise on pre-training's input (the denoising kind)."""
+    learning_rate: float = setting(1e-3, above=0)
+    """Adam's, in both phases."""
+
+    clustering_weight: float = setting(1.0, least=0)
+    """Of KL(p || q), q the Student-t assignments, p their target distribution."""
+    reconstruction_weight: float = setting(0.0, least=0)
+    """Of the reconstruction error; 0: the decoder is left alone (DEC)."""
+    per_pixel: bool = True
+    """Average the reconstruction error over an image's values instead of summing."""
+    cluster_augmented: bool = False
+    """Train on random views, of the ranges of `views`, in the images' place, towards the
+    targets of the plain images (Guo et al. 2018)."""
+    refresh_every: int = setting(1, least=1)
+    """Epochs between two computations of the target distribution."""
+    tolerance: float = setting(0.001, least=0)
+    """Stop once fewer than this share of assignments change between two of those."""
+    views: Augmentation = DIGIT_VIEWS
+    """Random views, for what of the method uses any."""
+
+
+# Random views and enough steps (Guo et al. 2018); what is clustered are sharp images, and so
+# must views be.
+_VIEWS = Config(
+    epochs=60,
+    pretrain_epochs=None,
+    pretrain_steps=6000,
+    pretrain_augmented=True,
+    cluster_augmented=True,
+    views=replace(DIGIT_VIEWS, affine=replace(DIGIT_VIEWS.affine, resampling="nearest")),
+)
+_AE = Config(epochs=0)
+PRESETS: dict[str, dict[str, Config]] = {
+    "dec": {"best": _VIEWS, "paper": Config()},
+    # The published weight 0.1 is of the clustering loss against a mean over pixels.
+    "idec": {
+        "best": replace(_VIEWS, clustering_weight=0.1, reconstruction_weight=1.0),
+        "paper": Config(clustering_weight=0.1, reconstruction_weight=1.0),
+    },
+    "ae_kmeans": {"best": _AE, "paper": _AE},
+    "dae": {
+        "best": replace(_AE, network="strided", pretrain_epochs=None, pretrain_augmented=True),
+        "paper": replace(_AE, network="strided", pretrain_epochs=None),
+    },
+    "denoising_ae_kmeans": {name: replace(_AE, noise=0.5) for name in ("best", "paper")},
+    "vae_kmeans": {name: replace(_AE, network="variational") for name in ("best", "paper")},
+}
+
+
+def without_views(config: Config) -> Config:
+    """The settings for features, which have no views."""
+    return replace(config, pretrain_augmented=False, cluster_augmented=False)
