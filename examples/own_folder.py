@@ -20,11 +20,14 @@ def main() -> None:
     parser.add_argument("--n-clusters", type=int, default=10)
     parser.add_argument("--image-size", type=int, default=28)
     parser.add_argument("--epochs", type=int, help="default: the preset's 20")
+    parser.add_argument("--starts", type=int, help="default: the preset's 4")
     given = parser.parse_args()
     images = catalogue.load(
         f"folder:{given.folder}", catalogue.default_data_dir(), image_size=given.image_size
     )
-    model = CCNN(n_clusters=given.n_clusters, epochs=given.epochs, verbose=True)
+    model = CCNN(
+        n_clusters=given.n_clusters, epochs=given.epochs, starts=given.starts, verbose=True
+    )
     clusters = model.fit_predict(images.images)
     sure = model.predict_proba(images.images).max(axis=1)
     for cluster in range(given.n_clusters):

@@ -2,7 +2,8 @@
 
     python examples/several_seeds.py --seeds 3
 
-From the command line: `jaxclust run --method dec --dataset digits --seeds 3`.
+From the command line: `jaxclust run --method dec --dataset digits --seeds 3 --starts 1`. With
+more starts each run would choose the best of them, without labels.
 """
 
 import argparse
@@ -18,11 +19,12 @@ def main() -> None:
     """Fit once a seed; print each score, their mean and spread, and how far the runs agree."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--preset", choices=("best", "paper"), default="best")
     parser.add_argument("--epochs", type=int, help="default: the preset's")
     parser.add_argument("--limit", type=int, default=1797)
     given = parser.parse_args()
     digits = catalogue.load("digits", catalogue.default_data_dir(), limit=given.limit)
-    template = DEC(n_clusters=10, epochs=given.epochs)
+    template = DEC(n_clusters=10, preset=given.preset, epochs=given.epochs, starts=1)
     runs = [
         clone(template).set_params(random_state=seed).fit_predict(digits.images)
         for seed in range(given.seeds)

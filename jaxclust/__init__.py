@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from jaxclust.estimators import CCNN, DAC, DEC, DERC, ICS, IDEC, VaDE
     from jaxclust.training import hooks
     from jaxclust.training.fitted import Fitted, predict
-    from jaxclust.training.loop import fit
     from jaxclust.training.placement import spec_of
     from jaxclust.training.saving import load, save
+    from jaxclust.training.starts import fit
 
 __version__ = "0.1.0"
 _TYPES = (
@@ -59,7 +59,7 @@ _HOMES = {
     **dict.fromkeys(_TYPES, "core.types"),
     "Fitted": "training.fitted",
     "predict": "training.fitted",
-    "fit": "training.loop",
+    "fit": "training.starts",
     "spec_of": "training.placement",
     "load": "training.saving",
     "save": "training.saving",

@@ -30,9 +30,9 @@ from jaxclust.runs.progress import Reporter
 from jaxclust.training.assemble import assemble, check_n_clusters
 from jaxclust.training.fitted import Fitted, predict
 from jaxclust.training.hooks import Calls
-from jaxclust.training.loop import fit
 from jaxclust.training.placement import check_layout
 from jaxclust.training.saving import state_of
+from jaxclust.training.starts import fit
 
 
 def image_shape(width: int) -> tuple[int, int, int]:
@@ -66,6 +66,7 @@ class ImageClusterer(
         preset: where the settings start from: `best`, `paper` or one of the method's own.
         config: the method's settings in the preset's stead, a `Config` of its module.
         epochs: of clustering; None: the settings'.
+        starts: starts to choose the best of, without labels; None: the settings'.
         batch_size: None: the settings'.
         random_state: all randomness: a whole number repeats the fit; None draws one.
         image_shape: (height, width, channels) of images that come as rows of values;
@@ -92,6 +93,7 @@ class ImageClusterer(
         config: Any = None,
         epochs: int | None = None,
         batch_size: int | None = None,
+        starts: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         image_shape: Sequence[int] | None = None,
         precision: Precision = "float32",
@@ -103,6 +105,7 @@ class ImageClusterer(
         self.config = config
         self.epochs = epochs
         self.batch_size = batch_size
+        self.starts = starts
         self.random_state = random_state
         self.image_shape = image_shape
         self.precision: Precision = precision
@@ -200,7 +203,7 @@ class ImageClusterer(
                 kind = f"{type(config).__module__}.{type(config).__name__}"
                 raise InputError(f"config must be a {kind}, not {self.config!r}")
             config = self.config
-        given = {"epochs": self.epochs, "batch_size": self.batch_size}
+        given = {"epochs": self.epochs, "batch_size": self.batch_size, "starts": self.starts}
         known = {field.name for field in fields(config)}
         for name, value in given.items():
             if value is not None and name not in known:

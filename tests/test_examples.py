@@ -12,10 +12,10 @@ from tests.methods import small
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ARGUMENTS = {
-    "own_folder": ["--n-clusters=3", "--image-size=8", "--epochs=1"],
+    "own_folder": ["--n-clusters=3", "--image-size=8", "--epochs=1", "--starts=1"],
     "loss_in_your_loop": ["--steps=60"],
     "custom_backbone": ["--epochs=1", "--limit=200"],
-    "several_seeds": ["--seeds=2", "--epochs=1", "--limit=200"],
+    "several_seeds": ["--seeds=2", "--preset=paper", "--epochs=1", "--limit=200"],
 }
 
 

@@ -132,6 +132,16 @@ def _read(
     return parsed.run, parsed.method
 
 
+def _starts(told: list[dict[str, Any]]) -> str:
+    """A line a start: its seed, and its score in each round."""
+    lines = []
+    for one in told:
+        scores = ", ".join(f"{judged['score']:.3g}" for judged in one["rounds"])
+        chosen = ", chosen" if one["chosen"] else ""
+        lines.append(f"seed {one['seed']}: score {scores}{chosen}")
+    return "; ".join(lines)
+
+
 def _print_summary(summary: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -142,7 +152,9 @@ def _print_summary(summary: dict[str, Any]) -> None:
     for name, value in summary.items():
         if name in {"versions", "by_seed"} or name.endswith("_std") or value is None or value == []:
             continue
-        if isinstance(value, list):
+        if name == "starts":
+            value = _starts(value)
+        elif isinstance(value, list):
             value = "; ".join(map(str, value))
         elif summary.get(f"{name}_std") is not None:
             value = f"{value:.4f} ± {summary[f'{name}_std']:.4f}"

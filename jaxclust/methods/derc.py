@@ -52,6 +52,8 @@ _VIEWS = Affine(15.0, 0.1, 0.15, 0.2)
 class Config:
     """DERC's settings; the defaults are preset `best`."""
 
+    starts: int = setting(1, least=1, most=64)
+    """Starts that are begun; one is chosen without labels and trained to the end."""
     epochs: int | None = setting(None, least=0)
     """Passes over the data of each retraining; default 10, of small sets as many as make 350
     steps."""

@@ -121,7 +121,9 @@ METHODS: dict[str, Registered] = {
         "autoencoder, t-SNE and Gaussian mixture, retrained by triplets (Yan et al. 2020)",
         "DERC",
     ),
-    "derc_r": entry(derc.build, derc.PRESETS, "DERC without retraining (DERC-R)", iterations=0),
+    "derc_r": entry(
+        derc.build, derc.PRESETS, "DERC without retraining (DERC-R)", iterations=0, starts=4
+    ),
     "dae": entry(dec.build, _DEC["dae"], "k-means on the latents of DERC's autoencoder (DAE)"),
     "dec": entry(
         dec.build,

@@ -42,6 +42,8 @@ from jaxclust.models.autoencoder import DenseVariational
 class Config:
     """VaDE's settings; the defaults are preset `best`."""
 
+    starts: int = setting(1, least=1, most=64)
+    """Starts that are begun; one is chosen without labels and trained to the end."""
     epochs: int = setting(100, least=0)
     """Passes over the data by the evidence lower bound."""
     batch_size: int = setting(100, least=1)
@@ -63,8 +65,7 @@ PRESETS = {"best": Config(), "paper": Config(epochs=300)}
 
 def joint(z: Array, prior: PyTree) -> Array:
     """log p(z, c) [b, k] of latents [b, d] under the mixture (Eqs. 1-2)."""
-    spread = jnp.exp(prior["log_variance"])[None]
-    squares = jnp.square(z[:, None] - prior["means"][None]) / spread
+    squares = jnp.square(z[:, None] - prior["means"][None]) / jnp.exp(prior["log_variance"])[None]
     constant = jnp.log(2 * jnp.pi) + prior["log_variance"][None]
     return jax.nn.log_softmax(prior["weights"])[None] - 0.5 * jnp.sum(squares + constant, axis=2)
 

@@ -7,7 +7,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ _FILES = (
     "report.html",
 )
 _CHECKPOINTS = "checkpoints"
+STARTS = "starts"  # of a run that chooses between several
 _TEMPORARY = ".jaxclust-tmp"
 # Of a folder that holds several seeds' runs.
 _OF_SEED = re.compile(r"seed-\d+|assignments-\d+\.csv")
@@ -137,6 +138,10 @@ class RunDirectory:
     def _clear(self) -> None:
         """Remove what a run writes, but config.json."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
+        for start in (self.path / STARTS).glob("[0-9]*"):
+            shutil.rmtree(start, ignore_errors=True)
+        with suppress(OSError):  # there is none, or it holds other files
+            (self.path / STARTS).rmdir()
         for name in _FILES:
             (self.path / name).unlink(missing_ok=True)
         for path in list(self.path.iterdir()):

@@ -85,7 +85,8 @@ class _SeedsHook(Hook):
     def on_phase(self, moment: Moment) -> None:
         for i, one in enumerate(self.runs):
             alone = of_seed(moment.borrowed, i)
-            run.keep_pretrained(one, Moment(alone, moment.position, moment.phase, moment.epoch))
+            own = Moment(alone, moment.position, moment.phase, moment.epoch)
+            run.keep_pretrained(one, one.directory, own)
 
 
 def _as_if_alone(first: Prepared, singles: list[Options], command: str) -> list[Prepared]:

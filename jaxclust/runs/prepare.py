@@ -25,6 +25,7 @@ from jaxclust.runs.options import (
     plain,
 )
 from jaxclust.runs.progress import Reporter
+from jaxclust.runs.scoring import Evaluator
 from jaxclust.runs.writable import check_can_write
 from jaxclust.training import starting, warm_start
 from jaxclust.training.assemble import assemble, check_n_clusters
@@ -77,6 +78,11 @@ class Prepared(NamedTuple):
             quiet=self.quiet,
             events=self.options.tensorboard,
         )
+
+    def evaluator(self, reporter: Reporter, predict: Any) -> Evaluator:
+        """What scores the run between epochs."""
+        labels, every = self.image_set.labels, self.options.evaluate_every
+        return Evaluator(predict, labels, self.n_clusters, reporter, every)
 
     def room(self) -> AbstractContextManager[Room]:
         """Where the last prediction goes: of sets too large for memory to disk."""

@@ -49,6 +49,7 @@ class Reporter:
     ) -> None:
         self.directory, self.log_every, self.quiet = directory, log_every, quiet
         self.wants_events = events and directory is not None
+        self.home, self.label = directory, ""
         self.events: Events | None = None
         self.bar: Progress | None = None
         self.tasks: dict[str, Any] = {}
@@ -75,6 +76,17 @@ class Reporter:
         if self.events is not None:
             self.events.close()
 
+    def write_to(self, directory: RunDirectory, label: str) -> None:
+        """Log into another folder from here on, such as that of one of several starts.
+
+        Args:
+            directory: the folder.
+            label: put before what is shown.
+        """
+        if self.home is not None:
+            self.directory = directory
+        self.label = label
+
     def chunk(self, progress: hooks.Progress) -> None:
         """Log the chunk's steps that are due and show where the run stands."""
         speed = progress.images_per_second
@@ -92,11 +104,10 @@ class Reporter:
         if speed:
             text += f"  {speed:,.0f} images/s  {_duration(progress.seconds_left)} left"
         if self.bar is not None:
-            if progress.phase not in self.tasks:
-                self.tasks[progress.phase] = self.bar.add_task(
-                    progress.phase, total=progress.epochs, text=""
-                )
-            self.bar.update(self.tasks[progress.phase], completed=progress.epoch, text=text)
+            name = f"{self.label}{progress.phase}"
+            if name not in self.tasks:
+                self.tasks[name] = self.bar.add_task(name, total=progress.epochs, text="")
+            self.bar.update(self.tasks[name], completed=progress.epoch, text=text)
         else:
             self._line(progress, text)
 
@@ -105,6 +116,8 @@ class Reporter:
             return
         rows = list(rows)
         self.directory.append_metrics(rows)
+        if self.directory is not self.home:
+            return
         if self.wants_events and self.events is None:
             self.events = Events(self.directory.path)
         if self.events is not None:
@@ -121,7 +134,7 @@ class Reporter:
             return
         self.last_line = (now, progress.phase, whole)
         print(
-            f"{progress.phase} epoch {progress.epoch:.4g}/{progress.epochs}  {text}",
+            f"{self.label}{progress.phase} epoch {progress.epoch:.4g}/{progress.epochs}  {text}",
             file=sys.stderr,
             flush=True,
         )
@@ -142,7 +155,7 @@ class Reporter:
         self._log([row])
         shown = ("nmi", "ari", "acc", "empty_clusters", "churn")
         text = "  ".join(f"{name} {row[name]:.4g}" for name in shown if name in row)
-        self.say(f"{row['phase']} epoch {row['epoch']}  {text}")
+        self.say(f"{self.label}{row['phase']} epoch {row['epoch']}  {text}")
 
 
 def _duration(seconds: float) -> str:

@@ -154,6 +154,8 @@ def _apart(first: Prepared, singles: list[Options]) -> str | None:
     """Why runs cannot be one program; None where they can."""
     if not can_share(first.method):
         return "part of this method runs on the host"
+    if first.method.starts > 1:
+        return "each chooses between several ‹starts›"
     if first.data.group is not None:
         return "each already takes several devices; set ‹devices› 1"
     if first.data.streamed:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
@@ -18,15 +19,18 @@ from jaxclust.runs.directory import RunDirectory
 from jaxclust.runs.finished import FinishedRun, flat_map
 from jaxclust.runs.options import Options
 from jaxclust.runs.prepare import After, Prepared, prepare
-from jaxclust.runs.scoring import SCORED, Evaluator, confidence, scores, write_assignments
+from jaxclust.runs.progress import Reporter
+from jaxclust.runs.scoring import SCORED, confidence, scores, write_assignments
 from jaxclust.runs.spilled import opened
+from jaxclust.runs.waiting import Waiting, told
 from jaxclust.runs.warned import heard
 from jaxclust.training import warm_start
+from jaxclust.training.checkpoints import Checkpoints
 from jaxclust.training.fitted import Fitted
 from jaxclust.training.hooks import Calls, Moment
-from jaxclust.training.loop import fit
 from jaxclust.training.prediction import predictor
 from jaxclust.training.starting import restored
+from jaxclust.training.starts import fit
 
 # Ctrl-C as a question between chunks.
 interrupts = ctrl_c.asking
@@ -77,40 +81,54 @@ def carry_out(ready: Prepared) -> dict[str, Any]:
 
 def _fitted(ready: Prepared) -> tuple[Fitted, Any]:
     """The run trained, and what predicts with it."""
-    options, method, data = ready.options, ready.method, ready.data
-    directory = ready.directory
-    predict = predictor(method, data)
-    reporter, labels = ready.reporter(), ready.image_set.labels
-    evaluator = Evaluator(predict, labels, ready.n_clusters, reporter, options.evaluate_every)
-    with closing(ready.checkpoints()) as checkpoints:
-        resume = None
-        if options.resume:
-            resume = restored(method, data, checkpoints.restore)
+    predict = predictor(ready.method, ready.data)
+    with ExitStack() as stack:
+        resume, single = None, ready.method.starts == 1
+        checkpoints = stack.enter_context(closing(ready.checkpoints()))
+        if ready.options.resume and single:
+            resume = restored(ready.method, ready.data, checkpoints.restore)
         if ready.writes:
-            directory.open(ready.record, overwrite=options.overwrite)
-            directory.cut_metrics(int(resume[0].step) if resume else -1)
-        with interrupts() as interrupted, reporter:
-            hook = Calls(
-                on_chunk=reporter.chunk,
-                on_epoch=evaluator.epoch,
-                on_save=checkpoints.at if ready.writes else None,
-                on_phase=partial(keep_pretrained, ready),
-                interrupts=interrupted,
-            )
-            fitted = fit(
-                method, data, seed=options.seed, hooks=hook, resume=resume, start=ready.pretrained
-            )
-            if interrupted():
-                # Asked for where nothing asks: in the last chunk, or in a method without any.
-                raise Stopped
+            ready.directory.open(ready.record, overwrite=ready.options.overwrite)
+            ready.directory.cut_metrics(int(resume[0].step) if resume else -1)
+        interrupted = stack.enter_context(interrupts())
+        reporter = stack.enter_context(ready.reporter())
+        keep, bench = partial(keep_pretrained, ready), None
+        hook = Calls(interrupts=interrupted)
+        if single:
+            hook = _hook(ready, reporter, predict, checkpoints, interrupted)
+        else:
+            bench = Waiting(ready, reporter, predict, checkpoints, stack, keep)
+        seed, start = ready.options.seed, ready.pretrained
+        given = (ready.method, ready.data)
+        fitted = fit(*given, seed=seed, hooks=hook, resume=resume, start=start, bench=bench)
+        if interrupted():
+            # Asked for where nothing asks: in the last chunk, or in a method without any.
+            raise Stopped
     return fitted, predict
 
 
-def keep_pretrained(ready: Prepared, moment: Moment) -> None:
-    """What pre-training ended with, for other runs' --pretrained."""
+def _hook(
+    ready: Prepared,
+    reporter: Reporter,
+    predict: Any,
+    checkpoints: Checkpoints,
+    interrupted: Callable[[], bool],
+) -> Calls:
+    """What happens between the chunks of a run with one start."""
+    return Calls(
+        on_chunk=reporter.chunk,
+        on_epoch=ready.evaluator(reporter, predict).epoch,
+        on_save=checkpoints.at if ready.writes else None,
+        on_phase=partial(keep_pretrained, ready, ready.directory),
+        interrupts=interrupted,
+    )
+
+
+def keep_pretrained(ready: Prepared, directory: RunDirectory, moment: Moment) -> None:
+    """What pre-training ended with, for other runs' --pretrained, in a folder of the run."""
     if moment.phase in ready.pretraining and ready.writes:
         kept = warm_start.arrays(moment.borrowed)
-        ready.directory.write_arrays(warm_start.FILE, compress=False, **kept)
+        directory.write_arrays(warm_start.FILE, compress=False, **kept)
 
 
 def finish(
@@ -164,6 +182,7 @@ def _summary(
         "n_images": len(image_set.ids),
         "n_clusters": ready.n_clusters,
         **scores(prediction, image_set.labels, ready.n_clusters),
+        "starts": told(fitted.rounds, image_set.labels, len(image_set.ids)),
         "clusters_found": len(np.unique(prediction.assignments)),
         "warnings": warnings,
         "n_skipped": len(image_set.skipped),

@@ -6,11 +6,11 @@ from jaxclust import _lazy
 
 if TYPE_CHECKING:
     from jaxclust.training.fitted import Fitted, predict
-    from jaxclust.training.loop import fit
     from jaxclust.training.saving import load, save
+    from jaxclust.training.starts import fit
 
 _NAMES = {
-    "fit": "loop",
+    "fit": "starts",
     "predict": "fitted",
     "Fitted": "fitted",
     "save": "saving",

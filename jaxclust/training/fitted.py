@@ -23,10 +23,12 @@ class Fitted(NamedTuple):
     normalisation: Normalisation  # of the stored values
     dtype: np.dtype  # of the images fitted on, as stored
     shape: tuple[int, ...]  # of them, [n, h, w, c] or [n, d]
-    seconds: dict[str, float]  # by phase
+    seconds: dict[str, float]  # by phase, and of starts that were not chosen
     images_per_second: float  # over all steps of the last phase that has any
     # What its pre-training ended with, for `fit(start=…)`; None without any
     pretrained: WarmStart | None = None
+    # How it was chosen among several starts (`starts.Round`); empty of a single one
+    rounds: tuple[Any, ...] = ()
 
     def predict(self, images: Any) -> np.ndarray:
         """Clusters int32 [n] of images of the kind fitted on."""

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 LONG = [
-    "run", "--method=ccnn", "--dataset=digits", "--limit=200", "--epochs=100000",
+    "run", "--method=ccnn", "--starts=1", "--dataset=digits", "--limit=200", "--epochs=100000",
     "--pretrain-epochs=1", "--batch-size=50", "--k-m=40", "--n-m=40", "--quiet", "--no-report",
     "--checkpoint-every=0", "--log-every=1",
 ]  # fmt: skip
@@ -75,6 +75,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_line(tmp_path, compilation_c
     limit = ["sh", "-c", 'ulimit -f 20; exec "$@"', "sh"]
     cache = {**compilation_cache, "JAX_COMPILATION_CACHE_DIR": ""}
     run = ["run", "--method=dac", "--dataset=digits", "--limit=60", "--epochs=1", "--no-report"]
+    run += ["--starts=1"]
     said = said_by(start([*run, "--quiet", f"--out={tmp_path}/run"], cache, limit), 1)
     assert "ulimit -f" in said
     assert "go on with --resume" in said

@@ -15,6 +15,7 @@ from jaxclust.data.resizing import with_channels
 from tests.methods import small
 
 RUNS = {
+    # Of the preset's four starts one is chosen.
     "ccnn": ["--epochs=1", "--pretrain-epochs=1", "--batch-size=30", "--k-m=24", "--n-m=24"],
     "derc": [
         "--epochs=1",

@@ -20,8 +20,8 @@ from jaxclust.methods.registry import METHODS
 from tests.methods import small
 
 FAST = [
-    "--epochs=2", "--pretrain-epochs=1", "--batch-size=50", "--k-m=40", "--n-m=40", "--quiet",
-    "--no-report",
+    "--starts=1", "--epochs=2", "--pretrain-epochs=1", "--batch-size=50", "--k-m=40", "--n-m=40",
+    "--quiet", "--no-report",
 ]  # fmt: skip
 DIGITS = ["run", "--method=ccnn", "--dataset=digits", "--limit=200", *FAST]
 
@@ -383,6 +383,7 @@ def test_other_images_are_not_resumed_on(capsys):
 
 def test_clusters_that_were_not_found_are_said(capsys):
     arguments = ["run", "--method=dac", "--dataset=digits", "--n-clusters=30", "--limit=100"]
+    arguments += ["--starts=1"]
     arguments += ["--epochs=1", "--draw-size=100", "--batch-size=50", "--inner-passes=1"]
     assert main([*arguments, "--out=thirty"]) == 0
     summary = json.loads(Path("thirty/summary.json").read_text())

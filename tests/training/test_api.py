@@ -154,7 +154,7 @@ def test_features_are_data_too(name):
     features = (rng.normal(size=(90, 12)) + 6 * np.eye(3, 12)[kinds]).astype(np.float32)
     config = METHODS[name].config("best")
     wanted = {"pretrain_epochs": 40, "batch_size": 30, "epochs": 2, "restarts": 2}
-    wanted["latent_width"] = 4
+    wanted |= {"latent_width": 4, "starts": 1}
     known = {field.name for field in dataclasses.fields(config)}
     config = dataclasses.replace(config, **{k: v for k, v in wanted.items() if k in known})
     built = METHODS[name].build(config, jc.spec_of(features, 3))

@@ -20,16 +20,16 @@ from jaxclust.core.types import Batches, Method, Phase
 from jaxclust.training import parallel
 
 RUN = [
-    "run", "--method=ccnn", "--epochs=2", "--pretrain-epochs=1", "--batch-size=40", "--k-m=40",
-    "--n-m=40", "--log-every=1", "--evaluate-every=1", "--n-clusters=10", "--image-size=8",
-    "--no-report",
+    "run", "--method=ccnn", "--starts=1", "--epochs=2", "--pretrain-epochs=1", "--batch-size=40",
+    "--k-m=40", "--n-m=40", "--log-every=1", "--evaluate-every=1",
+    "--n-clusters=10", "--image-size=8", "--no-report",
 ]  # fmt: skip
 
 
 # DAC's devices are each given the whole draw.
 DAC = [
-    "run", "--method=dac", "--dataset=digits", "--limit=80", "--epochs=2", "--draw-size=40",
-    "--batch-size=20", "--log-every=1", "--no-report",
+    "run", "--method=dac", "--starts=1", "--dataset=digits", "--limit=80", "--epochs=2",
+    "--draw-size=40", "--batch-size=20", "--log-every=1", "--no-report",
 ]  # fmt: skip
 
 

@@ -10,8 +10,8 @@ from jaxclust.cli import main
 from tests.runs.test_single import logged, refused, results
 
 COMMON = [
-    "run", "--dataset=digits", "--limit=120", "--pretrain-epochs=2", "--batch-size=40",
-    "--epochs=1", "--quiet", "--no-report",
+    "run", "--dataset=digits", "--starts=1", "--limit=120", "--pretrain-epochs=2",
+    "--batch-size=40", "--epochs=1", "--quiet", "--no-report",
 ]  # fmt: skip
 DERC = [*COMMON, "--method=derc", "--reducer=pca", "--restarts=1", "--iterations=1"]
 DEC = [*COMMON, "--method=dec"]
@@ -47,7 +47,7 @@ def test_what_cannot_start_so_is_refused_before_anything_is_written(capsys):
     wider = refused(capsys, [*DEC, "--out=no", "--pretrained=whole", "--latent-width=7"])
     assert "is of another network" in wider
     assert "is (10,) there and (7,) here" in wider
-    none = [*COMMON[:-2], "--quiet", "--method=kmeans"]
+    none = [word for word in COMMON[:-2] if word != "--starts=1"] + ["--quiet", "--method=kmeans"]
     none = [word for word in none if not word.startswith(("--pre", "--batch", "--epochs"))]
     assert "has no pre-training" in refused(capsys, [*none, "--out=no", "--pretrained=whole"])
     with np.load("whole/pretrained.npz") as arrays:

@@ -14,7 +14,8 @@ def recorded(
 ) -> Callable[[Build], Build]:
     """A `build(config, spec, compute, …)` whose methods know their :class:`types.Recipe`.
 
-    Not those built with further arguments, a network of one's own, which no file holds.
+    Those built with further arguments, a network of one's own, which no file holds, have none.
+    The number of starts is set here too, from the settings.
 
     Args:
         family: finds `build` again, by methods.registry.family.
@@ -32,7 +33,8 @@ def recorded(
         ) -> Method:
             method = build(config, spec, compute, **given)
             own = any(part is not None for name, part in given.items() if name not in names)
-            return method.replace(recipe=None if own else Recipe(family, config, spec, compute))
+            recipe = None if own else Recipe(family, config, spec, compute)
+            return method.replace(recipe=recipe, starts=getattr(config, "starts", 1))
 
         built.family, built.parts = family, read  # pyright: ignore[reportAttributeAccessIssue]
         return built

@@ -1,0 +1,85 @@
+"""Several starts of a method, one of them chosen without labels and trained to its end.
+
+What a run ends at depends on its start more than on most settings. So the starts train for a
+part of the epochs, the half that looks better goes on, and at the end one is chosen (successive
+halving; Jamieson & Talwalkar 2016). What looks better is decided by numbers that no label enters
+(:mod:`training.evidence`). The chosen start is, bit for bit, the run from its seed alone.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from jaxclust.core.errors import InputError
+from jaxclust.core.types import Method, TrainState
+from jaxclust.training import loop
+from jaxclust.training.contest import Bench, Contest, moments
+from jaxclust.training.fitted import Fitted
+from jaxclust.training.hooks import Hook, Hooks
+from jaxclust.training.placement import Data, placed
+from jaxclust.training.starting import Position, Seeds, all_of
+from jaxclust.training.warm_start import WarmStart
+
+
+def fit(
+    method: Method,
+    images: Any,
+    *,
+    seed: Seeds = 0,
+    hooks: Sequence[Hook] | Hook = (),
+    resume: tuple[TrainState, Position] | None = None,
+    start: WarmStart | None = None,
+    bench: Bench | None = None,
+) -> Fitted:
+    """Run a method's phases in order, from the best of `method.starts` starts.
+
+    With one start it is :func:`loop.fit`. With more, `Fitted.rounds` tells what they were
+    chosen by.
+
+    Args:
+        method: it keeps what is compiled of it: a second fit compiles nothing.
+        images: uint8 or float [n, h, w, c], features [n, d], or another `types.Source`.
+        seed: all randomness; see :func:`loop.fit`.
+        hooks: see :mod:`hooks`; of several starts, called in each of them, but for `on_save`.
+        resume: a saved state and position to go on from, of a method with one start.
+        start: another run's pre-training, in place of the method's own; all starts share it.
+        bench: where starts wait; None: in memory.
+
+    Raises:
+        InputError, RunError, Stopped: as of :func:`loop.fit`.
+    """
+    data = placed(method, images)
+    if method.starts == 1 or not moments(method):
+        return loop.fit(method, data, seed=seed, hooks=hooks, resume=resume, start=start)
+    _check(data, seed, resume)
+    hook = hooks if isinstance(hooks, Hook) else Hooks(hooks)
+    return _best(Contest(method, data, all_of(seed)[0], start, bench or Bench(), hook), hook)
+
+
+def _best(contest: Contest, hook: Hook) -> Fitted:
+    """The start that a contest leaves, to its end."""
+    clock, bench = time.perf_counter(), contest.bench
+    rounds = contest.rounds()
+    spent = time.perf_counter() - clock
+    chosen = rounds[-1].kept[0]
+    left, seed = bench.chosen(chosen), contest.seeds[chosen]
+    fitted = loop.fit(contest.method, contest.data, seed=seed, hooks=hook, resume=left)
+    others = max(0.0, spent - sum(fitted.seconds.values()))
+    return fitted._replace(
+        rounds=tuple(rounds),
+        pretrained=fitted.pretrained or bench.pretrained.get(chosen),
+        seconds={**fitted.seconds, "other_starts": others},
+    )
+
+
+def _check(data: Data, seed: Seeds, resume: Any) -> None:
+    """InputError for what several starts cannot have."""
+    if len(all_of(seed)) > 1:
+        raise InputError("several seeds in one program take one start each; set ‹starts› 1")
+    if data.group is not None and data.group.processes > 1:
+        raise InputError("‹starts› is for one process; set ‹starts› 1")
+    if resume is not None:
+        raise InputError(
+            "one of several starts is resumed as a run of its own; set ‹starts› 1 and give its "
+            "‹seed›"
+        )
