@@ -13,8 +13,7 @@ over seeds in percent, beside what the paper reports for that method and set.
 """
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`jaxclust table`: print or write the table."""
+def _parser() -> Parser:
     parser = Parser("table", _ABOUT)
     parser.add_argument(
         "runs",
@@ -27,8 +26,20 @@ def main(arguments: Sequence[str]) -> int:
         "--format", choices=("terminal", "markdown", "csv"), default="terminal", help="of the table"
     )
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="only rows of these sets")
+    parser.add_argument(
+        "--least-seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="only rows of so many seeds or more; with 2 or more, of finished runs",
+    )
     parser.add_argument("--out", type=path, metavar="FILE", help="default: print")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`jaxclust table`: print or write the table."""
+    given = _parser().parse_args(arguments)
     if given.out is not None:
         check_file(given.out)
     for place in given.runs:
@@ -37,8 +48,10 @@ def main(arguments: Sequence[str]) -> int:
     rows = comparison.rows_of(given.runs)
     if given.datasets:
         rows = [row for row in rows if row.dataset in given.datasets]
+    if given.least_seeds > 1:
+        rows = [row for row in rows if row.whole and len(row.seeds) >= given.least_seeds]
     if not rows:
-        raise InputError("no runs of these data sets; see --datasets")
+        raise InputError("no such runs; see --datasets and --least-seeds")
     if given.format == "terminal" and given.out is None:
         comparison.show(rows)
         return 0

@@ -40,6 +40,7 @@ class Row(NamedTuple):
     # SHA-256 of the images of every seed's run, by seed; of results files nothing is known.
     data: Mapping[int, str] = MappingProxyType({})
     draws: bool = False  # every seed draws other images (imbalance)
+    whole: bool = True  # its runs are finished
 
 
 def spread(values: Sequence[float | None]) -> str:
@@ -218,6 +219,7 @@ def _recorded(path: Path) -> list[Row]:
                     list(entry["seeds"]),
                     {name: list(entry.get(name) or missing) for name in SCORES},
                     published_beside(method, entry["dataset"], settings),
+                    whole=title == entry["title"],
                 )
             )
     except (OSError, ValueError, KeyError, TypeError) as error:

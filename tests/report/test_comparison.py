@@ -127,6 +127,22 @@ def test_the_papers_figures_stand_beside(tmp_path, capsys):
     assert "cifar10" in capsys.readouterr().out
 
 
+def test_rows_of_few_seeds_or_unfinished_runs_are_left_out(tmp_path, capsys):
+    def row(title, count, epoch="all"):
+        seeds = list(range(count))
+        scores = {name: [0.5] * count for name in ("nmi", "acc", "ari")}
+        said = {"dataset": "digits", "title": title, "seeds": seeds, "epoch": [epoch] * count}
+        return {**said, **scores, "command": "jaxclust run --method=dec --dataset=digits"}
+
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([row("one", 1), row("three", 3), row("half", 3, "2 of 4")]))
+    assert main(["table", str(path), "--format=markdown", "--least-seeds=3"]) == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split(" | ")[1] for line in lines] == ["three"]
+    assert main(["table", str(path), "--least-seeds=4"]) == 2
+    assert "see --datasets and --least-seeds" in capsys.readouterr().err
+
+
 def test_a_published_figure_stands_beside_its_own_kind_of_run_alone():
     beside = published_beside("ccnn", "ilsvrc_val", {"init": "autoencoder"})
     assert (beside.nmi, beside.source) == (31.4, "Hsu & Lin 2017, Table II")
