@@ -155,6 +155,7 @@ class Contest:
     ) -> None:
         self.method, self.data, self.start, self.bench = method, data, start, bench
         self.seeds = seeds_of(seed, method.starts)
+        self.speeds: dict[int, float] = {}  # images a second of each start's last chunk
         # Where a start is saved is the bench's to know.
         self.own = Calls(
             hook.on_chunk, hook.on_epoch, None, hook.on_phase, hook.ends_phase, hook.interrupts
@@ -197,6 +198,7 @@ class Contest:
             pass
         else:
             stretch.ended(fitted.state, before)
+        self.speeds[start] = stretch.speed or self.speeds.get(start, 0.0)
         assert stretch.evidence is not None
         found = Verdict(start, self.seeds[start], stretch.here, stretch.evidence)
         state, position = stretch.kept or resume or (None, None)
@@ -218,7 +220,7 @@ class Stretch(Hook):
         if before is not None and before.at == self.previous:
             self.witness.before = before.evidence.assignments
         self.position: Position | None = None
-        self.phase = ""
+        self.phase, self.speed = "", 0.0
         self.kept: tuple[TrainState, Position] | None = None
         self.evidence: Evidence | None = None
 
@@ -227,6 +229,7 @@ class Stretch(Hook):
         return (moment.position.phase, moment.epoch) < self.previous
 
     def on_chunk(self, progress: Progress) -> None:
+        self.speed = progress.images_per_second or self.speed
         self.witness.on_chunk(progress)
 
     def on_epoch(self, moment: Moment) -> None:

@@ -69,6 +69,7 @@ def _best(contest: Contest, hook: Hook) -> Fitted:
         rounds=tuple(rounds),
         pretrained=fitted.pretrained or bench.pretrained.get(chosen),
         seconds={**fitted.seconds, "other_starts": others},
+        images_per_second=fitted.images_per_second or contest.speeds.get(chosen, 0.0),
     )
 
 

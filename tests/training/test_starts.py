@@ -28,6 +28,7 @@ def same(one, other):
 
 def test_the_chosen_start_is_the_run_from_its_seed_alone():
     data = small.data()
+    # Enough epochs for a phase of more than one chunk, whose first one's speed is not known.
     fitted = jc.fit(method(4), data, seed=5)
     assert [len(one.verdicts) for one in fitted.rounds] == [4, 2]
     assert [len(one.kept) for one in fitted.rounds] == [2, 1]
@@ -39,6 +40,7 @@ def test_the_chosen_start_is_the_run_from_its_seed_alone():
     assert fitted.pretrained is not None
     assert fitted.seconds.keys() == alone.seconds.keys() | {"other_starts"}
     assert fitted.seconds["other_starts"] > 0
+    assert fitted.images_per_second > 0
     for name, value in alone.pretrained.arrays.items():
         np.testing.assert_array_equal(fitted.pretrained.arrays[name], value)
     assert not same(fitted, loop.fit(method(1), data, seed=contest.seeds_of(5, 4)[chosen - 1]))
