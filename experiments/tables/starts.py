@@ -33,7 +33,7 @@ from jaxclust.data import catalogue
 from jaxclust.methods import registry
 from jaxclust.runs.prepare import versions
 from jaxclust.training.assemble import assemble
-from jaxclust.training.contest import CRITERION
+from jaxclust.training.contest import CRITERION, better_half
 from jaxclust.training.evidence import Witness
 from jaxclust.training.hooks import Calls, Hook, Hooks, Moment
 from jaxclust.training.loop import fit
@@ -142,8 +142,7 @@ def halved(found: dict[int, tuple[dict[str, Any], np.ndarray]]) -> list[float]:
         for share in (0.5, 1.0):
             values = columns({seed: found[seed] for seed in left}, share)
             scores = criteria.mean_ranks([values[name] for name in CRITERION])
-            order = sorted(range(len(left)), key=lambda i: (-scores[i], left[i]))
-            left = [left[i] for i in order[: -(-len(left) // 2)]]
+            left = better_half(left, scores)
         chosen.append(accs[left[0]])
     return chosen
 

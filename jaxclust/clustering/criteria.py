@@ -1,7 +1,7 @@
 """How good a clustering looks without labels: numbers to choose between several by.
 
 Of all of them more is better. None looks at labels; what each is worth as a criterion was
-measured (experiments/results/README.md, "Several starts").
+measured (experiments/results/starts.md).
 """
 
 from collections.abc import Sequence
@@ -89,10 +89,6 @@ def mean_ranks(columns: Sequence[Sequence[float]]) -> list[float]:
     >>> mean_ranks([[0.1, 0.9, 0.5], [3.0, 3.0, 7.0]])
     [0.25, 1.25, 1.5]
     """
-    ranks = []
-    for column in columns:
-        values = np.asarray(column, float)
-        below = (values[None] < values[:, None]).sum(axis=1)
-        alike = (values[None] == values[:, None]).sum(axis=1)
-        ranks.append(below + (alike - 1) / 2)
-    return [float(value) for value in np.mean(ranks, axis=0)]
+    from scipy.stats import rankdata
+
+    return np.mean(rankdata(np.asarray(columns, float), axis=1) - 1, axis=0).tolist()

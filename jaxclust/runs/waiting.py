@@ -64,11 +64,10 @@ class Waiting(Bench):
             self.stack.callback(self.opened[start].close)
         return self.opened[start]
 
-    def hooks(self, start: int, savable: Callable[[Moment], bool]) -> Sequence[Hook]:
+    def hooks(self, start: int, step: int, savable: Callable[[Moment], bool]) -> Sequence[Hook]:
         folder, checkpoints = self.folder(start), self.checkpoints(start)
         folder.path.mkdir(parents=True, exist_ok=True)
-        resumed = self.resumed(start)
-        folder.cut_metrics(int(resumed[0].step) if resumed else -1)
+        folder.cut_metrics(step)
         self.reporter.write_to(folder, f"start {start + 1} of {self.ready.method.starts}: ")
 
         def save(moment: Moment, now: bool) -> None:
@@ -155,8 +154,8 @@ def told(
             at = {"round": number + 1, "epoch": verdict.at[1], "score": score, **criteria}
             start["rounds"].append(at)
             start["chosen"] = verdict.start == rounds[-1].kept[0]
-            start |= _scored(verdict, labels, count)
-    return [starts[number] for number in sorted(starts)]
+    last = {verdict.start: verdict for one in rounds for verdict in one.verdicts}
+    return [{**starts[n], **_scored(last[n], labels, count)} for n in sorted(starts)]
 
 
 def _scored(verdict: Verdict, labels: np.ndarray | None, count: int) -> dict[str, Any]:

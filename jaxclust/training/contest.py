@@ -51,14 +51,15 @@ class Bench:
         self.states: dict[int, tuple[TrainState, Position]] = {}
         self.pretrained: dict[int, WarmStart] = {}
 
-    def hooks(self, start: int, savable: Callable[[Moment], bool]) -> Sequence[Hook]:
+    def hooks(self, start: int, step: int, savable: Callable[[Moment], bool]) -> Sequence[Hook]:
         """What happens in a stretch of a start.
 
         Args:
             start: its number.
+            step: steps taken before the stretch; -1 of a start that begins.
             savable: whether a stretch that goes on from a moment gathers the same evidence.
         """
-        del savable
+        del step, savable
 
         def keep(moment: Moment) -> None:
             if moment.phase == PHASE:
@@ -141,6 +142,13 @@ def ranked(verdicts: Sequence[Verdict], names: Sequence[str] = CRITERION) -> lis
     return criteria.mean_ranks([[one[name] for one in found] for name in shared])
 
 
+def better_half(starts: Sequence[int], scores: Sequence[float]) -> list[int]:
+    """The half of the starts with the higher scores, or one more, best first."""
+    # Of equals the first: the order does not hang on anything else.
+    order = sorted(range(len(starts)), key=lambda i: (-scores[i], starts[i]))
+    return [starts[i] for i in order[: -(-len(starts) // 2)]]
+
+
 class Contest:
     """The starts of one run."""
 
@@ -167,9 +175,7 @@ class Contest:
         for number, at in enumerate(stops(self.method)):
             verdicts = [self.verdict(number, at, one, before.get(one)) for one in left]
             scores = ranked(verdicts)
-            # Of equals the first: the order does not hang on anything else.
-            order = sorted(range(len(left)), key=lambda i: (-scores[i], left[i]))
-            kept = [left[i] for i in order[: -(-len(left) // 2)]]
+            kept = better_half(left, scores)
             rounds.append(Round(verdicts, scores, kept))
             for one in set(left) - set(kept):
                 self.bench.drop(one)
@@ -184,7 +190,8 @@ class Contest:
             return known
         resume = self.bench.resumed(start)
         stretch = Stretch(self.method, self.data, at, before)
-        hooks = [*self.bench.hooks(start, stretch.savable), self.own, stretch]
+        step = int(resume[0].step) if resume else -1
+        hooks = [*self.bench.hooks(start, step, stretch.savable), self.own, stretch]
         try:
             fitted = loop.fit(
                 self.method,
