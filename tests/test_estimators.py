@@ -22,6 +22,7 @@ NAMES = ("CCNN", "DAC", "DEC", "DERC", "ICS", "IDEC", "VaDE")
 QUICK = {
     "epochs": 1, "pretrain_epochs": 1, "batch_size": 20, "k_m": 16, "n_m": 16, "draw_size": 20,
     "starts": 1, "inner_passes": 1, "augments": 2, "reducer": "pca", "restarts": 1, "iterations": 1,
+    "pretrain_augmented": False, "cluster_augmented": False,
 }  # fmt: skip
 _ONE_CLUSTER = "sets n_clusters to 1, which no method here accepts"
 EXCLUDED = {

@@ -15,7 +15,7 @@ from jaxclust.models.encoders import pretrained
 from jaxclust.training import loop, starting
 from jaxclust.training.prediction import predictor
 from tests.methods import small
-from tests.models.mobilenet import mobilenet_arrays
+from tests.models.resnet import resnet_arrays
 
 
 def run(steps=4, seed=0, **changes):
@@ -175,34 +175,36 @@ def test_large_images_are_resized_to_alexnets_input():
 
 
 @pytest.fixture
-def mobilenet(tmp_path):
-    """A weights file of a narrow MobileNet."""
+def resnet(tmp_path):
+    """A weights file of a small ResNet."""
     path = tmp_path / "weights.npz"
-    np.savez(path, **mobilenet_arrays(0.25, np.random.default_rng(0)))
+    np.savez(path, **resnet_arrays(np.random.default_rng(0)))
     return path
 
 
-def test_a_weights_file_gives_the_network_and_its_features(mobilenet):
+def test_a_weights_file_gives_the_network_and_its_features(resnet):
     config = dataclasses.replace(
-        ccnn.PRESETS["best"], init=str(mobilenet), batch_size=6, k_m=4, n_m=4, epochs=1
+        ccnn.PRESETS["best"], init=str(resnet), batch_size=6, k_m=4, n_m=4, epochs=1
     )
     method = ccnn.build(config, DataSpec(12, (16, 16, 3), 3))
     assert [phase.name for phase in method.phases] == ["cluster"]
-    assert method.normalisation.mean == (127.5,) * 3
+    assert method.normalisation.mean == pytest.approx((123.675, 116.28, 103.53))
     images = jax.random.normal(jax.random.key(0), (12, 16, 16, 3))
     state = jax.jit(method.init)(jax.random.key(1), images[:2])
     backbone = state.params["network"]["body"]["backbone"]
-    kernel = np.load(mobilenet)["conv_pw_13.kernel"]
-    np.testing.assert_array_equal(backbone["conv_pw_13"]["kernel"], kernel)
+    kernel = np.load(resnet)["layer4.0.conv2.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(backbone["layer4.0.conv2"]["kernel"], kernel)
     assert "feature" not in state.params["network"]
 
-    found = pretrained.load(mobilenet)
+    found = pretrained.load(resnet)
     variables = {
         "params": backbone,
         "batch_stats": state.model_state["network"]["batch_stats"]["body"]["backbone"],
     }
     large = jax.image.resize(images, (12, 224, 224, 3), "bilinear")
-    pooled = found.network().apply(variables, large, train=False).mean(axis=(1, 2))
+    network = found.network()
+    maps = jax.jit(lambda v, x: network.apply(v, x, train=False))(variables, large)
+    pooled = maps.mean(axis=(1, 2))
     pooled /= jnp.linalg.norm(pooled, axis=1, keepdims=True)
     features = jax.jit(method.predict)(state, images).features
     np.testing.assert_allclose(features, pooled, atol=1e-4)
@@ -210,15 +212,15 @@ def test_a_weights_file_gives_the_network_and_its_features(mobilenet):
     begun = method.phases[0].first.update(state, features)
     after, info = jax.jit(method.step)(begun, Batch(images[:6], jnp.arange(6)))
     assert np.isfinite(float(info.loss))
-    moved = after.params["network"]["body"]["backbone"]["conv_pw_13"]["kernel"] - kernel
+    moved = after.params["network"]["body"]["backbone"]["layer4.0.conv2"]["kernel"] - kernel
     # Adam's first step is the learning rate, whose default is smaller from weights.
     assert 1e-6 < float(jnp.abs(moved).max()) <= 1.01e-5
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_a_weights_files_statistics_can_stay(mobilenet, frozen):
+def test_a_weights_files_statistics_can_stay(resnet, frozen):
     config = dataclasses.replace(
-        ccnn.PRESETS["best"], init=str(mobilenet), frozen_statistics=frozen, batch_size=4, k_m=2,
+        ccnn.PRESETS["best"], init=str(resnet), frozen_statistics=frozen, batch_size=4, k_m=2,
         n_m=2, learning_rate=0.1,
     )  # fmt: skip
     method = ccnn.build(config, DataSpec(4, (16, 16, 3), 2))
@@ -230,8 +232,8 @@ def test_a_weights_files_statistics_can_stay(mobilenet, frozen):
     assert all(same) if frozen else not any(same)
 
 
-def test_weights_and_a_network_exclude_each_other(mobilenet):
-    config = dataclasses.replace(ccnn.PRESETS["best"], init=str(mobilenet), network="lenet")
+def test_weights_and_a_network_exclude_each_other(resnet):
+    config = dataclasses.replace(ccnn.PRESETS["best"], init=str(resnet), network="lenet")
     with pytest.raises(InputError, match="brings its own network"):
         ccnn.build(config, DataSpec(12, (16, 16, 3), 3))
     config = dataclasses.replace(config, init="autoencodr", network="auto")

@@ -1,13 +1,16 @@
 """Promises every registered method keeps."""
 
 import dataclasses
+import re
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxclust.core.types import Batch, Compute
+from jaxclust.core.types import Batch, Compute, Method, Prediction, TrainState
 from jaxclust.images.normalisation import measure, normalise
 from jaxclust.methods.registry import METHODS
 from jaxclust.training import loop, placement, starting
@@ -18,22 +21,50 @@ N, K = 60, 3
 # Methods that cluster in one go have no train step; Ward's merging draws nothing.
 ONE_GO = {"gmm", "spectral", "agglomerative", "nmf"}
 DRAWS_NOTHING = {"agglomerative"}
+# Of functions, in a printed program.
+ADDRESS = re.compile(r"0x[0-9a-f]+")
+
+
+class Case(NamedTuple):
+    """A method fitted to small images."""
+
+    method: Method
+    data: placement.Data
+    state: TrainState  # in the last phase
+    traced: dict[str, int]  # how often the fit traced each phase's step
+    predict: Callable[..., Prediction]  # compiled
+
+
+def small_config(name):
+    config = METHODS[name].config("best")
+    wanted = {"epochs": 2, "pretrain_epochs": 1, "batch_size": 20, "k_m": 16, "n_m": 16}
+    wanted |= {"draw_size": 20, "inner_passes": 1, "augments": 2, "reducer": "pca"}
+    wanted["iterations"] = min(getattr(config, "iterations", 0), 1)
+    known = {field.name for field in dataclasses.fields(config)}
+    return dataclasses.replace(config, **{k: v for k, v in wanted.items() if k in known})
+
+
+def counting(phase, counts):
+    """The phase, counting how often its step is traced."""
+    if phase.step is None:
+        return phase
+
+    def step(state, batch):
+        counts[phase.name] = counts.get(phase.name, 0) + 1
+        return phase.step(state, batch)
+
+    return phase._replace(step=step, epochs=2)
 
 
 @pytest.fixture(scope="module", params=sorted(METHODS))
 def case(request):
-    """(method, data, state in the last phase), on small images."""
-    registered = METHODS[request.param]
-    config = registered.config("best")
-    wanted = {"epochs": 1, "pretrain_epochs": 1, "batch_size": 20, "k_m": 16, "n_m": 16}
-    wanted |= {"draw_size": 20, "inner_passes": 1, "augments": 2, "reducer": "pca"}
-    wanted["iterations"] = min(getattr(config, "iterations", 0), 1)
-    known = {field.name for field in dataclasses.fields(config)}
-    config = dataclasses.replace(config, **{k: v for k, v in wanted.items() if k in known})
     pictures, _ = small.images(N)
     data = placement.put(pictures, measure(pictures))
-    method = registered.build(config, placement.spec_of(data, K), Compute())
-    return method, data, loop.fit(method, data, seed=0).state
+    spec = placement.spec_of(data, K)
+    method, counts = METHODS[request.param].build(small_config(request.param), spec, Compute()), {}
+    method = method.replace(phases=tuple(counting(phase, counts) for phase in method.phases))
+    state = loop.fit(method, data, seed=0).state
+    return Case(method, data, state, dict(counts), jax.jit(method.predict))
 
 
 @pytest.fixture
@@ -41,7 +72,7 @@ def stepping(case, request):
     """The case of a method with a train step."""
     if request.node.callspec.params["case"] in ONE_GO:
         with pytest.raises(AttributeError, match="in one go"):
-            _ = case[0].step
+            _ = case.method.step
         pytest.skip("clusters in one go")
     return case
 
@@ -52,34 +83,40 @@ def batch_of(data, rows):
 
 
 def test_state_is_arrays(case):
-    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(case[2]))
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(case.state))
 
 
 def test_step_keeps_the_state_s_shape(stepping):
-    method, data, state = stepping
-    after, info = jax.jit(method.step)(state, batch_of(data, range(20)))
+    method, data, state, *_ = stepping
+    batch = batch_of(data, range(20))
+    after, info = jax.eval_shape(method.step, state, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     shapes = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), state, after)
     assert all(jax.tree.leaves(shapes))
-    assert int(after.step) == int(state.step) + 1
     assert info.loss.shape == ()
     assert all(value.shape == () for value in info.watch.values())
+    # Of the whole step the compiler keeps what the counter depends on.
+    counter = jax.jit(lambda state, batch: method.step(state, batch)[0].step)
+    assert int(counter(state, batch)) == int(state.step) + 1
 
 
 def test_step_is_pure(stepping):
-    method, data, state = stepping
-    copy = jax.tree.map(jnp.copy, state)
-    step = jax.jit(method.step)
-    first = step(state, batch_of(data, range(20)))
-    second = step(state, batch_of(data, range(20)))
-    assert_same(first, second)
-    assert_same(state, copy)
+    """Traced anew it is the same program: nothing outside its arguments enters it."""
+    method, data, state, *_ = stepping
+    batch = batch_of(data, range(20))
+    first, second = (
+        jax.make_jaxpr(lambda state, batch: method.step(state, batch))(state, batch)
+        for _ in range(2)
+    )
+    assert ADDRESS.sub("", str(first)) == ADDRESS.sub("", str(second))
+    for one, other in zip(first.consts, second.consts, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_predictions(case):
-    method, data, state = case
+    _, data, state, _, predict = case
     images = batch_of(data, range(N)).images
-    prediction = jax.jit(method.predict)(state, images)
+    prediction = predict(state, images)
     assert prediction.assignments.shape == (N,)
     assert prediction.assignments.dtype == jnp.int32
     assert set(np.asarray(prediction.assignments)) <= set(range(K))
@@ -92,20 +129,20 @@ def test_predictions(case):
 
 
 def test_predictions_do_not_depend_on_the_batch(case):
-    method, data, state = case
+    _, data, state, _, predict = case
     images = batch_of(data, range(N)).images
-    whole = method.predict(state, images)
-    part = method.predict(state, images[10:30])
+    whole = predict(state, images)
+    part = predict(state, images[10:30])
     np.testing.assert_array_equal(part.assignments, whole.assignments[10:30])
     np.testing.assert_allclose(part.features, whole.features[10:30], atol=1e-4)
     order = np.random.default_rng(0).permutation(N)
     np.testing.assert_array_equal(
-        method.predict(state, images[order]).assignments, whole.assignments[order]
+        predict(state, images[order]).assignments, whole.assignments[order]
     )
 
 
 def test_resuming_template_has_the_states_shapes(case):
-    method, data, state = case
+    method, data, state, *_ = case
     template = starting.template(method, data, len(method.phases) - 1)
     assert jax.tree.structure(template) == jax.tree.structure(state)
     for expected, leaf in zip(jax.tree.leaves(template), jax.tree.leaves(state), strict=True):
@@ -113,33 +150,16 @@ def test_resuming_template_has_the_states_shapes(case):
 
 
 def test_same_seed_same_run(case, request):
-    method, data, state = case
+    method, data, state, _, predict = case
     assert_same(loop.fit(method, data, seed=0).state, state)
     if request.node.callspec.params["case"] in DRAWS_NOTHING:
         return
     images = batch_of(data, range(N)).images
-    own = method.predict(state, images).probabilities
+    own = predict(state, images).probabilities
     # Two seeds of a method that is sure may number the clusters alike by chance.
     others = (loop.fit(method, data, seed=seed).state for seed in (1, 2, 3))
-    assert any(
-        not np.array_equal(method.predict(other, images).probabilities, own) for other in others
-    )
+    assert any(not np.array_equal(predict(other, images).probabilities, own) for other in others)
 
 
 def test_step_is_traced_once(stepping):
-    method, data, _ = stepping
-    counts = {}
-
-    def counted(phase):
-        if phase.step is None:
-            return phase
-
-        def step(state, batch):
-            counts[phase.name] = counts.get(phase.name, 0) + 1
-            return phase.step(state, batch)
-
-        return phase._replace(step=step, epochs=3)
-
-    watched = method.replace(phases=tuple(counted(phase) for phase in method.phases))
-    loop.fit(watched, data, seed=0)
-    assert counts == {phase.name: 1 for phase in method.phases if phase.step}
+    assert stepping.traced == {phase.name: 1 for phase in stepping.method.phases if phase.step}

@@ -136,7 +136,8 @@ def test_killed_runs_resume_bit_identically(tmp_path, compilation_cache):
     kills = int(os.environ.get("JAXCLUST_KILLS", "3"))
     rng = random.Random(os.environ.get("JAXCLUST_KILL_SEED", "0"))
     out = tmp_path / "killed"
-    arguments = [*DIGITS, "--epochs=60", "--pretrain-epochs=60", "--evaluate-every=20"]
+    arguments = [*DIGITS, "--epochs=20", "--pretrain-epochs=20", "--evaluate-every=20"]
+    arguments += ["--log-every=1"]
     assert main([*arguments, "--out=whole"]) == 0
     arguments += [f"--out={out}", "--checkpoint-every=0"]
     process = child(arguments, compilation_cache)

@@ -21,7 +21,7 @@ from tests.runs.test_single import own_folder as own_folder
 from tests.runs.test_single import read_csv, results
 
 FAST = [
-    "--epochs=6", "--pretrain-epochs=2", "--batch-size=50", "--k-m=40", "--n-m=40", "--quiet",
+    "--epochs=4", "--pretrain-epochs=1", "--batch-size=50", "--k-m=40", "--n-m=40", "--quiet",
     "--no-report", "--evaluate-every=2",
 ]  # fmt: skip
 DIGITS = ["run", "--method=ccnn", "--dataset=digits", "--limit=200", *FAST]

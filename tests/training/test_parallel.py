@@ -104,7 +104,7 @@ def test_two_processes_one_of_them_killed_then_resumed(tmp_path, compilation_cac
         Image.fromarray((15 * picture).astype(np.uint8)).save(tmp_path / "in" / f"{i:03d}.png")
     run = [*RUN, f"--dataset=folder:{tmp_path / 'in'}"]
     single = start([*run, "--epochs=0", f"--out={alone}", "--devices=2"], compilation_cache, 2)
-    long = [*run, "--in-memory=0", "--epochs=60", "--evaluate-every=60", f"--out={out}"]
+    long = [*run, "--in-memory=0", "--epochs=20", "--evaluate-every=20", f"--out={out}"]
     first, second = pair([*long, "--checkpoint-every=0"], compilation_cache)
     while not (out / "metrics.jsonl").is_file() or len(steps(out)) < 12:
         assert first.poll() is None, first.communicate()[1][-2000:]
@@ -121,7 +121,7 @@ def test_two_processes_one_of_them_killed_then_resumed(tmp_path, compilation_cac
     for process in pair([*long, "--resume"], compilation_cache):
         finish(process)
     assert len(assignments(out)) == 200
-    assert [row["step"] for row in steps(out)] == list(range(1, 5 * 61 + 1))
+    assert [row["step"] for row in steps(out)] == list(range(1, 5 * 21 + 1))
 
 
 def test_shares_are_the_columns_of_each_device():

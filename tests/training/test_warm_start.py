@@ -59,7 +59,8 @@ def test_what_cannot_start_so_is_refused_before_anything_is_written(capsys):
 
 def test_methods_with_the_same_autoencoder_share_it():
     pretraining = ["--dataset=digits", "--limit=120", "--pretrain-epochs=2", "--quiet"]
-    assert main([*DERC, "--batch-size=256", "--out=derc"]) == 0
+    pretraining += ["--batch-size=40"]
+    assert main([*DERC, "--out=derc"]) == 0
     own = ["run", "--method=dae", *pretraining, "--no-report"]
     assert main([*own, "--out=whole"]) == 0
     assert main([*own, "--out=warm", "--pretrained=derc"]) == 0
