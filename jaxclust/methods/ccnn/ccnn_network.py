@@ -35,7 +35,7 @@ def network_body(
     """The body for a data set, and the side its images are resized to (None: as is)."""
     if weights is not None:
         backbone = weights.network(axis_name)
-        return Body(backbone, PooledHead(), config.frozen_statistics), pretrained.SIDE
+        return Body(backbone, PooledHead(), config.frozen_statistics), weights.backbone.side
     name = config.network
     if name == "auto":
         name = "lenet" if min(spec.image_shape[:2]) < _SMALL else "alexnet"

@@ -1,10 +1,12 @@
 """The encoder that a weights file holds, and its arrays as that encoder's variables.
 
-What a file holds is told by the names of its arrays: torchvision's or Keras's. A layer here
-bears the name it has there, so that parameters are found without a table.
+What a file holds is told by the names of its arrays: torchvision's, Keras's or those of
+EfficientNet-Lite's PyTorch package. A layer here bears the name it has there, so that parameters
+are found without a table.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +15,12 @@ import numpy as np
 from jaxclust.core.errors import InputError
 from jaxclust.core.types import PyTree
 from jaxclust.images.normalisation import Normalisation, normalisation_of
+from jaxclust.models.encoders import efficientnet_lite
+from jaxclust.models.encoders.efficientnet_lite import EfficientNetLite
 from jaxclust.models.encoders.mobilenet import MobileNetV1
 from jaxclust.models.encoders.named_layers import Encoder
 from jaxclust.models.encoders.torchvision_networks import VGG16, AlexNet, ResNet
 from jaxclust.models.encoders.weight_files import Weights, read
-
-# Side of the images all of them were trained on.
-SIDE = 224
 
 
 class Backbone(NamedTuple):
@@ -28,6 +29,7 @@ class Backbone(NamedTuple):
     build: Callable[..., Encoder]  # of axis_name
     mean: Sequence[float]  # of red, green and blue, of 255
     std: Sequence[float]
+    side: int = 224  # of the images it was trained on
 
 
 _TORCH = ((0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255))
@@ -63,6 +65,29 @@ def _kind(weights: Weights) -> tuple[str, Backbone] | None:
             return MobileNetV1(width=multiplier, **options)
 
         return "MobileNet-v1", Backbone(mobilenet, (127.5,) * 3, (127.5,) * 3)
+    return _efficientnet_lite(weights)
+
+
+# (name, multipliers of width and depth, side of the images)
+_LITE = (
+    ("EfficientNet-Lite0", 1.0, 1.0, 224),
+    ("EfficientNet-Lite1", 1.0, 1.1, 240),
+    ("EfficientNet-Lite2", 1.1, 1.2, 260),
+)
+
+
+def _efficientnet_lite(weights: Weights) -> tuple[str, Backbone] | None:
+    """The one whose blocks a file has; None of other files."""
+    head = weights.get("_conv_head.weight")
+    if head is None or head.ndim != 4:
+        return None
+    blocks = len({name.split(".")[1] for name in weights if name.startswith("_blocks.")})
+    last = efficientnet_lite.STAGES[-1].width
+    for name, width, depth, side in _LITE:
+        found = (sum(efficientnet_lite.depths(depth)), efficientnet_lite.scaled(last, width))
+        if found == (blocks, head.shape[1]):
+            build = partial(EfficientNetLite, width=width, depth=depth)
+            return name, Backbone(build, (127.0,) * 3, (128.0,) * 3, side)
     return None
 
 
@@ -70,7 +95,7 @@ def _kind(weights: Weights) -> tuple[str, Backbone] | None:
 # take the file's array to ours.
 _NAMES: dict[tuple[str, int], Sequence[tuple[str, Sequence[int] | None]]] = {
     ("kernel", 4): ((".weight", (2, 3, 1, 0)), (".kernel", None)),
-    ("kernel", 3): ((".depthwise_kernel", None),),
+    ("kernel", 3): ((".depthwise_kernel", None), (".weight", (2, 3, 0, 1))),
     ("bias", 1): ((".bias", None), (".beta", None)),
     ("scale", 1): ((".weight", None), (".gamma", None)),
     ("mean", 1): ((".running_mean", None), (".moving_mean", None)),
@@ -120,9 +145,10 @@ class Pretrained(NamedTuple):
             found = self.weights.get(layer + suffix)
             if found is None:
                 continue
-            if suffix == ".depthwise_kernel" and found.ndim == 4:
-                found = found[..., 0]
-            array = found if axes is None else np.transpose(found, axes)
+            fits = axes is not None and found.ndim == len(axes)
+            array = np.transpose(found, axes) if fits else found
+            if len(shape) == 3 and array.shape[3:] == (1,):
+                array = array[..., 0]
             if array.shape != shape:
                 raise InputError(
                     f"{self.path} does not fit {self.name}: {layer}{suffix} has shape "
@@ -130,13 +156,19 @@ class Pretrained(NamedTuple):
                 )
             return np.asarray(array, np.float32)
         raise InputError(
-            f"{self.path} does not fit {self.name}: it has no {layer}{known[0][0]}; give --init "
-            "a file of the whole network"
+            f"{self.path} does not fit {self.name}: it has no {layer}{self._usual(known)}; give "
+            "--init a file of the whole network"
         )
+
+    def _usual(self, known: Sequence[tuple[str, Any]]) -> str:
+        """The name among those known that arrays have in this file."""
+        names = [suffix for suffix, _ in known]
+        used = (s for s in names if any(name.endswith(s) for name in self.weights))
+        return next(used, names[0])
 
 
 def load(path: Path) -> Pretrained:
-    """A weights file: .safetensors, .npz, or .pth where torch is installed.
+    """A weights file: .safetensors, .npz or .pth.
 
     Raises:
         InputError: no such file, another format, or no network known here.
@@ -147,6 +179,6 @@ def load(path: Path) -> Pretrained:
         some = ", ".join(list(weights)[:3]) or "nothing"
         raise InputError(
             f"{path} holds no network known here (it has {some} …); known are AlexNet, VGG-16 and "
-            "ResNets by torchvision's names, and MobileNet-v1 by Keras's"
+            "ResNets by torchvision's names, MobileNet-v1 by Keras's, and EfficientNet-Lite 0 to 2"
         )
     return Pretrained(path, *kind, weights)

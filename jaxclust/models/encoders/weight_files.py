@@ -7,15 +7,16 @@ from typing import TypeAlias
 import numpy as np
 
 from jaxclust.core.errors import InputError, first_line
+from jaxclust.models.encoders import torch_files
 
 # Arrays by the names they have in the file.
 Weights: TypeAlias = Mapping[str, np.ndarray]
 
 
 def read(path: Path) -> Weights:
-    """The arrays of a .safetensors, .npz or, where torch is installed, .pth file by name.
+    """The arrays of a .safetensors, .npz or .pth file by name.
 
-    No pickle is loaded but through torch's `weights_only` loading.
+    Of a .pth file nothing but tensors is made; see :mod:`torch_files`.
 
     Raises:
         InputError: no such file, another format, or a damaged file.
@@ -35,15 +36,7 @@ def read(path: Path) -> Weights:
 
             return load_file(path)
         if kind in {".pth", ".pt"}:
-            import torch
-
-            found = torch.load(path, map_location="cpu", weights_only=True)
-            found = found.get("state_dict", found)
-            return {
-                name.removeprefix("module."): value.numpy()
-                for name, value in found.items()
-                if isinstance(value, torch.Tensor)
-            }
+            return _named(torch_files.read(path))
     except ModuleNotFoundError as error:
         raise InputError(
             f"reading {path} needs {error.name}: pip install {error.name}, or convert the file to "
@@ -52,3 +45,11 @@ def read(path: Path) -> Weights:
     except Exception as error:  # each library has kinds of its own for a damaged file
         raise InputError(f"{path} cannot be read as {kind} ({first_line(error)})") from error
     raise InputError(f"{path} is no weights file by its name: .safetensors, .npz or .pth")
+
+
+def _named(found: Weights) -> Weights:
+    """The weights of a checkpoint, under the names its network gave them."""
+    for outer in ("state_dict.", "model."):
+        inner = {n.removeprefix(outer): v for n, v in found.items() if n.startswith(outer)}
+        found = inner or found
+    return {name.removeprefix("module."): value for name, value in found.items()}
