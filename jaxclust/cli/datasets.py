@@ -22,6 +22,7 @@ def main(arguments: Sequence[str]) -> int:
         where = entry.file or entry.how
         table.add_row(name, f"{entry.n_images:,}", str(entry.n_classes), shape, here, where)
     table.add_row("npz:PATH", "", "", "", "", "images, labels")
+    table.add_row("features:PATH", "", "", "", "", ".npy, .npz or .parquet of vectors")
     table.add_row("folder:PATH", "", "", "", "", "JPEG, PNG, …")
     Console().print(table, highlight=False)
     return 0

@@ -30,7 +30,11 @@ def main(arguments: Sequence[str]) -> int:
     check_can_write(given.to)
     run = read_finished(given.run)
     image_set = images_of(run, given.data_dir, given.images)
-    count = by_cluster.lay_out(run, image_set, given.to, "copy" if given.copy else "link")
-    projector.write_projector(run, drawing(image_set), given.to / "projector")
-    say(f"{count} images of {len(set(run.clusters.tolist()))} clusters in {given.to}")
+    draw, said = drawing(image_set), "features"
+    if draw is not None:
+        by_cluster.lay_out(run, image_set, given.to, "copy" if given.copy else "link")
+        said = "images"
+    projector.write_projector(run, draw, given.to / "projector")
+    clusters = len(set(run.clusters.tolist()))
+    say(f"{len(run.ids)} {said} of {clusters} clusters in {given.to}")
     return 0

@@ -23,7 +23,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser("predict", _ABOUT)
     parser.add_argument("run", type=path, metavar="RUN_DIR", help="a finished run's folder")
     parser.add_argument(
-        "images", metavar="IMAGES", help="a folder, an image, an npz file, or what --dataset takes"
+        "images",
+        metavar="IMAGES",
+        help="a folder, an image, an npz file, a file of features, or what --dataset takes",
     )
     parser.add_argument("--out", type=path, metavar="FILE", help="default: print")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""The data sets users name on the command line: by name, npz:PATH or folder:PATH."""
+"""The data sets users name on the command line: by name, or by a path behind a prefix."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxclust.core.errors import InputError, nearest_name
 from jaxclust.core.rows import evenly_spread
+from jaxclust.data.features import read_features
 from jaxclust.data.folder import read_folder
 from jaxclust.data.image_set import ImageSet, from_files
 from jaxclust.data.named_sets import CATALOGUE as CATALOGUE
@@ -32,7 +33,7 @@ def load(
     max_megapixels: float = MAX_MEGAPIXELS,
     ranges: Ranges | None = None,
 ) -> ImageSet:
-    """Load a data set by name, `npz:PATH` or `folder:PATH`.
+    """Load a data set by name, `npz:PATH`, `folder:PATH` or `features:PATH`.
 
     Args:
         name: see the catalogue, or a path behind a prefix.
@@ -54,11 +55,22 @@ def load(
     known = {kind: (low, high) for kind, (low, high) in (ranges or {}).items()}
     reading = Reading(image_size, in_memory, Rules(max_megapixels, known))
     images_set = _found(name, data_dir, reading, labels_from_folders)
-    if image_size is not None and images_set.images.shape[1:3] != (image_size, image_size):
-        images_set = replace(images_set, images=resize_array(images_set.images, image_size))
+    if image_size is not None:
+        images_set = _resized(images_set, image_size)
     if imbalance is not None:
         images_set = images_set.take(_imbalanced(images_set, imbalance, seed))
     return _limited(images_set, limit)
+
+
+def _resized(images_set: ImageSet, size: int) -> ImageSet:
+    shape = images_set.images.shape
+    if len(shape) == 2:
+        raise InputError(
+            f"{images_set.name} holds features, which have no ‹image_size›; leave it out"
+        )
+    if shape[1:3] == (size, size):
+        return images_set
+    return replace(images_set, images=resize_array(images_set.images, size))
 
 
 def _limited(images_set: ImageSet, limit: int | None) -> ImageSet:
@@ -71,6 +83,8 @@ def _found(name: str, data_dir: Path, reading: Reading, labels_from_folders: boo
     if name.startswith("npz:"):
         found = read_npz(Path(name[4:]).expanduser(), reading.rules.ranges)
         return replace(found, name=name)
+    if name.startswith("features:"):
+        return replace(read_features(Path(name[9:]).expanduser()), name=name)
     if name.startswith("folder:"):
         root, (size, in_memory, rules) = Path(name[7:]).expanduser(), reading
         found = read_folder(root, size, labels_from_folders, in_memory, rules)
@@ -88,7 +102,9 @@ def _found(name: str, data_dir: Path, reading: Reading, labels_from_folders: boo
 def _named(name: str, data_dir: Path, reading: Reading) -> ImageSet:
     if name not in CATALOGUE:
         hint = nearest_name(name, CATALOGUE)
-        raise InputError(f"unknown data set '{name}': {hint} (or npz:PATH, folder:PATH)")
+        raise InputError(
+            f"unknown data set '{name}': {hint} (or npz:PATH, folder:PATH, features:PATH)"
+        )
     entry = CATALOGUE[name]
     if not present(name, data_dir):
         raise InputError(

@@ -49,14 +49,14 @@ def read_npz(path: Path, ranges: Ranges | None = None) -> ImageSet:
 
 
 def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    _refuse_bomb(path)
+    refuse_bomb(path)
     with np.load(path, allow_pickle=False) as arrays:
         if "images" not in arrays:
             raise InputError(f"{path} has no array `images` (it has {', '.join(arrays) or 'none'})")
         return arrays["images"], arrays.get("labels")
 
 
-def _refuse_bomb(path: Path) -> None:
+def refuse_bomb(path: Path) -> None:
     """InputError for a small file that claims to unpack to gigabytes."""
     with zipfile.ZipFile(path) as archive:
         size = sum(member.file_size for member in archive.infolist())

@@ -21,7 +21,7 @@ def check_empty(folder: Path) -> None:
         raise InputError(f"{folder} is not empty; give --to another folder")
 
 
-def lay_out(run: FinishedRun, image_set: ImageSet, folder: Path, how: How) -> int:
+def lay_out(run: FinishedRun, image_set: ImageSet, folder: Path, how: How) -> None:
     """Put every image under `folder/cluster-C/`, by its name in the run.
 
     Images that are files of their own are linked or copied, those in an archive copied;
@@ -32,9 +32,6 @@ def lay_out(run: FinishedRun, image_set: ImageSet, folder: Path, how: How) -> in
         image_set: its images.
         folder: made where it is missing; must be empty.
         how: of files; a link is symbolic.
-
-    Returns:
-        How many images there are.
 
     Raises:
         InputError: the folder is not empty, or an image's name would leave it.
@@ -57,7 +54,6 @@ def lay_out(run: FinishedRun, image_set: ImageSet, folder: Path, how: How) -> in
             target.symlink_to(found.path.absolute())
         else:
             target.write_bytes(found.content())
-    return len(run.ids)
 
 
 def _write_png(image_set: ImageSet, row: int, limits: tuple[float, float], target: Path) -> None:

@@ -51,7 +51,7 @@ def _kinds(run: FinishedRun, image_set: ImageSet | None) -> cluster_sections.Kin
 
 
 def _map_of(run: FinishedRun, image_set: ImageSet | None, how: MapOf) -> MapOfImages:
-    draw = None if image_set is None else drawing(image_set)
+    draw = drawing(image_set)
     return planar_map.map_of(run, draw, _kinds(run, image_set), how)
 
 
@@ -74,7 +74,7 @@ def _html(run: FinishedRun, image_set: ImageSet | None, shown_map: MapOfImages) 
 
 def _found(run: FinishedRun, image_set: ImageSet | None) -> dict[str, Any]:
     """What the run found: scores, clusters with their images, curves, labels."""
-    draw, kinds = None if image_set is None else drawing(image_set), _kinds(run, image_set)
+    draw, kinds = drawing(image_set), _kinds(run, image_set)
     sections, sheets = cluster_sections.sections(run, image_set, draw, kinds)
     return {
         "title": shown(f"{run.summary['method']} on {run.summary['dataset']}"),

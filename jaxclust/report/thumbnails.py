@@ -20,8 +20,13 @@ _A_SHEET, _COLUMNS, _TRIED = 2500, 50, 400
 Draw = Callable[[np.ndarray, int], np.ndarray]
 
 
-def drawing(image_set: ImageSet) -> Draw:
-    """Images of rows, from the images the run saw, or larger from their files."""
+def drawing(image_set: ImageSet | None) -> Draw | None:
+    """Images of rows, from the images the run saw, or larger from their files.
+
+    None of a set of features, or where there is no set.
+    """
+    if image_set is None or len(image_set.images.shape) == 2:
+        return None
     images = image_set.images
     height, width = images.shape[1:3]
     low, high = value_range(images)

@@ -111,15 +111,17 @@ def predict(
     return Labelled(image_set, predicted(opened.state, fields=fields))
 
 
-def _named(images: str) -> str:
-    """What `sources.load` calls it."""
-    if images in catalogue.CATALOGUE or images.startswith(("folder:", "npz:")):
+def _named(images: str, spec: DataSpec) -> str:
+    """What `catalogue.load` calls it; spec is the run's."""
+    if images in catalogue.CATALOGUE or images.startswith(("folder:", "npz:", "features:")):
         return images
     path = Path(images).expanduser()
     if not path.exists():
         raise InputError(
             f"no such images: {images}; give a folder, an image, an npz file or a data set's name"
         )
+    if len(spec.shape) == 1:
+        return f"features:{path}"
     return f"npz:{path}" if path.suffix == ".npz" else f"folder:{path}"
 
 
@@ -128,21 +130,24 @@ def _load(
 ) -> catalogue.ImageSet:
     """Images of the run's kind: its size where that is square, its channels."""
     shape, dtype = opened.spec.shape, opened.dtype
-    height, width, channels = shape
+    square = len(shape) == 3 and shape[0] == shape[1]
     loaded = catalogue.load(
-        _named(images),
+        _named(images, opened.spec),
         data_dir or catalogue.default_data_dir(),
-        image_size=height if height == width else None,
+        image_size=shape[0] if square else None,
         in_memory=in_memory,
         max_megapixels=opened.record["options"].get("max_megapixels", MAX_MEGAPIXELS),
         ranges=opened.record["data"].get("value_ranges"),
     )
-    found = loaded.images
-    streamed = isinstance(found, Streamed)
-    seen = found.seen_in(channels) if streamed else with_channels(found, channels)
+    found = seen = loaded.images
+    if isinstance(found, Streamed):
+        seen = found.seen_in(shape[-1])
+    elif len(found.shape) == len(shape) + 1 == 4:
+        seen = with_channels(found, shape[-1])
     if seen.shape[1:] != shape or seen.dtype != dtype:
+        kind = "features" if len(shape) == 1 else "images"
         raise InputError(
-            f"the run knows {dtype} images of shape {shape}, and {images} holds {seen.dtype} "
+            f"the run knows {dtype} {kind} of shape {shape}, and {images} holds {seen.dtype} "
             f"ones of {seen.shape[1:]}; bring them to the same"
         )
     return replace(loaded, images=seen)

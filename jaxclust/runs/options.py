@@ -17,7 +17,7 @@ class Options:
     """What every run has, whatever its method."""
 
     dataset: str = "digits"
-    """A name that `jaxclust datasets` lists, npz:PATH or folder:PATH."""
+    """A name that `jaxclust datasets` lists, npz:PATH, folder:PATH or features:PATH."""
     method: str = "ccnn"
     """The method; its own settings are listed below."""
     preset: str = "best"

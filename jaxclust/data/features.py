@@ -1,0 +1,164 @@
+"""Features in files: vectors instead of images, as `jaxclust embed` and others write them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxclust.core.errors import InputError, first_line
+from jaxclust.data.image_set import ImageSet
+from jaxclust.data.names import Names
+from jaxclust.data.npz import check_labels, refuse_bomb
+
+_WANTED = "[n, d] with a row for each image is expected"
+
+
+class Columns(NamedTuple):
+    """What a file of features holds."""
+
+    features: np.ndarray  # [n, d]
+    ids: Any = None  # n names or numbers
+    labels: np.ndarray | None = None
+
+
+def read_features(path: Path) -> ImageSet:
+    """Features of a `.npy`, `.npz` or `.parquet` file.
+
+    Args:
+        path: `.npy` with an array [n, d]; `.npz` with `features` and optional `ids` and `labels`;
+            Parquet with columns `id` and `embedding` and an optional `label`.
+
+    Returns:
+        A set whose `images` are the features, float32 [n, d].
+
+    Raises:
+        InputError: no such file, another format, a damaged file, or arrays of the wrong kind.
+    """
+    if not path.is_file():
+        raise InputError(f"no such file: {path}; give features:PATH of a .npy, .npz or .parquet")
+    kind = path.suffix.lower()
+    if kind not in _READERS:
+        raise InputError(f"{path} is no file of features by its name: .npy, .npz or .parquet")
+    try:
+        found = _READERS[kind](path)
+    except InputError:
+        raise
+    except Exception as error:  # zip, header, pickle and Arrow errors of every kind
+        raise InputError(f"{path} cannot be read as {kind} ({first_line(error)})") from error
+    features = check_features(found.features, str(path))
+    labels, names = check_labels(found.labels, len(features), str(path))
+    classes = None if labels is None else int(np.unique(labels[labels >= 0]).size)
+    ids = _ids(found.ids, len(features), path)
+    return replace(ImageSet(path.stem, features, labels, ids, classes), class_names=names)
+
+
+def _npy(path: Path) -> Columns:
+    return Columns(np.load(path, allow_pickle=False))
+
+
+def _npz(path: Path) -> Columns:
+    refuse_bomb(path)
+    with np.load(path, allow_pickle=False) as arrays:
+        if "features" not in arrays:
+            raise InputError(
+                f"{path} has no array `features` (it has {', '.join(arrays) or 'none'})"
+            )
+        return Columns(arrays["features"], arrays.get("ids"), arrays.get("labels"))
+
+
+def _parquet(path: Path) -> Columns:
+    try:
+        from pyarrow import parquet
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"reading {path} needs pyarrow: pip install 'jaxclust[features]', or write the "
+            "features as .npz"
+        ) from error
+    file = parquet.ParquetFile(path)
+    there = set(file.schema_arrow.names)
+    missing = {"id", "embedding"} - there
+    if missing:
+        raise InputError(
+            f"{path} has no column {' and no '.join(sorted(missing))} (it has "
+            f"{', '.join(sorted(there)) or 'none'})"
+        )
+    wanted = ["id", "embedding", *(["label"] if "label" in there else [])]
+    table = file.read(columns=wanted)
+    rows = table["embedding"].combine_chunks()
+    labels = _labels(table["label"]) if "label" in there else None
+    return Columns(_matrix(rows, path), table["id"].to_pylist(), labels)
+
+
+def _labels(column: Any) -> np.ndarray:
+    """A column of numbers or names; what is missing is not known."""
+    found = column.to_numpy()
+    if found.dtype == object:
+        return np.asarray(["" if one is None else str(one) for one in found])
+    return found
+
+
+def _matrix(rows: Any, path: Path) -> np.ndarray:
+    """A column of lists, all of one length, as an array [n, d]."""
+    import pyarrow as pa
+
+    lists = pa.types.is_list(rows.type) or pa.types.is_large_list(rows.type)
+    if not (lists or pa.types.is_fixed_size_list(rows.type)):
+        raise InputError(
+            f"column embedding of {path} is {rows.type}; lists of numbers are expected"
+        )
+    if rows.null_count:
+        raise InputError(f"column embedding of {path} has {rows.null_count} empty rows; drop those")
+    flat = rows.flatten()
+    width = len(flat) // max(1, len(rows))
+    if lists and len(rows) and set(np.unique(rows.value_lengths())) != {width}:
+        raise InputError(f"the rows of column embedding of {path} differ in length; {_WANTED}")
+    return flat.to_numpy(zero_copy_only=False).reshape(len(rows), width)
+
+
+_READERS: dict[str, Callable[[Path], Columns]] = {
+    ".npy": _npy,
+    ".npz": _npz,
+    ".parquet": _parquet,
+}
+
+
+def check_features(features: np.ndarray, where: str) -> np.ndarray:
+    """Features as float32 [n, d].
+
+    Args:
+        features: as read.
+        where: for the error.
+
+    Raises:
+        InputError: another rank or type, nothing in them, or values that are not finite.
+    """
+    if features.ndim != 2 or 0 in features.shape:
+        hint = "; give images as npz:PATH" if features.ndim == 4 else ""
+        raise InputError(f"features in {where} have shape {features.shape}; {_WANTED}{hint}")
+    if features.dtype.kind not in "iufb":
+        raise InputError(f"features in {where} have dtype {features.dtype}; numbers are expected")
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if bad.size:
+        raise InputError(
+            f"features in {where} contain NaN or Inf in {bad.size} rows, the first {bad[0]}; drop "
+            "those"
+        )
+    with np.errstate(over="ignore"):
+        narrow = np.ascontiguousarray(features, np.float32)
+    if not np.isfinite(narrow).all():
+        raise InputError(f"features in {where} exceed float32's range; scale them down")
+    return narrow
+
+
+def _ids(found: Any, n: int, path: Path) -> Names:
+    """Names of the rows; their numbers where the file has none."""
+    if found is None:
+        return Names(str(i) for i in range(n))
+    found = np.asarray(found, dtype=object) if isinstance(found, list) else found
+    if found.shape != (n,):
+        raise InputError(f"ids in {path} have shape {found.shape}; one for each of {n} is expected")
+    if any(one is None for one in found):
+        raise InputError(f"ids in {path} are missing in some rows; give every row one")
+    return Names(one.decode() if isinstance(one, bytes) else str(one) for one in found)

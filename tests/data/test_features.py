@@ -1,0 +1,191 @@
+"""Files of features, through their reader and the whole program."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxclust.cli import main
+from jaxclust.core.errors import InputError
+from jaxclust.data import catalogue
+from jaxclust.data.features import read_features
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(6, 3))
+IDS = ["a/1.jpg", "b", "ü", "4", "5", "6"]
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def parquet(name, **columns):
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra features)")
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table(columns), name)
+    return Path(name)
+
+
+def lists(x, width=None, kind="float32"):
+    import pyarrow as pa
+
+    value = getattr(pa, kind)()
+    of = pa.list_(value) if width is None else pa.list_(value, width)
+    return pa.array([list(row) for row in x], of)
+
+
+def npz(name, **arrays):
+    np.savez(name, **arrays)
+    return Path(name)
+
+
+def test_arrays_are_read_as_float32_with_their_rows_numbered():
+    np.save("x.npy", X)
+    found = read_features(Path("x.npy"))
+    assert found.images.dtype == np.float32
+    np.testing.assert_array_equal(found.images, X.astype(np.float32))
+    assert list(found.ids) == list("012345")
+    assert found.labels is None
+    np.save("x.npy", np.arange(6, dtype=np.int16).reshape(3, 2))
+    assert read_features(Path("x.npy")).images.tolist() == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_names_and_labels_come_along():
+    path = npz("x.npz", features=X, ids=np.array(IDS), labels=np.array([0, 1, 2, 0, 1, -1]))
+    found = read_features(path)
+    assert list(found.ids) == IDS
+    assert found.labels.tolist() == [0, 1, 2, 0, 1, -1]
+    assert found.n_classes == 3
+    named = npz("y.npz", features=X, ids=np.arange(6), labels=np.array(list("bab") + [""] * 3))
+    found = read_features(named)
+    assert list(found.ids) == list("012345")
+    assert found.labels.tolist() == [1, 0, 1, -1, -1, -1]
+    assert found.class_names == ("a", "b")
+
+
+@pytest.mark.parametrize("width", [None, 3])
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_parquet_is_read_as_others_write_it(width, kind):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra features)")
+    x = X.astype(kind)
+    labels = ["x", None, "y", "x", "y", None]
+    path = parquet("x.parquet", id=IDS, embedding=lists(x, width, kind), label=labels, more=IDS)
+    found = read_features(path)
+    np.testing.assert_array_equal(found.images, x.astype(np.float32))
+    assert list(found.ids) == IDS
+    assert found.labels.tolist() == [0, -1, 1, 0, 1, -1]
+    numbered = parquet("y.parquet", id=[1, 2], embedding=lists(X[:2]), label=[3, None])
+    found = read_features(numbered)
+    assert list(found.ids) == ["1", "2"]
+    assert found.labels.tolist() == [3, -1]
+
+
+def test_what_is_no_feature_is_refused():
+    def message(path):
+        with pytest.raises(InputError) as refused:
+            read_features(Path(path))
+        return str(refused.value)
+
+    bad = X.copy()
+    bad[4, 1] = np.nan
+    assert "no such file" in message("none.npy")
+    Path("x.txt").write_text("1 2")
+    assert "by its name: .npy, .npz or .parquet" in message("x.txt")
+    Path("torn.npy").write_bytes(b"\x93NUMPY")
+    assert "cannot be read as .npy" in message("torn.npy")
+    np.save("objects.npy", np.array([[{}]]), allow_pickle=True)
+    assert "cannot be read as .npy" in message("objects.npy")
+    assert "no array `features` (it has x)" in message(npz("a.npz", x=X))
+    assert "shape (6,)" in message(npz("b.npz", features=X[:, 0]))
+    assert "give images as npz:PATH" in message(npz("c.npz", features=np.zeros((2, 4, 4, 1))))
+    assert "shape (0, 3)" in message(npz("d.npz", features=X[:0]))
+    assert "dtype complex128" in message(npz("e.npz", features=X + 0j))
+    assert "NaN or Inf in 1 rows, the first 4" in message(npz("f.npz", features=bad))
+    assert "exceed float32's range" in message(npz("g.npz", features=X * 1e40))
+    assert "one for each of 6" in message(npz("h.npz", features=X, ids=np.array(["a"])))
+    assert "labels in i.npz" in message(npz("i.npz", features=X, labels=np.zeros(5)))
+
+
+def test_parquet_that_holds_something_else_is_refused():
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra features)")
+
+    def message(**columns):
+        with pytest.raises(InputError) as refused:
+            read_features(parquet("x.parquet", **columns))
+        return str(refused.value)
+
+    two = lists(X[:2])
+    assert "no column embedding (it has id)" in message(id=["a", "b"])
+    assert "no column id" in message(embedding=two)
+    assert "lists of numbers are expected" in message(id=["a", "b"], embedding=[1.0, 2.0])
+    assert "differ in length" in message(id=["a", "b"], embedding=[[1.0], [1.0, 2.0]])
+    assert "differ in length" in message(id=["a", "b"], embedding=[[1.0, 2.0, 3.0], [1.0]])
+    assert "1 empty rows" in message(id=["a", "b"], embedding=[[1.0], None])
+    assert "are missing in some rows" in message(id=["a", None], embedding=two)
+    Path("x.parquet").write_bytes(b"PAR1 torn")
+    with pytest.raises(InputError, match=r"cannot be read as \.parquet"):
+        read_features(Path("x.parquet"))
+
+
+def test_they_take_no_image_size():
+    np.save("x.npy", X)
+    with pytest.raises(InputError, match="holds features"):
+        catalogue.load("features:x.npy", Path(), image_size=8)
+    assert catalogue.load("features:x.npy", Path(), limit=2).images.shape == (2, 3)
+
+
+@pytest.fixture
+def blobs(tmp_path):
+    """Three blobs of eight values in a file, named and labelled."""
+    labels = np.repeat(np.arange(3), 20)
+    features = 6 * np.eye(8)[labels] + RNG.normal(size=(60, 8))
+    return npz("blobs.npz", features=features, ids=[f"p/{i}" for i in range(60)], labels=labels)
+
+
+def rows_of(path):
+    with Path(path).open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("method", ["kmeans", "gmm", "dec"])
+def test_a_run_on_features_has_all_that_one_on_images_has(method, blobs, capsys):
+    arguments = ["run", f"--method={method}", "--dataset=features:blobs.npz", "--out=run"]
+    if method == "dec":
+        arguments += ["--pretrain-epochs=1", "--epochs=1", "--batch-size=20"]
+    assert main([*arguments, "--quiet"]) == 0
+    rows = rows_of("run/assignments.csv")
+    assert [row["id"] for row in rows] == [f"p/{i}" for i in range(60)]
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary["n_clusters"] == 3
+    assert method == "dec" or summary["acc"] == 1
+    # The page has a map and the clusters' names, and no images.
+    page = Path("run/report.html").read_text("utf-8")
+    assert "p/59" in page
+    assert "data:image/webp" not in page
+    with np.load("blobs.npz") as arrays:
+        np.save("same.npy", arrays["features"])
+        np.save("other.npy", arrays["features"][:, :5])
+    capsys.readouterr()
+    assert main(["predict", "run", "same.npy", "--out=labels.csv"]) == 0
+    assert [row["cluster"] for row in rows_of("labels.csv")] == [row["cluster"] for row in rows]
+    assert main(["predict", "run", "other.npy"]) == 2
+    assert "the run knows float32 features of shape (8,)" in capsys.readouterr().err
+    assert main(["report", "run"]) == 0
+    assert main(["export", "run", "--to=out"]) == 0
+    assert not list(Path("out").glob("cluster-*"))
+    assert Path("out/projector/features.tsv").read_text().count("\n") == 60
+    capsys.readouterr()
+    assert main([*arguments, "--quiet", "--resume"]) == 0
+    assert rows_of("run/assignments.csv") == rows
+
+
+@pytest.mark.parametrize("method", ["ccnn", "dac", "ics"])
+def test_methods_of_images_say_that_they_take_none(method, blobs, capsys):
+    assert main(["run", f"--method={method}", "--dataset=features:blobs.npz"]) == 2
+    said = capsys.readouterr().err
+    assert "needs images [n, h, w, c], not features [n, 8]" in said
+    assert not Path("runs").exists()
