@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 
 from jaxclust import metrics
+from jaxclust.clustering.host import mixture
 from jaxclust.core.errors import InputError, option
 from jaxclust.core.types import DataSpec
+from jaxclust.images.normalisation import measure, normalise
 from jaxclust.methods import dec, derc
+from jaxclust.methods.derc import derc_map
 from jaxclust.methods.registry import METHODS
 from jaxclust.models.autoencoder import StridedAutoencoder
-from jaxclust.training import loop, starting
+from jaxclust.training import loop, placement, starting
 from jaxclust.training.prediction import predictor
 from tests.methods import small
 
@@ -99,20 +102,63 @@ def test_retraining_parts_the_clusters():
     assert ratio(2) < 0.8 * ratio(0)
 
 
-def test_dbscan_finds_its_own_number_and_noise_names_the_nearest_cluster(caplog):
+@pytest.mark.parametrize(
+    ("clusterer", "changes"),
+    [("dbscan", {"eps": 5.0}), ("hdbscan", {"min_cluster_size": 20})],
+)
+def test_density_finds_its_own_number_and_noise_names_the_nearest_cluster(
+    clusterer, changes, caplog
+):
     rng = np.random.default_rng(0)
     blobs = [rng.normal(c, 0.1, (40, 2)) for c in ([0, 0], [6, 0], [0, 6], [6, 6])]
-    x = np.concatenate([*blobs, [[3.0, 1.0]]]).astype(np.float32)
-    config = derc.Config(clusterer="dbscan", eps=5.0, min_samples=5)
+    # HDBSCAN takes a single stray into the nearest cluster, and leaves out what is thin in itself.
+    strays = [[3.0, 1.0]] if clusterer == "dbscan" else [[3 + 2 * i, -9.0 - i**2] for i in range(4)]
+    x = np.concatenate([*blobs, strays]).astype(np.float32)
+    config = derc.Config(clusterer=clusterer, min_samples=5, **changes)
+    how = derc_map.Settings(*(getattr(config, name) for name in derc_map.Settings._fields))
     with caplog.at_level(logging.INFO, "jaxclust.progress"):
-        p, noise = derc.cluster_map(config, x, 3, seed=0)
-    assert "4 clusters and 1 images in none (n_clusters 3 is not used)" in caplog.text
-    np.testing.assert_array_equal(np.flatnonzero(noise), [160])
+        p, noise = derc_map.cluster_map(how, x, 3, seed=0)
+    count = len(strays)
+    assert f"4 clusters and {count} images in none (n_clusters 3 is not used)" in caplog.text
+    np.testing.assert_array_equal(np.flatnonzero(noise), 160 + np.arange(count))
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-4)
     labels = p.argmax(axis=1)
     assert len(set(labels[:160])) == 4
     assert labels[160] in (labels[0], labels[40])
     assert p[160].max() < 0.01 < 0.99 < p[0].max()
+
+
+def test_features_are_mapped_and_clustered_as_they_are():
+    """The map and mixture alone, which is what DERC does of an encoder's features."""
+    rng = np.random.default_rng(0)
+    kinds = np.repeat(np.arange(3), 20)
+    x = (6 * np.eye(8)[kinds] + rng.normal(size=(60, 8))).astype(np.float32)
+    spec = DataSpec(60, (8,), 3)
+    method = METHODS["derc_r"].build(METHODS["derc_r"].config("best"), spec)
+    assert [phase.name for phase in method.phases] == ["cluster"]
+    data = placement.put(x, measure(x))
+    state = loop.fit(method, data, seed=0).state
+    assert not jax.tree.leaves(state.params)
+    prediction = predictor(method, data)(state)
+    np.testing.assert_allclose(prediction.features, normalise(x, data.normalisation), atol=1e-6)
+    assert metrics.accuracy(kinds, prediction.assignments) == 1
+    # The same as its parts in a row, by hand.
+    on_map = np.asarray(state.cluster.embedding)
+    expected = mixture.posteriors(on_map, mixture.fit(on_map, 3, 0, restarts=20))
+    assert metrics.accuracy(expected.argmax(axis=1), prediction.assignments) == 1
+
+
+def test_what_is_trained_of_features():
+    spec = DataSpec(60, (8,), 3)
+    retrained = derc.build(dataclasses.replace(derc.Config(), iterations=1), spec)
+    assert [phase.name for phase in retrained.phases] == ["pretrain", "retrain1", "cluster"]
+    with pytest.raises(InputError, match="there is nothing to retrain"):
+        derc.build(derc.Config(network="none"), spec)
+    # Images without a network: their pixels.
+    config = dataclasses.replace(derc.Config(), network="none", iterations=0)
+    method = derc.build(config, DataSpec(N, (8, 8, 1), K))
+    shapes = jax.eval_shape(method.init, jax.random.key(0), jnp.zeros((2, 8, 8, 1)))
+    assert shapes.cluster.latents.shape == (N, 64)
 
 
 @pytest.mark.parametrize(

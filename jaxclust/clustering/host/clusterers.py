@@ -109,7 +109,7 @@ def nmf_weights(x: Array, components: Array, sweeps: int = 100) -> Array:
 
 
 class Dense(NamedTuple):
-    """What DBSCAN found."""
+    """What DBSCAN or HDBSCAN found."""
 
     assignments: np.ndarray  # int32 [n], of noise the nearest cluster
     noise: np.ndarray  # bool [n]
@@ -128,10 +128,38 @@ def dbscan(x: np.ndarray, eps: float, min_samples: int, most: int) -> Dense:
         RunError: samples that are not finite.
     """
     from sklearn.cluster import DBSCAN
-    from sklearn.neighbors import KNeighborsClassifier
 
     samples.check_finite(x, "images")
     found = DBSCAN(eps=eps, min_samples=min_samples).fit_predict(x)
+    return _largest_first(x, found, most)
+
+
+def hdbscan(x: np.ndarray, smallest: int, min_samples: int, most: int) -> Dense:
+    """Density-based clusters of any density (Campello et al. 2013) of x[n, d], the largest first.
+
+    Args:
+        x: samples, float [n, d].
+        smallest: samples of a cluster at least.
+        min_samples: samples that make a neighbourhood dense, at most as many as there are.
+        most: clusters kept; samples of smaller ones count as noise.
+
+    Raises:
+        RunError: samples that are not finite.
+    """
+    from sklearn.cluster import HDBSCAN
+
+    samples.check_finite(x, "images")
+    smallest, min_samples = max(2, min(smallest, len(x))), min(min_samples, len(x))
+    # Its default for copying is to change, and pyright takes it for a string.
+    copying: Any = True
+    clusterer = HDBSCAN(min_cluster_size=smallest, min_samples=min_samples, copy=copying)
+    return _largest_first(x, clusterer.fit_predict(x), most)
+
+
+def _largest_first(x: np.ndarray, found: np.ndarray, most: int) -> Dense:
+    """Clusters numbered by size; noise, negative, goes to the nearest sample's."""
+    from sklearn.neighbors import KNeighborsClassifier
+
     sizes = np.bincount(found[found >= 0], minlength=1)
     rank = np.empty_like(sizes)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))

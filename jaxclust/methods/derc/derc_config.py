@@ -1,0 +1,103 @@
+"""DERC's settings and their presets."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from jaxclust.clustering.host import mixture, reducers
+from jaxclust.core.errors import InputError
+from jaxclust.core.settings import setting
+from jaxclust.core.types import DataSpec
+from jaxclust.images.augment import Affine
+from jaxclust.methods.derc.derc_map import Clusterer
+from jaxclust.methods.parts import autoencoding
+
+Network = Literal[autoencoding.Name, "auto", "none"]
+_VIEWS = Affine(15.0, 0.1, 0.15, 0.2)
+
+
+@dataclass(frozen=True)
+class Config:
+    """DERC's settings; the defaults are preset `best`."""
+
+    starts: int = setting(1, least=1, most=64)
+    """Starts that are begun; one is chosen without labels and trained to the end."""
+    epochs: int | None = setting(None, least=0)
+    """Passes over the data of each retraining; default 10, of small sets as many as make 350
+    steps."""
+    iterations: int = setting(5, least=0)
+    """Rounds of retraining, 1 to 5 in the paper; 0: DERC-R."""
+    batch_size: int = setting(256, least=1)
+    """Images a step, in which triplets are sought."""
+    network: Network = "auto"
+    """strided: Table II's with padding; strided_valid: without, as printed; dense: DEC's; none:
+    what is clustered are the values themselves, and nothing is trained. auto: strided for
+    images; for features none without retraining, else dense."""
+    latent_width: int | None = setting(None, least=1)
+    """Width of the latent; default the number of clusters (Sec. IV.B), without a network the
+    number of values."""
+    pretrain_epochs: int | None = setting(None, least=0)
+    """Passes of reconstruction training before; default 30, of small sets as many as make
+    1000 steps."""
+    pretrain_views: Affine = _VIEWS
+    """Random views pre-training reconstructs."""
+    learning_rate: float = setting(1e-3, above=0)
+    """Adam's, in all phases."""
+
+    reducer: reducers.Reducer = "tsne"
+    """What takes latents to few dimensions: tsne, umap, pca or none."""
+    dimensions: int = setting(2, least=1)
+    """How many."""
+    neighbours: int = setting(30, least=1)
+    """t-SNE's perplexity, UMAP's neighbours."""
+    clusterer: Clusterer = "gmm"
+    """What clusters there; dbscan and hdbscan find their own number of clusters."""
+    restarts: int = setting(20, least=1)
+    """Starts of the mixture; the likeliest wins."""
+    covariance: mixture.Covariance = "full"
+    """Of the mixture: full, tied, diag or spherical."""
+    eps: float = setting(1.0, above=0)
+    """Radius of a DBSCAN neighbourhood, in standard deviations of the reduced latents
+    over 50."""
+    min_samples: int = setting(10, least=1)
+    """Images that make a neighbourhood dense (DBSCAN, HDBSCAN)."""
+    min_cluster_size: int | None = setting(None, least=2)
+    """Images of HDBSCAN's smallest cluster; default a hundredth of all, at least 5."""
+
+    alpha: float = setting(0.7, least=0, most=1)
+    """Weight of the triplet loss; the reconstruction has 1 - alpha (Eq. 8)."""
+    margin: float = setting(1.0, least=0)
+    """Of the triplet loss."""
+    hinge: bool = True
+    """Stop pushing triplets apart by the margin; without, Eq. 7 as printed."""
+    per_pixel: bool = False
+    """Average the reconstruction error over an image's values instead of summing."""
+
+
+PRESETS: dict[str, Config] = {
+    "best": Config(),
+    "paper": Config(pretrain_views=Affine(), iterations=1),
+}
+
+
+def of_data(config: Config, spec: DataSpec) -> Config:
+    """The settings with what depends on the data filled in: the network and the latent's width.
+
+    Raises:
+        InputError: retraining without a network.
+    """
+    network = config.network
+    if network == "auto" and len(spec.shape) == 3:
+        network = "strided"
+    elif network == "auto":
+        network = "dense" if config.iterations else "none"
+    if network == "none" and config.iterations:
+        raise InputError(
+            "without a ‹network› there is nothing to retrain; set ‹iterations› 0 (method derc_r), "
+            "or take the network dense"
+        )
+    if network == "none":
+        width = math.prod(spec.shape)
+    else:
+        width = spec.n_clusters if config.latent_width is None else config.latent_width
+    return replace(config, network=network, latent_width=width)
