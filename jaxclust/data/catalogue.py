@@ -15,8 +15,9 @@ from jaxclust.data.named_sets import Entry as Entry
 from jaxclust.data.named_sets import default_data_dir as default_data_dir
 from jaxclust.data.named_sets import present
 from jaxclust.data.npz import read_npz
-from jaxclust.data.places import MAX_MEGAPIXELS, Reading, Rules
-from jaxclust.data.resizing import resize_array
+from jaxclust.data.places import MAX_MEGAPIXELS, Reading, Rules, View
+from jaxclust.data.resizing import Resized, resize_array
+from jaxclust.data.streaming import Streamed
 from jaxclust.data.wide_greys import Ranges
 
 
@@ -32,6 +33,7 @@ def load(
     in_memory: int | None = None,
     max_megapixels: float = MAX_MEGAPIXELS,
     ranges: Ranges | None = None,
+    view: View | None = None,
 ) -> ImageSet:
     """Load a data set by name, `npz:PATH`, `folder:PATH` or `features:PATH`.
 
@@ -46,24 +48,50 @@ def load(
         in_memory: bytes of decoded images out of files that may be held; None: all.
         max_megapixels: images in files that have more are skipped.
         ranges: of wide greys and integers, as an :class:`ImageSet` has them; None: its own.
+        view: an encoder's, in place of `image_size`; images are read when needed.
 
     Raises:
         InputError: unknown name, missing or unusable files; says what goes where.
     """
     if limit is not None and limit < 1:
         raise InputError(f"‹limit› must be at least 1, not {limit}")
-    known = {kind: (low, high) for kind, (low, high) in (ranges or {}).items()}
-    reading = Reading(image_size, in_memory, Rules(max_megapixels, known))
+    rules = Rules(max_megapixels, {k: (low, high) for k, (low, high) in (ranges or {}).items()})
+    reading = _viewing(Reading(image_size, in_memory, rules), view)
     images_set = _found(name, data_dir, reading, labels_from_folders)
-    if image_size is not None:
-        images_set = _resized(images_set, image_size)
+    images_set = _resized(images_set, None if view else image_size)
     if imbalance is not None:
         images_set = images_set.take(_imbalanced(images_set, imbalance, seed))
-    return _limited(images_set, limit)
+    return _viewed(_limited(images_set, limit), view)
 
 
-def _resized(images_set: ImageSet, size: int) -> ImageSet:
+def _viewing(reading: Reading, view: View | None) -> Reading:
+    """How files are read that an encoder sees: when needed, whatever their number."""
+    if view is None:
+        return reading
+    rules = reading.rules._replace(resampling=view.resampling, whole=view.whole)
+    return Reading(view.size, 0, rules)
+
+
+def _viewed(images_set: ImageSet, view: View | None) -> ImageSet:
+    """The images as an encoder sees them, where there is one; nothing is resized yet."""
+    images = images_set.images
+    if view is None:
+        return images_set
+    if isinstance(images, Streamed):
+        return replace(images_set, images=images.seen_in(3))
+    if len(images.shape) != 4 or images.dtype != np.uint8:
+        raise InputError(
+            f"an ‹encoder› sees images of bytes, and {images_set.name} holds {images.dtype} "
+            f"values of shape {images.shape[1:]}; give none"
+        )
+    resized = Resized(images, view.size, view.resampling, whole=view.whole)
+    return replace(images_set, images=resized)
+
+
+def _resized(images_set: ImageSet, size: int | None) -> ImageSet:
     shape = images_set.images.shape
+    if size is None:
+        return images_set
     if len(shape) == 2:
         raise InputError(
             f"{images_set.name} holds features, which have no ‹image_size›; leave it out"

@@ -1,5 +1,6 @@
 """Features in files: vectors instead of images, as `jaxclust embed` and others write them."""
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -162,3 +163,66 @@ def _ids(found: Any, n: int, path: Path) -> Names:
     if any(one is None for one in found):
         raise InputError(f"ids in {path} are missing in some rows; give every row one")
     return Names(one.decode() if isinstance(one, bytes) else str(one) for one in found)
+
+
+# Rows of a Parquet file's group.
+_GROUP = 8192
+
+
+def check_writable_kind(path: Path) -> None:
+    """InputError for a file that features are not written to, or cannot be here."""
+    kind = path.suffix.lower()
+    if kind not in {".npz", ".parquet"}:
+        raise InputError(f"{path} is no file of features by its name; give .npz or .parquet")
+    if kind == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise InputError(
+            f"writing {path} needs pyarrow: pip install 'jaxclust[features]', or give .npz"
+        )
+
+
+def write_features(path: Path, found: ImageSet, about: dict[str, str]) -> None:
+    """Write features, names and, where known, labels so that :func:`read_features` reads them.
+
+    The file appears whole or not at all.
+
+    Args:
+        path: `.npz` or `.parquet`; a file that is there is replaced.
+        found: a set of features; labels that are not known are -1 in npz, missing in Parquet.
+        about: how they were made, kept in a Parquet file's metadata.
+    """
+    new = path.with_name(f".{path.name}.tmp")
+    try:
+        if path.suffix.lower() == ".npz":
+            arrays: dict[str, Any] = {"features": found.images, "ids": np.asarray(list(found.ids))}
+            if found.labels is not None:
+                arrays["labels"] = found.labels
+            with new.open("wb") as file:
+                np.savez(file, **arrays)
+        else:
+            _write_parquet(new, found, about)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _write_parquet(path: Path, found: ImageSet, about: dict[str, str]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    n, width = found.images.shape
+    columns = [("id", pa.string()), ("embedding", pa.list_(pa.float32(), width))]
+    if found.labels is not None:
+        columns.append(("label", pa.int64()))
+    schema = pa.schema(columns, metadata=about)
+    with parquet.ParquetWriter(path, schema) as writer:
+        for start in range(0, n, _GROUP):
+            rows = slice(start, start + _GROUP)
+            values = pa.array(np.ascontiguousarray(found.images[rows]).ravel())
+            arrays = [
+                pa.array(list(found.ids[rows]), pa.string()),
+                pa.FixedSizeListArray.from_arrays(values, width),
+            ]
+            if found.labels is not None:
+                labels = found.labels[rows]
+                arrays.append(pa.array(labels, pa.int64(), mask=labels < 0))
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))

@@ -38,6 +38,10 @@ class ImageSet:
     class_names: tuple[str, ...] = ()  # of labels 0, 1, …, where they have names
     ranges: Ranges = field(default_factory=dict)  # that wide greys and integers were read by
     others: str = ""  # what lies beside the images, in words
+    # What an encoder made the features in `images` of; to be shown.
+    pictures: Any = None
+    encoder: dict[str, Any] | None = None  # its name, digest, and how it sees images
+    mark: str = ""  # of features: tells the pictures and the encoder from others
 
     def passed_over(self) -> str | None:
         """What was passed over and why, on one line; None for nothing."""
@@ -64,6 +68,8 @@ class ImageSet:
 
     def fingerprint(self) -> str:
         """SHA-256 of shape, dtype and pixels, or of files; labels do not enter."""
+        if self.mark:
+            return self.mark
         if isinstance(self.images, Streamed):
             return self.images.fingerprint()
         digest = hashlib.sha256(f"{self.images.shape} {self.images.dtype}".encode())

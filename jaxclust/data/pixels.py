@@ -15,7 +15,7 @@ from jaxclust.core.errors import first_line
 from jaxclust.data.formats import START, formats, kind_by_content, told
 from jaxclust.data.metadata import with_zero_black, without_metadata
 from jaxclust.data.places import Rules
-from jaxclust.data.resizing import resize_and_crop
+from jaxclust.data.resizing import resize_and_crop, resize_whole
 from jaxclust.data.wide_greys import Spread, to_bytes
 
 _GREY = {"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"}
@@ -149,8 +149,10 @@ def _finished(opened: Any, size: int | None, margin: float, rules: Rules, invert
         # Pillow rights eight bits only.
         image = Image.fromarray(255 - grey if inverted else grey)
     image = _opaque(image).convert("L" if channels == 1 else "RGB")
-    if size is not None:
-        image = resize_and_crop(image, size, margin)
+    if size is not None and rules.whole:
+        image = resize_whole(image, size, rules.resampling)
+    elif size is not None:
+        image = resize_and_crop(image, size, margin, rules.resampling)
     array = np.asarray(image)
     return Seen(channels, pages, array[..., None] if array.ndim == 2 else array, kind)
 

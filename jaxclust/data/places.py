@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from jaxclust.data.names import Names
+from jaxclust.data.resizing import Resampling
 from jaxclust.data.wide_greys import NO_RANGES, Ranges
 
 # Pillow refuses more, too, unless told.
@@ -46,9 +47,20 @@ class Rules(NamedTuple):
 
     max_megapixels: float = MAX_MEGAPIXELS  # larger ones are skipped
     ranges: Ranges = NO_RANGES  # of wide greys; a kind without one is measured first
+    # How they are brought to size: with what filter, and whether whole in place of cropped.
+    resampling: Resampling = "bilinear"
+    whole: bool = False
 
 
 USUAL = Rules()
+
+
+class View(NamedTuple):
+    """Images as an encoder sees them: coloured squares."""
+
+    size: int
+    resampling: Resampling = "bicubic"
+    whole: bool = True  # no part is cut off, and proportions are given up
 
 
 class Reading(NamedTuple):

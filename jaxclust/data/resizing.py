@@ -1,15 +1,24 @@
 """Images brought to one size and number of channels, on the host."""
 
+from typing import Literal
+
 import numpy as np
 from PIL import Image
 
+Resampling = Literal["bilinear", "bicubic"]
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
 # Parts of red, green and blue in a grey value (ITU-R 601), as Pillow has them.
 _LUMINANCE = (0.299, 0.587, 0.114)
 # How many times longer than wide images are resized whole; what is cut out is square.
 _LONG = 2
 
 
-def resize_and_crop(image: Image.Image, size: int, margin: float = 1.0) -> Image.Image:
+def resize_and_crop(
+    image: Image.Image, size: int, margin: float = 1.0, resampling: Resampling = "bilinear"
+) -> Image.Image:
     """The image's shorter side resized to `margin * size`, then the central square cut out.
 
     A margin of 8/7 is ImageNet's usual 256 for 224. Memory depends on `size`, not on how long
@@ -20,10 +29,15 @@ def resize_and_crop(image: Image.Image, size: int, margin: float = 1.0) -> Image
     scale = round(size * margin) / min(width, height)
     resized = image.resize(
         (max(size, round(width * scale)), max(size, round(height * scale))),
-        Image.Resampling.BILINEAR,
+        _FILTERS[resampling],
     )
     left, top = (resized.width - size) // 2, (resized.height - size) // 2
     return resized.crop((left, top, left + size, top + size))
+
+
+def resize_whole(image: Image.Image, size: int, resampling: Resampling = "bilinear") -> Image.Image:
+    """All of the image as a square, its proportions given up."""
+    return image.resize((size, size), _FILTERS[resampling])
 
 
 def _less_long(image: Image.Image) -> Image.Image:
@@ -37,16 +51,62 @@ def _less_long(image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + wide, top + high))
 
 
-def resize_array(images: np.ndarray, size: int) -> np.ndarray:
-    """`resize_and_crop` for images [n, h, w, c], uint8 or float32 -> [n, size, size, c]."""
+def resize_array(
+    images: np.ndarray, size: int, resampling: Resampling = "bilinear", *, whole: bool = False
+) -> np.ndarray:
+    """Images [n, h, w, c], uint8 or float32 -> [n, size, size, c].
+
+    Args:
+        images: to resize.
+        size: side of the result.
+        resampling: by which filter.
+        whole: :func:`resize_whole` instead of :func:`resize_and_crop`.
+    """
     if images.shape[1:3] == (size, size):
         return images
     out = np.empty((images.shape[0], size, size, images.shape[3]), images.dtype)
     for i, image in enumerate(images):
         for channel in range(images.shape[3]):
             plane = Image.fromarray(image[..., channel])
-            out[i, ..., channel] = np.asarray(resize_and_crop(plane, size))
+            if whole:
+                sized = resize_whole(plane, size, resampling)
+            else:
+                sized = resize_and_crop(plane, size, resampling=resampling)
+            out[i, ..., channel] = np.asarray(sized)
     return out
+
+
+class Resized:
+    """Images of an array brought to size and to colours when asked for.
+
+    Args:
+        images: uint8 [n, h, w, 1 or 3].
+        size: side of what is given.
+        resampling: by which filter.
+        whole: as of :func:`resize_array`.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(
+        self, images: np.ndarray, size: int, resampling: Resampling, *, whole: bool
+    ) -> None:
+        self.images, self.size = images, size
+        self.resampling: Resampling = resampling
+        self.whole = whole
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """As an array's."""
+        return (len(self.images), self.size, self.size, 3)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """uint8 [b, size, size, 3] of a slice or of rows int [b]."""
+        coloured = with_channels(self.images[rows], 3)
+        return resize_array(coloured, self.size, self.resampling, whole=self.whole)
 
 
 def with_channels(images: np.ndarray, channels: int) -> np.ndarray:

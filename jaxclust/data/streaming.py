@@ -90,9 +90,11 @@ class Streamed:
 
     def fingerprint(self) -> str:
         """SHA-256 of the images' names, sizes of their bytes, size here and greys' range."""
-        ranges = self.places.rules.ranges
+        rules = self.places.rules
         digest = hashlib.sha256(f"{self.shape} {self.margin}".encode())
-        digest.update(f"{sorted(ranges.items())}".encode() if ranges else b"")
+        digest.update(f"{sorted(rules.ranges.items())}".encode() if rules.ranges else b"")
+        sizing = (rules.resampling, rules.whole)
+        digest.update(b"" if sizing == ("bilinear", False) else f"{sizing}".encode())
         for name, place in zip(self.ids, self.places, strict=True):
             digest.update(f"{name}\0{place.mark()}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()

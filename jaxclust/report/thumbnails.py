@@ -25,24 +25,36 @@ def drawing(image_set: ImageSet | None) -> Draw | None:
 
     None of a set of features, or where there is no set.
     """
-    if image_set is None or len(image_set.images.shape) == 2:
+    images = None if image_set is None else _pictures(image_set)
+    if image_set is None or images is None:
         return None
-    images = image_set.images
     height, width = images.shape[1:3]
     low, high = value_range(images)
+    places = image_set.places
+    # An encoder may have seen them squeezed.
+    seen_otherwise = image_set.pictures is not None
+    if places is not None:
+        places = places.read_by(places.rules._replace(whole=False, resampling="bilinear"))
 
     def draw(rows: np.ndarray, side: int) -> np.ndarray:
-        if image_set.places is not None and side > min(height, width):
-            names = image_set.ids.take(rows)
-            return Streamed(image_set.places.take(rows), names, side, 3)[:]
+        if places is not None and (seen_otherwise or side > min(height, width)):
+            return Streamed(places.take(rows), image_set.ids.take(rows), side, 3)[:]
         return squares(images[np.asarray(rows)], side, low, high)
 
     return draw
 
 
+def _pictures(image_set: ImageSet) -> Any:
+    """What there is to be shown; None of features."""
+    if image_set.pictures is not None:
+        # An array as it is, before it was brought to an encoder's size.
+        return getattr(image_set.pictures, "images", image_set.pictures)
+    return image_set.images if len(image_set.images.shape) == 4 else None
+
+
 def largest_side(image_set: ImageSet, wanted: int) -> int:
     """Side beyond which images have nothing more to show."""
-    return wanted if image_set.places is not None else min(wanted, *image_set.images.shape[1:3])
+    return wanted if image_set.places is not None else min(wanted, *_pictures(image_set).shape[1:3])
 
 
 class Sheets(NamedTuple):

@@ -10,9 +10,10 @@ import numpy as np
 
 from jaxclust.core.errors import InputError, first_line
 from jaxclust.data import catalogue
-from jaxclust.data.places import MAX_MEGAPIXELS
+from jaxclust.data.places import MAX_MEGAPIXELS, View
 from jaxclust.runs.csv_tables import read_rows
 from jaxclust.runs.directory import RunDirectory
+from jaxclust.runs.embedding import mark_of
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def images_of(
     """
     options = run.config["options"]
     place = data_dir or Path(run.config["data_dir"])
+    encoder = run.config["data"].get("encoder")
     image_set = catalogue.load(
         _source(run.config, images),
         place,
@@ -136,12 +138,23 @@ def images_of(
         in_memory=0 if run.config.get("streamed") else None,
         max_megapixels=options.get("max_megapixels", MAX_MEGAPIXELS),
         ranges=run.config["data"].get("value_ranges"),
+        view=None if encoder is None else View(*encoder["view"]),
     )
+    if encoder is not None:
+        image_set = _with_features_of(run, image_set, encoder["digest"])
     if image_set.ids != run.ids or image_set.fingerprint() != run.config["data"]["sha256"]:
         raise InputError(
             f"the images of {options['dataset']} are no longer those the run in {run.path} saw"
         )
     return replace(image_set, name=options["dataset"])
+
+
+def _with_features_of(
+    run: FinishedRun, image_set: catalogue.ImageSet, digest: str
+) -> catalogue.ImageSet:
+    """What an encoder made of the images: the run has it, so that it is not made again."""
+    mark, pictures = mark_of(image_set, digest), image_set.images
+    return replace(image_set, images=run.features, pictures=pictures, mark=mark)
 
 
 def _source(config: dict[str, Any], images: Path | None) -> str:

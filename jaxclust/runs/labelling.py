@@ -11,11 +11,13 @@ from jaxclust.core.errors import InputError
 from jaxclust.core.processes import check_platform
 from jaxclust.core.types import Compute, DataSpec, Method, Prediction, TrainState
 from jaxclust.data import catalogue
-from jaxclust.data.places import MAX_MEGAPIXELS
+from jaxclust.data.places import MAX_MEGAPIXELS, View
 from jaxclust.data.resizing import with_channels
 from jaxclust.data.streaming import Streamed
 from jaxclust.images.normalisation import Normalisation, normalisation_of
 from jaxclust.methods import registry
+from jaxclust.models.encoders import frozen
+from jaxclust.runs import embedding
 from jaxclust.runs.directory import RunDirectory
 from jaxclust.runs.finished import check_finished
 from jaxclust.runs.options import Options
@@ -105,14 +107,36 @@ def predict(
         InputError: no finished run, no usable images, or such of another kind.
     """
     opened = reopen(run)
-    image_set = _load(images, opened, data_dir, int(in_memory * 1e9))
+    if "encoder" in opened.record["data"]:
+        image_set = _encoded(images, opened, data_dir)
+    else:
+        image_set = _load(images, opened, data_dir, int(in_memory * 1e9))
     new = put(image_set.images, opened.normalisation)
     predicted = predictor(opened.method, new)
     return Labelled(image_set, predicted(opened.state, fields=fields))
 
 
-def _named(images: str, spec: DataSpec) -> str:
-    """What `catalogue.load` calls it; spec is the run's."""
+def _encoded(images: str, opened: Reopened, data_dir: Path | None) -> catalogue.ImageSet:
+    """Features of images by the run's encoder."""
+    options, known = opened.record["options"], opened.record["data"]["encoder"]
+    encoder = frozen.load(options["encoder"], options["precision"])
+    if encoder.digest != known["digest"]:
+        raise InputError(
+            f"the weights of {options['encoder']} are not those the run was made with "
+            f"({known['name']}); bring those back"
+        )
+    found = catalogue.load(
+        _named(images, images_are_features=False),
+        data_dir or catalogue.default_data_dir(),
+        max_megapixels=options.get("max_megapixels", MAX_MEGAPIXELS),
+        ranges=opened.record["data"].get("value_ranges"),
+        view=View(*known["view"]),
+    )
+    return embedding.encoded(found, encoder, embedding.telling(quiet=False))
+
+
+def _named(images: str, *, images_are_features: bool) -> str:
+    """What `catalogue.load` calls it."""
     if images in catalogue.CATALOGUE or images.startswith(("folder:", "npz:", "features:")):
         return images
     path = Path(images).expanduser()
@@ -120,7 +144,7 @@ def _named(images: str, spec: DataSpec) -> str:
         raise InputError(
             f"no such images: {images}; give a folder, an image, an npz file or a data set's name"
         )
-    if len(spec.shape) == 1:
+    if images_are_features:
         return f"features:{path}"
     return f"npz:{path}" if path.suffix == ".npz" else f"folder:{path}"
 
@@ -132,7 +156,7 @@ def _load(
     shape, dtype = opened.spec.shape, opened.dtype
     square = len(shape) == 3 and shape[0] == shape[1]
     loaded = catalogue.load(
-        _named(images, opened.spec),
+        _named(images, images_are_features=len(shape) == 1),
         data_dir or catalogue.default_data_dir(),
         image_size=shape[0] if square else None,
         in_memory=in_memory,

@@ -22,6 +22,10 @@ class Options:
     """The method; its own settings are listed below."""
     preset: str = "best"
     """Where the method's settings start from: best, paper or a preset of its own."""
+    encoder: str | None = None
+    """What makes features of the images, for the method to cluster: efficientnet_lite0, 1 or 2
+    (extra photos), or a weights file; its weights stay as they are. They are kept in
+    JAXCLUST_CACHE_DIR, so that a second run on the same images starts at once."""
     n_clusters: int | None = None
     """Default: the data set's number of classes."""
     seed: int = setting(0, least=0, most=2**31 - 1)

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 from jaxclust.core import device, processes, settings
 from jaxclust.core.errors import InputError
-from jaxclust.core.types import Method
+from jaxclust.core.types import DataSpec, Method
 from jaxclust.data import catalogue
 from jaxclust.methods import registry
-from jaxclust.runs import events
+from jaxclust.models.encoders import frozen
+from jaxclust.models.encoders.frozen import Frozen
+from jaxclust.runs import embedding, events
 from jaxclust.runs.directory import RunDirectory
 from jaxclust.runs.finished import FinishedRun
 from jaxclust.runs.options import (
@@ -126,8 +128,7 @@ def prepare(
     if options.process_id == 0:
         check_can_write(directory.path)
     clock = time.perf_counter()
-    image_set = _load(options)
-    n_clusters = _n_clusters(options, image_set)
+    image_set, n_clusters = _found(options, config)
     method, data = assemble(
         registry.find(options.method),
         config,
@@ -176,6 +177,7 @@ def _record(
             "sha256": image_set.fingerprint(),
             "normalisation": data.normalisation.as_json(),
             "value_ranges": {kind: list(pair) for kind, pair in image_set.ranges.items()},
+            **({} if image_set.encoder is None else {"encoder": image_set.encoder}),
         },
         "streamed": data.streamed,
         "versions": versions(),
@@ -214,7 +216,30 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def _load(options: Options) -> catalogue.ImageSet:
+def _found(options: Options, config: Any) -> tuple[catalogue.ImageSet, int]:
+    """The images, or an encoder's features of them, and how many clusters to look for."""
+    if options.encoder is None:
+        image_set = _load(options, None)
+        return image_set, _n_clusters(options, image_set)
+    encoder = frozen.load(options.encoder, options.precision)
+    image_set = _load(options, encoder)
+    n_clusters = _n_clusters(options, image_set)
+    return _encoded(options, config, image_set, encoder, n_clusters), n_clusters
+
+
+def _encoded(
+    options: Options, config: Any, image_set: catalogue.ImageSet, encoder: Frozen, k: int
+) -> catalogue.ImageSet:
+    """The images' features; a method that takes none is refused before they are made."""
+    if options.image_size is not None:
+        raise InputError("an ‹encoder› sees images at a size of its own; leave out ‹image_size›")
+    spec = DataSpec(len(image_set.ids), (encoder.width,), k)
+    registry.find(options.method).build(config, spec)
+    quiet = options.quiet or options.process_id != 0
+    return embedding.encoded(image_set, encoder, embedding.telling(quiet))
+
+
+def _load(options: Options, encoder: Frozen | None) -> catalogue.ImageSet:
     return catalogue.load(
         options.dataset,
         options.data_dir or catalogue.default_data_dir(),
@@ -225,6 +250,7 @@ def _load(options: Options) -> catalogue.ImageSet:
         seed=options.seed,
         in_memory=int(options.in_memory * 1e9),
         max_megapixels=options.max_megapixels,
+        view=None if encoder is None else embedding.view_of(encoder),
     )
 
 

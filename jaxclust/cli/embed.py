@@ -1,0 +1,71 @@
+"""`jaxclust embed`: features of images by a pre-trained encoder."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxclust.cli.arguments import Parser, data_dir, path, say
+from jaxclust.core.errors import InputError
+from jaxclust.core.visible import visible
+from jaxclust.data import catalogue
+from jaxclust.data.features import check_writable_kind, write_features
+from jaxclust.models.encoders import frozen
+from jaxclust.runs import embedding
+from jaxclust.runs.writable import check_file
+
+_ABOUT = """\
+Write a pre-trained encoder's features of images to FILE: .npz with `features`, `ids` and, where
+known, `labels`, or .parquet with columns `id`, `embedding` and `label`. `jaxclust run --dataset
+features:FILE` clusters them. Killed, the same command goes on where it was; features are kept in
+JAXCLUST_CACHE_DIR, where `jaxclust run --encoder` finds them, too.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`jaxclust embed`: decode, encode, write."""
+    parser = Parser("embed", _ABOUT)
+    parser.add_argument("source", metavar="SOURCE", help="a folder, or what --dataset takes")
+    parser.add_argument(
+        "--encoder",
+        required=True,
+        help=f"{', '.join(frozen.PACKAGES)} (extra photos), or a weights file",
+    )
+    parser.add_argument(
+        "--out", type=path, metavar="FILE", required=True, help=".npz or .parquet; replaced"
+    )
+    parser.add_argument(
+        "--labels-from-folders", action="store_true", help="sub-folders of a folder are labels"
+    )
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    data_dir(parser)
+    given = parser.parse_args(arguments)
+    check_writable_kind(given.out)
+    check_file(given.out)
+    encoder = frozen.load(given.encoder, given.precision)
+    images = catalogue.load(
+        _named(given.source),
+        given.data_dir or catalogue.default_data_dir(),
+        labels_from_folders=given.labels_from_folders,
+        view=embedding.view_of(encoder),
+    )
+    for name, reason in images.skipped:
+        print(f"skipped {visible(name)}: {visible(reason)}", file=sys.stderr)
+    found = embedding.encoded(images, encoder, embedding.telling(given.quiet))
+    about = {"encoder": encoder.name, "encoder_digest": encoder.digest}
+    write_features(given.out, found, about)
+    n, width = found.images.shape
+    say(f"{n:,} features of {width} values by {encoder.name} in {given.out}")
+    return 0
+
+
+def _named(source: str) -> str:
+    """What `catalogue.load` calls it."""
+    if source in catalogue.CATALOGUE or source.startswith(("folder:", "npz:")):
+        return source
+    if source.startswith("features:"):
+        raise InputError(f"{source} holds features already; give images")
+    found = Path(source).expanduser()
+    if not found.exists():
+        raise InputError(f"no such images: {source}; give a folder, an npz file or a set's name")
+    return f"npz:{source}" if found.suffix == ".npz" else f"folder:{source}"

@@ -1,0 +1,193 @@
+"""Features of images by a frozen encoder: block by block, kept, gone on with after a kill."""
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxclust.core import device
+from jaxclust.data.image_set import ImageSet
+from jaxclust.data.places import View
+from jaxclust.models.encoders.frozen import Frozen
+from jaxclust.runs.lock import locked
+
+# Images a device sees at once, on CPU and elsewhere.
+_ON_CPU, _ELSEWHERE = 32, 256
+# Seconds of work that a kill may cost.
+_SAVED_EVERY = 5.0
+
+# (images done, of how many, images a second)
+Say = Callable[[int, int, float], None]
+
+
+def cache_dir() -> Path:
+    """Where features are kept: JAXCLUST_CACHE_DIR or ~/.cache/jaxclust."""
+    root = Path(os.environ.get("JAXCLUST_CACHE_DIR", "~/.cache/jaxclust")).expanduser()
+    return root / "features"
+
+
+def telling(quiet: bool) -> Say:
+    """What says on stderr how far it is: a line that is written over on a terminal."""
+    shown, last = sys.stderr.isatty(), [0.0]
+
+    def say(done: int, n: int, rate: float) -> None:
+        now = time.perf_counter()
+        if quiet or (done < n and now - last[0] < (0.2 if shown else 10)):
+            return
+        last[0] = now
+        text = f"encoded {done:,} of {n:,} images, {rate:,.0f} a second"
+        end = "\r" if shown and done < n else "\n"
+        print(text, end=end, file=sys.stderr, flush=True)
+
+    return say
+
+
+def view_of(encoder: Frozen) -> View:
+    """How images are brought to an encoder."""
+    return View(encoder.side, "bicubic", encoder.whole)
+
+
+def mark_of(image_set: ImageSet, digest: str) -> str:
+    """Tells the features of these images by an encoder from all others, SHA-256.
+
+    Args:
+        image_set: as the encoder sees it.
+        digest: the encoder's.
+    """
+    images = image_set.images
+    seen = getattr(images, "images", None)
+    if seen is not None:  # an array's
+        found = hashlib.sha256(f"{images.shape} {images.resampling} {images.whole}".encode())
+        found.update(replace(image_set, images=seen).fingerprint().encode())
+    else:
+        found = hashlib.sha256(images.fingerprint().encode())
+    found.update(digest.encode())
+    return found.hexdigest()
+
+
+def _key(mark: str, images: Any) -> str:
+    """Where features are kept: files that were written anew since are others."""
+    found = hashlib.sha256(mark.encode())
+    for place in getattr(images, "places", ()):
+        path = getattr(place, "path", None)
+        written = path.stat().st_mtime_ns if isinstance(path, Path) else 0
+        found.update(f"{written} ".encode())
+    return found.hexdigest()[:32]
+
+
+def encoded(image_set: ImageSet, encoder: Frozen, say: Say, store: Path | None = None) -> ImageSet:
+    """A set of features in place of images.
+
+    Args:
+        image_set: its images as the encoder sees them.
+        encoder: that makes the features.
+        say: told after every block.
+        store: where features are kept; None: :func:`cache_dir`.
+
+    Returns:
+        The set with float32 [n, width] for images, the images beside them to be shown.
+
+    Raises:
+        RunError: an image can no longer be read.
+        OSError: the store cannot be written.
+    """
+    mark = mark_of(image_set, encoder.digest)
+    folder = (cache_dir() if store is None else store) / _key(mark, image_set.images)
+    features = embed(image_set.images, encoder, folder, say)
+    about = {"name": encoder.name, "digest": encoder.digest, "view": list(view_of(encoder))}
+    return replace(image_set, images=features, pictures=image_set.images, encoder=about, mark=mark)
+
+
+def embed(images: Any, encoder: Frozen, folder: Path, say: Say) -> np.ndarray:
+    """Features of images, kept in a folder; what lies there is gone on with.
+
+    Args:
+        images: uint8 [n, side, side, 3] to be sliced.
+        encoder: that makes the features.
+        folder: of these features alone.
+        say: told after every block.
+
+    Returns:
+        float32 [n, width], read from the folder's file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, shape = folder / "features.npy", (len(images), encoder.width)
+    with locked(folder):
+        done = _done(folder, path, shape)
+        if done < len(images):
+            _go_on(images, encoder, folder, done, say)
+    return np.load(path, mmap_mode="r")
+
+
+def _done(folder: Path, path: Path, shape: tuple[int, int]) -> int:
+    """Rows of the file that are there; anything but such a file is written anew."""
+    try:
+        kept = np.load(path, mmap_mode="r")
+        if kept.shape == shape and kept.dtype == np.float32:
+            return int(json.loads((folder / "done.json").read_text("utf-8"))["rows"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    np.lib.format.open_memmap(path, "w+", np.float32, shape).flush()
+    _note(folder, 0)
+    return 0
+
+
+def _note(folder: Path, rows: int) -> None:
+    """Say how many rows are written."""
+    new = folder / "done.json.tmp"
+    new.write_text(json.dumps({"rows": rows}), "utf-8")
+    new.replace(folder / "done.json")
+
+
+def _go_on(images: Any, encoder: Frozen, folder: Path, done: int, say: Say) -> None:
+    """Write the rows that are missing."""
+    file = np.load(folder / "features.npy", mmap_mode="r+")
+    n, started, saved = len(images), time.perf_counter(), time.perf_counter()
+    first = done
+    for start, rows in _features(images, encoder, done):
+        file[start : start + len(rows)] = rows
+        done = start + len(rows)
+        now = time.perf_counter()
+        if now - saved > _SAVED_EVERY or done == n:
+            file.flush()
+            _note(folder, done)
+            saved = now
+        say(done, n, (done - first) / (now - started))
+
+
+def _features(images: Any, encoder: Frozen, start: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(first row, features float32 [b, width]) of block after block.
+
+    Every local device takes its part of a block; the next is decoded meanwhile.
+    """
+    devices = np.asarray(jax.local_devices())
+    each = _ON_CPU if jax.default_backend() == "cpu" else _ELSEWHERE
+    block = each * len(devices)
+    mesh = Mesh(devices, ("images",))
+    variables = jax.device_put(encoder.variables, NamedSharding(mesh, PartitionSpec()))
+    spread, program = NamedSharding(mesh, PartitionSpec("images")), device.jit(encoder.apply)
+
+    def read(at: int) -> np.ndarray:
+        # The last block is filled up, so that one program serves all.
+        rows = np.minimum(np.arange(at, at + block), len(images) - 1)
+        return images[rows]
+
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(read, start)
+        for at in range(start, len(images), block):
+            now = ahead.result()
+            if at + block < len(images):
+                ahead = reader.submit(read, at + block)
+            found = program(variables, jax.device_put(jnp.asarray(now), spread))
+            yield at, np.asarray(found)[: len(images) - at]

