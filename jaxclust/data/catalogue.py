@@ -59,8 +59,7 @@ def load(
     reading = _viewing(Reading(image_size, in_memory, rules), view)
     images_set = _found(name, data_dir, reading, labels_from_folders)
     images_set = _resized(images_set, None if view else image_size)
-    if imbalance is not None:
-        images_set = images_set.take(_imbalanced(images_set, imbalance, seed))
+    images_set = _imbalanced(images_set, imbalance, seed)
     return _viewed(_limited(images_set, limit), view)
 
 
@@ -142,11 +141,13 @@ def _named(name: str, data_dir: Path, reading: Reading) -> ImageSet:
     return entry.load(data_dir, reading)
 
 
-def _imbalanced(images_set: ImageSet, r_min: float, seed: int) -> np.ndarray:
-    """Rows kept when class c of K keeps the share r_min + (1 - r_min) c / (K - 1).
+def _imbalanced(images_set: ImageSet, r_min: float | None, seed: int) -> ImageSet:
+    """What is kept when class c of K keeps the share r_min + (1 - r_min) c / (K - 1).
 
-    Images whose class is not known are left out.
+    Images whose class is not known are left out. None keeps all.
     """
+    if r_min is None:
+        return images_set
     if images_set.labels is None:
         raise InputError("‹imbalance› needs labels, and this data set has none")
     if not 0 < r_min <= 1:
@@ -157,4 +158,4 @@ def _imbalanced(images_set: ImageSet, r_min: float, seed: int) -> np.ndarray:
     for share, label in zip(np.linspace(r_min, 1, classes.size), classes, strict=True):
         rows = np.flatnonzero(images_set.labels == label)
         kept.append(rng.permutation(rows)[: max(1, round(share * rows.size))])
-    return np.sort(np.concatenate(kept))
+    return images_set.take(np.sort(np.concatenate(kept)))
