@@ -17,12 +17,14 @@ from jaxclust.losses.pairwise import (
 )
 from jaxclust.losses.pseudo_label import sum_of_squared_errors
 from jaxclust.losses.reconstruction import reconstruction_error
+from jaxclust.losses.temi import neighbour_information
 from jaxclust.losses.triplet import triplet_separation, weighted_triplet
 
 __all__ = [
     "assignment_entropy",
     "cosine_similarities",
     "kl_divergence",
+    "neighbour_information",
     "pairwise_bce",
     "pairwise_squared_error",
     "reconstruction_error",

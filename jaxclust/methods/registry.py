@@ -7,7 +7,18 @@ from typing import Any
 
 from jaxclust.core.errors import InputError, nearest_name
 from jaxclust.core.types import Compute, DataSpec, Method
-from jaxclust.methods import ccnn, classical, dac, dec, derc, ics, plain_kmeans, vade
+from jaxclust.methods import (
+    ccnn,
+    classical,
+    dac,
+    dec,
+    derc,
+    ics,
+    plain_kmeans,
+    temi,
+    turtle,
+    vade,
+)
 
 
 @dataclass(frozen=True)
@@ -136,6 +147,16 @@ METHODS: dict[str, Registered] = {
     ),
     "vade": entry(
         vade.build, vade.PRESETS, "variational deep embedding (Jiang et al. 2017)", "VaDE"
+    ),
+    "temi": entry(
+        temi.build,
+        temi.PRESETS,
+        "heads on features whose neighbours share clusters (Adaloglou et al. 2023)",
+    ),
+    "turtle": entry(
+        turtle.build,
+        turtle.PRESETS,
+        "labels that linear classifiers of features learn easily (Gadetsky et al. 2024)",
     ),
     "ae_kmeans": entry(dec.build, _DEC["ae_kmeans"], "k-means on an autoencoder's latents"),
     "denoising_ae_kmeans": entry(

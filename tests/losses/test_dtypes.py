@@ -23,6 +23,7 @@ def arguments(dtype):
         "assignment_entropy": (q,),
         "cosine_similarities": (z,),
         "kl_divergence": (q, p),
+        "neighbour_information": (q, p, p.mean(axis=0), q[:, 0]),
         "pairwise_bce": (q, targets, mask),
         "pairwise_squared_error": (q, targets, mask),
         "reconstruction_error": (z, same),

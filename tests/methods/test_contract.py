@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxclust.core import keys
 from jaxclust.core.types import Batch, Compute, Method, Prediction, TrainState
 from jaxclust.images.normalisation import measure, normalise
 from jaxclust.methods.registry import METHODS
@@ -21,6 +22,7 @@ N, K = 60, 3
 # Methods that cluster in one go have no train step; Ward's merging draws nothing.
 ONE_GO = {"gmm", "spectral", "agglomerative", "nmf"}
 DRAWS_NOTHING = {"agglomerative"}
+OF_FEATURES = {"temi", "turtle"}
 # Of functions, in a printed program.
 ADDRESS = re.compile(r"0x[0-9a-f]+")
 
@@ -38,6 +40,7 @@ class Case(NamedTuple):
 def small_config(name):
     config = METHODS[name].config("best")
     wanted = {"epochs": 2, "pretrain_epochs": 1, "batch_size": 20, "k_m": 16, "n_m": 16}
+    wanted |= {"heads": 2, "hidden_width": 8, "bottleneck": 4, "neighbours": 5, "inner_steps": 2}
     wanted |= {"draw_size": 20, "inner_passes": 1, "augments": 2, "reducer": "pca"}
     wanted["iterations"] = min(getattr(config, "iterations", 0), 1)
     known = {field.name for field in dataclasses.fields(config)}
@@ -59,6 +62,8 @@ def counting(phase, counts):
 @pytest.fixture(scope="module", params=sorted(METHODS))
 def case(request):
     pictures, _ = small.images(N)
+    if request.param in OF_FEATURES:
+        pictures = pictures.reshape(N, -1).astype(np.float32)
     data = placement.put(pictures, measure(pictures))
     spec = placement.spec_of(data, K)
     method, counts = METHODS[request.param].build(small_config(request.param), spec, Compute()), {}
@@ -82,13 +87,23 @@ def batch_of(data, rows):
     return Batch(normalise(data.images[rows], data.normalisation), rows)
 
 
+def batch_for(method, data, state):
+    """A batch of the method's last phase, with what is gathered for it."""
+    batch = batch_of(data, range(20))
+    phase = [phase for phase in method.phases if phase.step is not None][-1]
+    if phase.batches.extra is None:
+        return batch
+    extra = phase.batches.extra(state, keys.of(state, "extra"), batch.rows)
+    return batch._replace(extra=normalise(data.images[extra.rows], data.normalisation))
+
+
 def test_state_is_arrays(case):
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(case.state))
 
 
 def test_step_keeps_the_state_s_shape(stepping):
     method, data, state, *_ = stepping
-    batch = batch_of(data, range(20))
+    batch = batch_for(method, data, state)
     after, info = jax.eval_shape(method.step, state, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     shapes = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), state, after)
@@ -103,7 +118,7 @@ def test_step_keeps_the_state_s_shape(stepping):
 def test_step_is_pure(stepping):
     """Traced anew it is the same program: nothing outside its arguments enters it."""
     method, data, state, *_ = stepping
-    batch = batch_of(data, range(20))
+    batch = batch_for(method, data, state)
     first, second = (
         jax.make_jaxpr(lambda state, batch: method.step(state, batch))(state, batch)
         for _ in range(2)

@@ -1,0 +1,165 @@
+"""TURTLE: labels that linear classifiers of the features learn easily (Gadetsky et al. 2024).
+
+Gadetsky, Jiang & Brbić 2024, "Let Go of Your Labels with Unsupervised Transfer". A linear layer
+names a class for each image; a few steps of a fresh linear classifier on those names tell how
+easily they are learned, and the layer is moved so that they become easier, its classes kept even.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.scipy.special import entr
+
+from jaxclust.core import collectives, keys, settings
+from jaxclust.core.errors import InputError
+from jaxclust.core.settings import setting
+from jaxclust.core.types import (
+    Batches,
+    Compute,
+    DataSpec,
+    Method,
+    Phase,
+    Prediction,
+    PyTree,
+    TrainState,
+    first_state,
+)
+from jaxclust.methods.parts.gradient import Aux, Context, gradient_step
+from jaxclust.methods.parts.recipe import recorded
+
+# Steps in a row on a set that is one batch, so that an epoch is worth its evaluation.
+_IN_A_ROW = 100
+
+
+@dataclass(frozen=True)
+class Config:
+    """TURTLE's settings; the defaults are the published ones."""
+
+    starts: int = setting(1, least=1, most=64)
+    """Starts that are begun; one is chosen without labels and trained to the end."""
+    epochs: int | None = setting(None, least=0)
+    """Passes over the data, of a set of one batch a hundred steps each; default as many as make
+    6000 steps."""
+    steps: int = setting(6000, least=1)
+    """Steps where no number of passes is given."""
+    batch_size: int = setting(10_000, least=2)
+    """Images a step."""
+    learning_rate: float = setting(1e-3, above=0)
+    """Adam's, of the layer that names classes."""
+    inner_steps: int = setting(10, least=1)
+    """Steps of the classifier that learns them, a fresh one each time."""
+    inner_learning_rate: float = setting(1e-3, above=0)
+    """Adam's, of the classifier."""
+    entropy_weight: float = setting(10.0, least=0)
+    """Of the mean label's entropy (gamma of Eq. 12), which keeps classes even."""
+
+
+PRESETS = {"best": Config(), "paper": Config()}
+
+
+def linear(params: PyTree, x: Array) -> Array:
+    """Logits float [b, k] of features [b, d] by a plain linear layer."""
+    return jnp.dot(x, params["weight"], precision=jax.lax.Precision.HIGHEST) + params["bias"][None]
+
+
+def class_names(params: PyTree, x: Array) -> Array:
+    """Probabilities float [b, k] of features [b, d] by a weight-normed linear layer (Eq. 9)."""
+    direction = params["direction"]
+    unit = direction / jnp.linalg.norm(direction, axis=0, keepdims=True)
+    return jax.nn.softmax(
+        linear({"weight": unit * params["scale"][None], "bias": params["bias"]}, x)
+    )
+
+
+def _uniform(key: Array, width: int, k: int) -> PyTree:
+    """A linear layer as PyTorch begins one."""
+    weight, bias = keys.pair(key)
+    reach = width**-0.5
+    return {
+        "weight": jax.random.uniform(weight, (width, k), jnp.float32, -reach, reach),
+        "bias": jax.random.uniform(bias, (k,), jnp.float32, -reach, reach),
+    }
+
+
+def classifier(config: Config, key: Array, x: Array, labels: Array) -> PyTree:
+    """A linear classifier after its few steps on soft labels float [b, k] (Eq. 13)."""
+    first = _uniform(key, x.shape[1], labels.shape[1])
+    adam = optax.adam(config.inner_learning_rate)
+
+    def error(params: PyTree) -> Array:
+        return jnp.mean(optax.softmax_cross_entropy(linear(params, x), labels))
+
+    def step(carry: tuple[PyTree, PyTree], _: None) -> tuple[tuple[PyTree, PyTree], None]:
+        params, opt_state = carry
+        updates, opt_state = adam.update(jax.grad(error)(params), opt_state)
+        return (optax.apply_updates(params, updates), opt_state), None
+
+    (params, _), _ = jax.lax.scan(step, (first, adam.init(first)), None, config.inner_steps)
+    return params
+
+
+def _loss(config: Config, axis_name: str | None):  # noqa: ANN202
+    def loss(params: PyTree, at: Context) -> tuple[Array, Aux]:
+        """Eq. 12: how badly the classifier does, less the weighted entropy of the mean label."""
+        # The classifier learns from the whole batch, where devices share one.
+        x = collectives.gathered(at.batch.images, axis_name)
+        labels = class_names(params, x)
+        learned = classifier(config, at.draw("classifier"), x, jax.lax.stop_gradient(labels))
+        logits = jax.lax.stop_gradient(linear(learned, x))
+        error = jnp.mean(optax.softmax_cross_entropy(logits, labels))
+        entropy = jnp.sum(entr(jnp.mean(labels, axis=0)))
+        mine = jnp.argmax(class_names(params, at.batch.images), axis=1)
+        terms = {"error": error, "label_entropy": entropy}
+        return error - config.entropy_weight * entropy, Aux(at.state.model_state, terms, mine)
+
+    return loss
+
+
+def predict(state: TrainState, x: Array) -> Prediction:
+    """Classes of features [b, d]."""
+    probabilities = class_names(state.params, x)
+    assignments = jnp.argmax(probabilities, axis=1).astype(jnp.int32)
+    return Prediction(assignments, probabilities, x, {"turtle": assignments})
+
+
+def features_alone(spec: DataSpec, name: str) -> int:
+    """The width of features; InputError for images, which a head on them cannot read."""
+    if len(spec.shape) != 1:
+        raise InputError(
+            f"{name} needs features [n, d], not images of shape {spec.shape}: give an ‹encoder›, "
+            "or features:PATH for the ‹dataset›"
+        )
+    return spec.shape[0]
+
+
+@recorded("turtle")
+def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Method:  # noqa: B008
+    """TURTLE on features [n, d]; there is no network, so precision changes nothing.
+
+    Raises:
+        InputError: images in place of features, or settings without sense.
+    """
+    settings.check(config)
+    width, k, adam = (
+        features_alone(spec, "turtle"),
+        spec.n_clusters,
+        optax.adam(config.learning_rate),
+    )
+
+    def init(key: Array, images: Array) -> TrainState:
+        del images
+        layer_key, run_key = keys.pair(key)
+        layer = _uniform(layer_key, width, k)
+        scale = jnp.linalg.norm(layer["weight"], axis=0)
+        params = {"direction": layer["weight"], "scale": scale, "bias": layer["bias"]}
+        return first_state(run_key, (), k, params, opt_state=adam.init(params))
+
+    batches = -(-spec.n_images // config.batch_size)
+    repeats = _IN_A_ROW if batches == 1 else 1
+    epochs = -(-config.steps // (batches * repeats)) if config.epochs is None else config.epochs
+    step = gradient_step(_loss(config, compute.axis_name), adam, axis_name=compute.axis_name)
+    phase = Phase("cluster", step, epochs, Batches(config.batch_size, repeats))
+    return Method(init, predict, (phase,))
