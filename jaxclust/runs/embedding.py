@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxclust.core import device
 from jaxclust.data.image_set import ImageSet
 from jaxclust.data.places import View
 from jaxclust.models.encoders.frozen import Frozen
 from jaxclust.runs.lock import locked
+from jaxclust.training.parallel import Group
 
 # Images a device sees at once, on CPU and elsewhere.
 _ON_CPU, _ELSEWHERE = 32, 256
@@ -171,17 +170,16 @@ def _features(images: Any, encoder: Frozen, start: int) -> Iterator[tuple[int, n
 
     Every local device takes its part of a block; the next is decoded meanwhile.
     """
-    devices = np.asarray(jax.local_devices())
+    group = Group(tuple(jax.local_devices()))
     each = _ON_CPU if jax.default_backend() == "cpu" else _ELSEWHERE
-    block = each * len(devices)
-    mesh = Mesh(devices, ("images",))
-    variables = jax.device_put(encoder.variables, NamedSharding(mesh, PartitionSpec()))
-    spread, program = NamedSharding(mesh, PartitionSpec("images")), device.jit(encoder.apply)
+    block, variables = each * group.size, group.replicate(encoder.variables)
+    program = device.jit(lambda v, parts: encoder.apply(v, parts.reshape(-1, *parts.shape[2:])))
 
     def read(at: int) -> np.ndarray:
         # The last block is filled up, so that one program serves all.
         rows = np.minimum(np.arange(at, at + block), len(images) - 1)
-        return images[rows]
+        found = images[rows]
+        return found.reshape(group.size, each, *found.shape[1:])
 
     with ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(read, start)
@@ -189,5 +187,5 @@ def _features(images: Any, encoder: Frozen, start: int) -> Iterator[tuple[int, n
             now = ahead.result()
             if at + block < len(images):
                 ahead = reader.submit(read, at + block)
-            found = program(variables, jax.device_put(jnp.asarray(now), spread))
+            found = program(variables, group.spread(now))
             yield at, np.asarray(found)[: len(images) - at]

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -50,6 +52,22 @@ def test_every_image_has_its_features_whatever_the_block(tmp_path):
     np.testing.assert_allclose(found, 2 * IMAGES.mean(axis=(1, 2)), rtol=1e-5)
     assert told[-1] == (150, 150)
     assert len(told) > 2
+
+
+def test_every_device_takes_its_part(tmp_path):
+    """Four devices, whose last block is not full, give what one does."""
+    code = (
+        "import jax, numpy as np\n"
+        "from pathlib import Path\n"
+        "from tests.runs.test_embedding import ENCODER, IMAGES, embedding, silent\n"
+        "assert jax.local_device_count() == 4\n"
+        f"found = embedding.embed(IMAGES, ENCODER, Path({str(tmp_path / 'four')!r}), silent)\n"
+    )
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code], cwd=root, env={**os.environ, **flags}, check=True)
+    one = embedding.embed(IMAGES, ENCODER, tmp_path / "one", silent)
+    np.testing.assert_allclose(np.load(tmp_path / "four" / "features.npy"), one, rtol=1e-6)
 
 
 class Killed(BaseException):
