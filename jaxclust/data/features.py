@@ -214,12 +214,14 @@ def _write_parquet(path: Path, found: ImageSet, about: dict[str, str]) -> None:
     if found.labels is not None:
         columns.append(("label", pa.int64()))
     schema = pa.schema(columns, metadata=about)
+    # Parquet's text is UTF-8, which file names need not be.
+    names = [name.encode("utf-8", "backslashreplace").decode() for name in found.ids]
     with parquet.ParquetWriter(path, schema) as writer:
         for start in range(0, n, _GROUP):
             rows = slice(start, start + _GROUP)
             values = pa.array(np.ascontiguousarray(found.images[rows]).ravel())
             arrays = [
-                pa.array(list(found.ids[rows]), pa.string()),
+                pa.array(names[rows], pa.string()),
                 pa.FixedSizeListArray.from_arrays(values, width),
             ]
             if found.labels is not None:

@@ -1,6 +1,7 @@
 """Files of features, through their reader and the whole program."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from jaxclust.cli import main
 from jaxclust.core.errors import InputError
 from jaxclust.data import catalogue
-from jaxclust.data.features import read_features
+from jaxclust.data.features import read_features, write_features
+from jaxclust.data.image_set import ImageSet
+from jaxclust.data.names import Names
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 3))
@@ -82,6 +85,27 @@ def test_parquet_is_read_as_others_write_it(width, kind):
     found = read_features(numbered)
     assert list(found.ids) == ["1", "2"]
     assert found.labels.tolist() == [3, -1]
+
+
+@pytest.mark.parametrize("kind", ["npz", "parquet"])
+def test_what_is_written_is_read(kind):
+    if kind == "parquet":
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra features)")
+    labels = np.array([2, -1, 0, 1, 1, 0])
+    # The last name is of bytes that are no UTF-8.
+    ids = Names(["a/b.png", "ü", "", "x y", "5", b"caf\xe9".decode("utf-8", "surrogateescape")])
+    path = Path(f"x.{kind}")
+    path.write_text("replaced")
+    found = ImageSet("x", X.astype(np.float32), labels, ids, 3)
+    write_features(path, found, {"encoder": "e"})
+    read = read_features(path)
+    np.testing.assert_array_equal(read.images, found.images)
+    assert read.labels.tolist() == labels.tolist()
+    assert list(read.ids)[:5] == list(ids)[:5]
+    assert read.ids[5] == ("caf\\udce9" if kind == "parquet" else ids[5])
+    assert [p.name for p in Path().iterdir()] == [path.name]
+    write_features(path, dataclasses.replace(found, labels=None), {})
+    assert read_features(path).labels is None
 
 
 def test_what_is_no_feature_is_refused():
