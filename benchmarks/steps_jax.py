@@ -193,7 +193,7 @@ def _latents(name: str, options: argparse.Namespace) -> Subject:
     if name == "ics":
         config = replace(config, views=Augmentation(), cluster_augmented=False, tries=1)
     if name == "derc":
-        config = replace(config, reducer="pca")
+        config = replace(config, reducer="pca", network="strided")
     spec = DataSpec(b, shape, K)
     method = METHODS[name].build(config, spec, Compute(options.precision))
     image_key, centroid_key, target_key = jax.random.split(jax.random.key(0), 3)

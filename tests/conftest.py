@@ -20,7 +20,7 @@ if "JAXCLUST_TEST_CACHE" not in os.environ:
     os.environ["JAXCLUST_TEST_CACHE"] = _made.name
 CACHE = os.environ["JAXCLUST_TEST_CACHE"]
 jax.config.update("jax_compilation_cache_dir", CACHE)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def pytest_collection_modifyitems(items):
@@ -43,5 +43,5 @@ def compilation_cache() -> dict[str, str]:
     return {
         **os.environ,
         "JAX_COMPILATION_CACHE_DIR": CACHE,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }

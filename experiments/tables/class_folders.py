@@ -1,4 +1,4 @@
-"""A folder of links to the pictures of a few classes of a folder of class folders."""
+"""Links to folders of class folders, or to the pictures of a few of their classes."""
 
 from pathlib import Path
 

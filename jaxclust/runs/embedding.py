@@ -1,12 +1,14 @@
 """Features of images by a frozen encoder: block by block, kept, gone on with after a kill."""
 
 import hashlib
+import itertools
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,13 @@ from jaxclust.core import device
 from jaxclust.data.image_set import ImageSet
 from jaxclust.data.places import View
 from jaxclust.models.encoders.frozen import Frozen
-from jaxclust.runs.lock import locked
+from jaxclust.runs.lock import Busy, locked
 from jaxclust.training.parallel import Group
 
 # Images a device sees at once, on CPU and elsewhere.
 _ON_CPU, _ELSEWHERE = 32, 256
-# Seconds of work that a kill may cost.
-_SAVED_EVERY = 5.0
+# Seconds of work that a kill may cost, and between looks at another process's lock.
+_SAVED_EVERY, _ASKED_EVERY = 5.0, 1.0
 
 # (images done, of how many, images a second)
 Say = Callable[[int, int, float], None]
@@ -104,7 +106,8 @@ def encoded(image_set: ImageSet, encoder: Frozen, say: Say, store: Path | None =
     mark = mark_of(image_set, encoder.digest)
     folder = (cache_dir() if store is None else store) / _key(mark, image_set.images)
     features = embed(image_set.images, encoder, folder, say)
-    about = {"name": encoder.name, "digest": encoder.digest, "view": list(view_of(encoder))}
+    about: dict[str, Any] = {"name": encoder.name, "source": encoder.source}
+    about |= {"digest": encoder.digest, "view": list(view_of(encoder))}
     return replace(image_set, images=features, pictures=image_set.images, encoder=about, mark=mark)
 
 
@@ -122,11 +125,26 @@ def embed(images: Any, encoder: Frozen, folder: Path, say: Say) -> np.ndarray:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, shape = folder / "features.npy", (len(images), encoder.width)
-    with locked(folder):
+    with _alone(folder):
         done = _done(folder, path, shape)
         if done < len(images):
             _go_on(images, encoder, folder, done, say)
     return np.load(path, mmap_mode="r")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """The folder's lock, waited for while another process encodes the same images."""
+    with ExitStack() as held:
+        for tries in itertools.count():
+            try:
+                held.enter_context(locked(folder))
+                break
+            except Busy:
+                if not tries:
+                    print("waiting: another process encodes these images", file=sys.stderr)
+                time.sleep(_ASKED_EVERY)
+        yield
 
 
 def _done(folder: Path, path: Path, shape: tuple[int, int]) -> int:

@@ -119,10 +119,10 @@ def predict(
 def _encoded(images: str, opened: Reopened, data_dir: Path | None) -> catalogue.ImageSet:
     """Features of images by the run's encoder."""
     options, known = opened.record["options"], opened.record["data"]["encoder"]
-    encoder = frozen.load(options["encoder"], options["precision"])
+    encoder = frozen.load(known["source"], options["precision"])
     if encoder.digest != known["digest"]:
         raise InputError(
-            f"the weights of {options['encoder']} are not those the run was made with "
+            f"the weights of {known['source']} are not those the run was made with "
             f"({known['name']}); bring those back"
         )
     found = catalogue.load(

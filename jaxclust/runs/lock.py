@@ -19,6 +19,10 @@ NAME = ".lock.jaxclust-tmp"
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
+class Busy(InputError):
+    """Another process writes there."""
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder's lock; the folder is made where it is missing.
@@ -111,7 +115,7 @@ def _lock(descriptor: int, path: Path, patience: float = 0.0) -> None:
             raise
         host = holder.get("host")
         where = f" on {host}" if host and host != socket.gethostname() else ""
-        raise InputError(
+        raise Busy(
             f"process {holder.get('pid', 'unknown')}{where} is writing to {path.parent}; wait for "
             "it, end it, or give another folder"
         ) from None

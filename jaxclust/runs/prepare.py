@@ -231,6 +231,11 @@ def _encoded(
     options: Options, config: Any, image_set: catalogue.ImageSet, encoder: Frozen, k: int
 ) -> catalogue.ImageSet:
     """The images' features; a method that takes none is refused before they are made."""
+    if options.num_processes > 1:
+        raise InputError(
+            "an ‹encoder› is for one process; write features with jaxclust embed, and give them as "
+            "features:PATH"
+        )
     if options.image_size is not None:
         raise InputError("an ‹encoder› sees images at a size of its own; leave out ‹image_size›")
     spec = DataSpec(len(image_set.ids), (encoder.width,), k)

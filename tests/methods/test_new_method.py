@@ -112,7 +112,8 @@ def test_the_contract_s_promises_are_about_it():
     entry = registry.find("toy")
     data = small.data(60)
     method = entry.build(entry.config(), jc.training.placement.spec_of(data, 3))
-    case = (method, data, jc.fit(method, data, seed=0).state)
+    state = jc.fit(method, data, seed=0).state
+    case = test_contract.Case(method, data, state, {}, jax.jit(method.predict))
     test_contract.test_step_is_pure(case)
     test_contract.test_step_keeps_the_state_s_shape(case)
     test_contract.test_predictions(case)

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from jaxclust.cli import main
+from jaxclust.core import processes
 from jaxclust.core.errors import InputError
 from jaxclust.data.features import read_features
 from jaxclust.data.resizing import Resized
@@ -36,7 +37,7 @@ def apply(variables, images):
     return variables * jnp.mean(images.astype(jnp.float32), axis=(1, 2))
 
 
-ENCODER = Frozen("means", Path("w"), 4, 3, True, jnp.float32(2), apply, "digest")
+ENCODER = Frozen("means", "w", 4, 3, True, jnp.float32(2), apply, "digest")
 
 
 def silent(done, n, rate):
@@ -106,6 +107,22 @@ def test_what_was_killed_goes_on_where_it_was(tmp_path, monkeypatch):
     again = Counted(0)
     assert embedding.embed(again, ENCODER, folder, silent).tobytes() == whole.tobytes()
     assert again.asked == 0
+
+
+def test_another_process_that_encodes_the_same_is_waited_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(embedding, "_ASKED_EVERY", 0.01)
+    usual, left = embedding.locked, [3]
+
+    def busy(folder):
+        left[0] -= 1
+        if left[0]:
+            raise embedding.Busy("process 1 is writing")
+        return usual(folder)
+
+    monkeypatch.setattr(embedding, "locked", busy)
+    found = embedding.embed(IMAGES, ENCODER, tmp_path / "f", silent)
+    assert len(found) == 150
+    assert capsys.readouterr().err.count("another process encodes these images") == 1
 
 
 @pytest.mark.parametrize("damage", ["torn", "foreign", "no note", "bad note"])
@@ -258,6 +275,10 @@ def test_what_does_not_go_together_is_refused_before_anything_is_encoded(
     given = [*run, "--method=kmeans"]
     said = refused(*given, f"--encoder={weights}", "--image-size=32")
     assert "leave out --image-size" in said
+    several = ["--coordinator=localhost:1", "--num-processes=2"]
+    monkeypatch.setattr(processes, "join", lambda *_: None)
+    said = refused(*given, f"--encoder={weights}", *several)
+    assert "is for one process; write features with jaxclust embed" in said
     said = refused(*given, "--encoder=efficientnet_lite3")
     assert "did you mean efficientnet_lite" in said
     np.savez("x.npz", images=RNG.normal(size=(6, 8, 8, 1)).astype(np.float32))

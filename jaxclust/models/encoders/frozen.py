@@ -26,7 +26,7 @@ class Frozen(NamedTuple):
     """An encoder with its weights."""
 
     name: str  # of the network
-    file: Path
+    source: str  # what :func:`load` finds it by again, from any folder
     side: int  # of the images it sees
     width: int  # of its features
     whole: bool  # whether an image is resized whole, or its central square cut out
@@ -89,4 +89,5 @@ def load(name: str, precision: Precision = "float32") -> Frozen:
     digest.update(f"{found.name} {side} {precision}".encode())
     # Its authors' pre-processing resizes ImageNet's images whole to EfficientNet-Lite's square.
     whole = found.name.startswith("EfficientNet")
-    return Frozen(found.name, file, side, width, whole, variables, apply, digest.hexdigest())
+    source = name if name in PACKAGES else str(file.resolve())
+    return Frozen(found.name, source, side, width, whole, variables, apply, digest.hexdigest())
