@@ -5,6 +5,7 @@ names a class for each image; a few steps of a fresh linear classifier on those 
 easily they are learned, and the layer is moved so that they become easier, its classes kept even.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -101,7 +102,7 @@ def classifier(config: Config, key: Array, x: Array, labels: Array) -> PyTree:
     return params
 
 
-def _loss(config: Config, axis_name: str | None):  # noqa: ANN202
+def _loss(config: Config, axis_name: str | None) -> Callable[..., tuple[Array, Aux]]:
     def loss(params: PyTree, at: Context) -> tuple[Array, Aux]:
         """Eq. 12: how badly the classifier does, less the weighted entropy of the mean label."""
         # The classifier learns from the whole batch, where devices share one.
