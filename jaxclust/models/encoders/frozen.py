@@ -47,8 +47,8 @@ def weights_of(name: str) -> Path:
         if path.is_file():
             return path
         raise InputError(
-            f"there is no encoder or weights file '{name}'; {nearest_name(name, PACKAGES)}, or "
-            "give the path of a .pth, .safetensors or .npz file"
+            f"unknown ‹encoder› '{name}': {nearest_name(name, PACKAGES)} (or the path of a .pth, "
+            ".safetensors or .npz file)"
         )
     found = importlib.util.find_spec(PACKAGES[name])
     folders = [] if found is None else [Path(p) for p in found.submodule_search_locations or ()]
