@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from jaxclust.cli.arguments import Parser, data_dir, path, say
 from jaxclust.core.errors import InputError
@@ -40,11 +39,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     data_dir(parser)
     given = parser.parse_args(arguments)
+    if given.source.startswith("features:"):
+        raise InputError(f"{given.source} holds features already; give images")
     check_writable_kind(given.out)
     check_file(given.out)
     encoder = frozen.load(given.encoder, given.precision)
     images = catalogue.load(
-        _named(given.source),
+        catalogue.named(given.source),
         given.data_dir or catalogue.default_data_dir(),
         labels_from_folders=given.labels_from_folders,
         view=embedding.view_of(encoder),
@@ -57,15 +58,3 @@ def main(arguments: Sequence[str]) -> int:
     n, width = found.images.shape
     say(f"{n:,} features of {width} values by {encoder.name} in {given.out}")
     return 0
-
-
-def _named(source: str) -> str:
-    """What `catalogue.load` calls it."""
-    if source in catalogue.CATALOGUE or source.startswith(("folder:", "npz:")):
-        return source
-    if source.startswith("features:"):
-        raise InputError(f"{source} holds features already; give images")
-    found = Path(source).expanduser()
-    if not found.exists():
-        raise InputError(f"no such images: {source}; give a folder, an npz file or a set's name")
-    return f"npz:{source}" if found.suffix == ".npz" else f"folder:{source}"

@@ -62,6 +62,20 @@ class DataSpec(NamedTuple):
         height, width, channels = self.shape
         return height, width, channels
 
+    @property
+    def width(self) -> int:
+        """Of features.
+
+        Raises:
+            InputError: these are images, for a method that needs features.
+        """
+        if len(self.shape) != 1:
+            raise InputError(
+                f"this method needs features [n, d], not images of shape {self.shape}: give an "
+                "‹encoder›, or features:PATH for the ‹dataset›"
+            )
+        return self.shape[0]
+
 
 class Compute(NamedTuple):
     """How a method computes, whatever its settings."""

@@ -100,6 +100,28 @@ def _resized(images_set: ImageSet, size: int | None) -> ImageSet:
     return replace(images_set, images=resize_array(images_set.images, size))
 
 
+def named(source: str, *, features: bool = False) -> str:
+    """What :func:`load` calls a path without a prefix; what has one, or a set's name, stays.
+
+    Args:
+        source: a path, or what :func:`load` takes.
+        features: a path is that of features.
+
+    Raises:
+        InputError: there is nothing at the path.
+    """
+    if source in CATALOGUE or source.startswith(("folder:", "npz:", "features:")):
+        return source
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise InputError(
+            f"no such images: {source}; give a folder, an image, an npz file or a data set's name"
+        )
+    if features:
+        return f"features:{path}"
+    return f"npz:{path}" if path.suffix == ".npz" else f"folder:{path}"
+
+
 def _limited(images_set: ImageSet, limit: int | None) -> ImageSet:
     n = len(images_set.ids)
     return images_set if limit is None or limit >= n else images_set.take(evenly_spread(n, limit))

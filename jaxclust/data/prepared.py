@@ -180,13 +180,17 @@ def _decode(
     return np.stack(images), np.asarray(labels, np.int64)
 
 
+def cache_dir() -> Path:
+    """Where what was made of files is kept: JAXCLUST_CACHE_DIR or ~/.cache/jaxclust."""
+    return Path(os.environ.get("JAXCLUST_CACHE_DIR", "~/.cache/jaxclust")).expanduser()
+
+
 def _cache_file(data_dir: Path, name: str, builder: str) -> Path:
     """Where the decoded arrays are kept: named after the files they came from."""
-    root = Path(os.environ.get("JAXCLUST_CACHE_DIR", "~/.cache/jaxclust")).expanduser()
     files = sorted(p for p in (data_dir / builder).rglob("*") if p.is_file())
     marks = [f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]
     mark = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:16]
-    return root / f"{name}-{mark}.npz"
+    return cache_dir() / f"{name}-{mark}.npz"
 
 
 def _write_cache(path: Path, **arrays: np.ndarray) -> None:

@@ -37,7 +37,6 @@ from jaxclust.core.types import (
 from jaxclust.losses.temi import neighbour_information
 from jaxclust.methods.parts.gradient import Aux, Context, gradient_step
 from jaxclust.methods.parts.recipe import recorded
-from jaxclust.methods.turtle import features_alone
 
 # How much of the running loss of a head a step leaves as it is.
 _REMEMBERED = 0.95
@@ -194,7 +193,7 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
         InputError: images in place of features, or settings without sense.
     """
     settings.check(config)
-    width, k, n = features_alone(spec, "temi"), spec.n_clusters, spec.n_images
+    width, k, n = spec.width, spec.n_clusters, spec.n_images
     count = min(config.neighbours, n - 1)
     an_epoch = -(-n // min(config.batch_size, n))
     adamw = _optimiser(config, an_epoch)

@@ -15,7 +15,6 @@ from jax import Array
 from jax.scipy.special import entr
 
 from jaxclust.core import collectives, keys, settings
-from jaxclust.core.errors import InputError
 from jaxclust.core.settings import setting
 from jaxclust.core.types import (
     Batches,
@@ -126,16 +125,6 @@ def predict(state: TrainState, x: Array) -> Prediction:
     return Prediction(assignments, probabilities, x, {"turtle": assignments})
 
 
-def features_alone(spec: DataSpec, name: str) -> int:
-    """The width of features; InputError for images, which a head on them cannot read."""
-    if len(spec.shape) != 1:
-        raise InputError(
-            f"{name} needs features [n, d], not images of shape {spec.shape}: give an ‹encoder›, "
-            "or features:PATH for the ‹dataset›"
-        )
-    return spec.shape[0]
-
-
 @recorded("turtle")
 def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Method:  # noqa: B008
     """TURTLE on features [n, d]; there is no network, so precision changes nothing.
@@ -145,7 +134,7 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
     """
     settings.check(config)
     width, k, adam = (
-        features_alone(spec, "turtle"),
+        spec.width,
         spec.n_clusters,
         optax.adam(config.learning_rate),
     )

@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +18,10 @@ import numpy as np
 from jaxclust.core import device
 from jaxclust.data.image_set import ImageSet
 from jaxclust.data.places import View
+from jaxclust.data.prepared import cache_dir
 from jaxclust.models.encoders.frozen import Frozen
 from jaxclust.runs.lock import Busy, locked
+from jaxclust.runs.writable import write_file
 from jaxclust.training.parallel import Group
 
 # Images a device sees at once, on CPU and elsewhere.
@@ -30,12 +31,6 @@ _SAVED_EVERY, _ASKED_EVERY = 5.0, 1.0
 
 # (images done, of how many, images a second)
 Say = Callable[[int, int, float], None]
-
-
-def cache_dir() -> Path:
-    """Where features are kept: JAXCLUST_CACHE_DIR or ~/.cache/jaxclust."""
-    root = Path(os.environ.get("JAXCLUST_CACHE_DIR", "~/.cache/jaxclust")).expanduser()
-    return root / "features"
 
 
 def telling(quiet: bool) -> Say:
@@ -94,7 +89,7 @@ def encoded(image_set: ImageSet, encoder: Frozen, say: Say, store: Path | None =
         image_set: its images as the encoder sees them.
         encoder: that makes the features.
         say: told after every block.
-        store: where features are kept; None: :func:`cache_dir`.
+        store: where features are kept; None: in :func:`prepared.cache_dir`.
 
     Returns:
         The set with float32 [n, width] for images, the images beside them to be shown.
@@ -104,7 +99,7 @@ def encoded(image_set: ImageSet, encoder: Frozen, say: Say, store: Path | None =
         OSError: the store cannot be written.
     """
     mark = mark_of(image_set, encoder.digest)
-    folder = (cache_dir() if store is None else store) / _key(mark, image_set.images)
+    folder = (cache_dir() / "features" if store is None else store) / _key(mark, image_set.images)
     features = embed(image_set.images, encoder, folder, say)
     about: dict[str, Any] = {"name": encoder.name, "source": encoder.source}
     about |= {"digest": encoder.digest, "view": list(view_of(encoder))}
@@ -162,9 +157,7 @@ def _done(folder: Path, path: Path, shape: tuple[int, int]) -> int:
 
 def _note(folder: Path, rows: int) -> None:
     """Say how many rows are written."""
-    new = folder / "done.json.tmp"
-    new.write_text(json.dumps({"rows": rows}), "utf-8")
-    new.replace(folder / "done.json")
+    write_file(folder / "done.json", json.dumps({"rows": rows}).encode())
 
 
 def _go_on(images: Any, encoder: Frozen, folder: Path, done: int, say: Say) -> None:

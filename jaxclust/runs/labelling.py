@@ -126,27 +126,13 @@ def _encoded(images: str, opened: Reopened, data_dir: Path | None) -> catalogue.
             f"({known['name']}); bring those back"
         )
     found = catalogue.load(
-        _named(images, images_are_features=False),
+        catalogue.named(images),
         data_dir or catalogue.default_data_dir(),
         max_megapixels=options.get("max_megapixels", MAX_MEGAPIXELS),
         ranges=opened.record["data"].get("value_ranges"),
         view=View(*known["view"]),
     )
     return embedding.encoded(found, encoder, embedding.telling(quiet=False))
-
-
-def _named(images: str, *, images_are_features: bool) -> str:
-    """What `catalogue.load` calls it."""
-    if images in catalogue.CATALOGUE or images.startswith(("folder:", "npz:", "features:")):
-        return images
-    path = Path(images).expanduser()
-    if not path.exists():
-        raise InputError(
-            f"no such images: {images}; give a folder, an image, an npz file or a data set's name"
-        )
-    if images_are_features:
-        return f"features:{path}"
-    return f"npz:{path}" if path.suffix == ".npz" else f"folder:{path}"
 
 
 def _load(
@@ -156,7 +142,7 @@ def _load(
     shape, dtype = opened.spec.shape, opened.dtype
     square = len(shape) == 3 and shape[0] == shape[1]
     loaded = catalogue.load(
-        _named(images, images_are_features=len(shape) == 1),
+        catalogue.named(images, features=len(shape) == 1),
         data_dir or catalogue.default_data_dir(),
         image_size=shape[0] if square else None,
         in_memory=in_memory,

@@ -8,12 +8,9 @@ import math
 from typing import NamedTuple
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jax import Array
 
-from jaxclust.models import dtypes
-from jaxclust.models._cpu.depthwise import depthwise_conv2d
-from jaxclust.models.encoders.named_layers import Encoder, coloured
+from jaxclust.models.encoders.named_layers import DepthwiseConv, Encoder, coloured
 from jaxclust.models.layers import Conv
 
 HEAD = 1280
@@ -52,21 +49,6 @@ def depths(factor: float) -> list[int]:
     return [STAGES[0].depth, *inner, STAGES[-1].depth]
 
 
-class DepthwiseConv(nn.Module):
-    """Square convolution of each channel by itself; parameter `kernel` [window, window, c]."""
-
-    window: int
-    stride: int = 1
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """x[n, h, w, c] -> [n, ceil(h / stride), ceil(w / stride), c]."""
-        shape = (self.window, self.window, x.shape[-1])
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, dtypes.PARAMETERS)
-        x, kernel = dtypes.alike(x, kernel)
-        return depthwise_conv2d(x, kernel, self.stride)
-
-
 class EfficientNetLite(Encoder):
     """Images [b, h, w, 1 or 3] -> [b, ceil(h / 32), ceil(w / 32), 1280].
 
@@ -81,25 +63,22 @@ class EfficientNetLite(Encoder):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         x = Conv(32, (3, 3), (2, 2), "SAME", use_bias=False, name="_conv_stem")(coloured(x))
-        x = self._settled(x, "_bn0", train)
+        x = self.norm_relu6(x, "_bn0", train)
         number = 0
         for stage, depth in zip(STAGES, depths(self.depth), strict=True):
             for block in range(depth):
                 stride = 1 if block else stage.stride
                 x = self._block(x, f"_blocks.{number}", stage, stride, train)
                 number += 1
-        return self._settled(self.conv(x, "_conv_head", HEAD, 1), "_bn1", train)
-
-    def _settled(self, x: Array, name: str, train: bool) -> Array:
-        return jnp.clip(self.norm(x, name, train, epsilon=1e-3), 0, 6)
+        return self.norm_relu6(self.conv(x, "_conv_head", HEAD, 1), "_bn1", train)
 
     def _block(self, x: Array, name: str, stage: Stage, stride: int, train: bool) -> Array:
         y = x
         if stage.expansion != 1:
             y = self.conv(y, f"{name}._expand_conv", stage.expansion * x.shape[-1], 1)
-            y = self._settled(y, f"{name}._bn0", train)
+            y = self.norm_relu6(y, f"{name}._bn0", train)
         y = DepthwiseConv(stage.window, stride, name=f"{name}._depthwise_conv")(y)
-        y = self._settled(y, f"{name}._bn1", train)
+        y = self.norm_relu6(y, f"{name}._bn1", train)
         width = scaled(stage.width, self.width)
         y = self.conv(y, f"{name}._project_conv", width, 1)
         y = self.norm(y, f"{name}._bn2", train, epsilon=1e-3)

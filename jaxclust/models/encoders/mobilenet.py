@@ -1,31 +1,10 @@
 """MobileNet-v1 (Howard et al. 2017) as Keras builds and names it, without its classifier."""
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jax import Array
 
-from jaxclust.models import dtypes
-from jaxclust.models._cpu.depthwise import depthwise_conv2d
-from jaxclust.models.encoders.named_layers import Encoder, coloured
+from jaxclust.models.encoders.named_layers import DepthwiseConv, Encoder, coloured
 from jaxclust.models.layers import Conv
-
-
-class DepthwiseConv(nn.Module):
-    """3x3 convolution of each channel by itself; parameter `kernel` [3, 3, c].
-
-    Stride 2 pads even sides after the map alone.
-    """
-
-    stride: int = 1
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """x[n, h, w, c] -> [n, ceil(h / stride), ceil(w / stride), c]."""
-        kernel = self.param(
-            "kernel", nn.initializers.lecun_normal(), (3, 3, x.shape[-1]), dtypes.PARAMETERS
-        )
-        x, kernel = dtypes.alike(x, kernel)
-        return depthwise_conv2d(x, kernel, self.stride)
 
 
 class MobileNetV1(Encoder):
@@ -40,7 +19,7 @@ class MobileNetV1(Encoder):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         def settled(x: Array, name: str) -> Array:
-            return jnp.clip(self.norm(x, f"{name}_bn", train, epsilon=1e-3), 0, 6)
+            return self.norm_relu6(x, f"{name}_bn", train)
 
         widths = (32, 64, 128, 128, 256, 256, *(512,) * 6, 1024, 1024)
         first, *others = (int(width * self.width) for width in widths)
@@ -48,6 +27,6 @@ class MobileNetV1(Encoder):
         x = settled(conv(coloured(x)), "conv1")
         for i, channels in enumerate(others, 1):
             stride = 2 if i in {2, 4, 6, 12} else 1
-            x = settled(DepthwiseConv(stride, name=f"conv_dw_{i}")(x), f"conv_dw_{i}")
+            x = settled(DepthwiseConv(stride=stride, name=f"conv_dw_{i}")(x), f"conv_dw_{i}")
             x = settled(self.conv(x, f"conv_pw_{i}", channels, 1), f"conv_pw_{i}")
         return x

@@ -4,7 +4,27 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from jaxclust.models import dtypes
+from jaxclust.models._cpu.depthwise import depthwise_conv2d
 from jaxclust.models.layers import BatchNorm, Conv
+
+
+class DepthwiseConv(nn.Module):
+    """Square convolution of each channel by itself; parameter `kernel` [window, window, c].
+
+    Stride 2 pads even sides after the map more than before it.
+    """
+
+    window: int = 3
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """x[n, h, w, c] -> [n, ceil(h / stride), ceil(w / stride), c]."""
+        shape = (self.window, self.window, x.shape[-1])
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, dtypes.PARAMETERS)
+        x, kernel = dtypes.alike(x, kernel)
+        return depthwise_conv2d(x, kernel, self.stride)
 
 
 class Encoder(nn.Module):
@@ -28,6 +48,10 @@ class Encoder(nn.Module):
         """Batch norm by that name."""
         layer = BatchNorm(epsilon=epsilon, axis_name=self.axis_name, name=name)
         return layer(x, use_running_average=not train)
+
+    def norm_relu6(self, x: Array, name: str, train: bool) -> Array:
+        """Batch norm by that name, of TensorFlow's epsilon, then ReLU6."""
+        return jnp.clip(self.norm(x, name, train, epsilon=1e-3), 0, 6)
 
 
 def coloured(x: Array) -> Array:
