@@ -46,27 +46,34 @@ def _prepared(
     entry: dict,
     label: str = "label",
 ) -> Entry:
-    """A set prepared by tensorflow-datasets as array_record, read without TensorFlow."""
+    """A set prepared by tensorflow-datasets as array_record, read without TensorFlow.
+
+    NAME.npz in the data directory, with `images` and `labels`, serves in its stead and needs
+    no array-record package.
+    """
 
     def load(data_dir: Path, reading: Reading) -> ImageSet:
-        del reading
+        if (data_dir / f"{name}.npz").is_file():
+            return _in_npz(name, entry, data_dir, reading)
         images, labels = prepared.arrays(data_dir, name, builder, splits, label)
         return rows_of(name, images, labels, entry["n_classes"])
 
     how = (
         f"prepare it on a machine with internet by `tfds build {builder} "
-        "--file_format=array_record` and copy the folder"
+        f"--file_format=array_record` and copy the folder (or put {name}.npz with arrays images "
+        "and labels)"
     )
     return Entry(file=f"{builder}/{version}/", how=how, load=load, **entry)
 
 
+def _in_npz(name: str, entry: dict, data_dir: Path, reading: Reading) -> ImageSet:
+    found = read_npz(data_dir / f"{name}.npz", reading.rules.ranges)
+    return replace(found, name=name, n_classes=entry["n_classes"])
+
+
 def _local(name: str, entry: dict) -> Entry:
     """A set in one npz file with `images` and `labels`."""
-
-    def load(data_dir: Path, reading: Reading) -> ImageSet:
-        found = read_npz(data_dir / f"{name}.npz", reading.rules.ranges)
-        return replace(found, name=name, n_classes=entry["n_classes"])
-
+    load = partial(_in_npz, name, entry)
     how = f"an npz file with arrays images (uint8, {entry['shape']} each) and labels"
     return Entry(file=f"{name}.npz", how=how, load=load, **entry)
 
@@ -195,6 +202,6 @@ def present(name: str, data_dir: Path) -> bool:
         return True
     path = data_dir / file
     if file.endswith("/"):
-        return prepared.present(path.parent)
+        return (data_dir / f"{name}.npz").is_file() or prepared.present(path.parent)
     ready = CATALOGUE[name].prepared
     return path.is_file() or bool(ready and prepared.present(data_dir / ready))

@@ -178,6 +178,16 @@ def test_face_sets_from_local_files(tmp_path, name, shape):
     assert loaded.n_classes == {"frgc": 20, "ytf": 41}[name]
 
 
+def test_prepared_sets_from_one_file_each(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (6, 28, 28, 1), dtype=np.uint8)
+    np.savez(tmp_path / "mnist_test.npz", images=images, labels=np.arange(6))
+    loaded = load("mnist_test", tmp_path)
+    np.testing.assert_array_equal(loaded.images, images)
+    assert (loaded.name, loaded.n_classes) == ("mnist_test", 10)
+    with pytest.raises(InputError, match=r"or put mnist\.npz with arrays images and labels"):
+        load("mnist", tmp_path)
+
+
 def test_limit_spreads_over_the_set(tmp_path):
     loaded = load("digits", tmp_path, limit=100)
     rows = [int(i) for i in loaded.ids]
