@@ -4,10 +4,12 @@ import sys
 from collections.abc import Sequence
 
 from jaxclust.cli.arguments import Parser, data_dir, path, say
+from jaxclust.core import device, processes
 from jaxclust.core.errors import InputError
 from jaxclust.core.visible import visible
 from jaxclust.data import catalogue
 from jaxclust.data.features import check_writable_kind, write_features
+from jaxclust.data.prepared import compiled_dir
 from jaxclust.models.encoders import frozen
 from jaxclust.runs import embedding
 from jaxclust.runs.writable import check_file
@@ -43,6 +45,8 @@ def main(arguments: Sequence[str]) -> int:
         raise InputError(f"{given.source} holds features already; give images")
     check_writable_kind(given.out)
     check_file(given.out)
+    processes.check_platform()
+    device.compile_once(compiled_dir())
     encoder = frozen.load(given.encoder, given.precision)
     images = catalogue.load(
         catalogue.named(given.source),

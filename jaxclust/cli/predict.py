@@ -4,7 +4,9 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from jaxclust.cli.arguments import Parser, data_dir, gigabytes, path
+from jaxclust.core import device, processes
 from jaxclust.core.visible import visible
+from jaxclust.data.prepared import compiled_dir
 from jaxclust.runs import csv_tables
 from jaxclust.runs.labelling import Labelled
 from jaxclust.runs.labelling import predict as label
@@ -39,6 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     if given.out is not None:
         check_file(given.out)
+    processes.check_platform()
+    device.compile_once(compiled_dir())
     wanted = ("assignments", "probabilities")
     labelled = label(
         given.run, given.images, given.data_dir, in_memory=given.in_memory, fields=wanted

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -64,6 +65,26 @@ def jit(function: Callable, **options: Any) -> Callable:
     called while another one is being traced.
     """
     return jax.jit(function, compiler_options=compiler_options() or None, **options)
+
+
+def compile_once(folder: Path | None) -> None:
+    """For a process that is the program's own: accelerators compile less, and not twice.
+
+    Random numbers are drawn by one kernel instead of code unrolled into every other, which
+    halves the compilation of small steps and changes no bit. Compiled programs and what
+    autotuning found are kept in `folder` for later processes, unless JAX's own settings already
+    name a place or `folder` is None. On CPU nothing changes: another machine's CPU may share the
+    folder and lack this one's instructions.
+
+    Call it before anything is compiled, and after processes have joined.
+    """
+    if jax.default_backend() == "cpu":
+        return
+    jax.config.update("jax_threefry_gpu_kernel_lowering", True)
+    if folder is None or jax.config.jax_compilation_cache_dir is not None:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def describe() -> dict[str, Any]:

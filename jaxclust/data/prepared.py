@@ -185,6 +185,11 @@ def cache_dir() -> Path:
     return Path(os.environ.get("JAXCLUST_CACHE_DIR", "~/.cache/jaxclust")).expanduser()
 
 
+def compiled_dir() -> Path:
+    """Where programs compiled for accelerators are kept."""
+    return cache_dir() / "compiled"
+
+
 def _cache_file(data_dir: Path, name: str, builder: str) -> Path:
     """Where the decoded arrays are kept: named after the files they came from."""
     files = sorted(p for p in (data_dir / builder).rglob("*") if p.is_file())

@@ -77,6 +77,9 @@ class Options:
     """How many there are; each is started with the same options but --process-id."""
     process_id: int = 0
     """This one's place among them; the first writes the run directory."""
+    compilation_cache: bool = True
+    """On accelerators, keep compiled programs in ~/.cache/jaxclust (JAXCLUST_CACHE_DIR), so that
+    the next run of the same method starts at once."""
     deterministic: bool = False
     """On GPU, only kernels that repeat bit for bit; slower. CPU always repeats."""
     report: bool = True
@@ -104,6 +107,7 @@ _FREE = (
     "seeds",
     "seeds_together",
     "devices",
+    "compilation_cache",
     "coordinator",
     "num_processes",
     "process_id",

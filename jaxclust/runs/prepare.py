@@ -13,6 +13,7 @@ from jaxclust.core import device, processes, settings
 from jaxclust.core.errors import InputError
 from jaxclust.core.types import DataSpec, Method
 from jaxclust.data import catalogue
+from jaxclust.data.prepared import compiled_dir
 from jaxclust.methods import registry
 from jaxclust.models.encoders import frozen
 from jaxclust.models.encoders.frozen import Frozen
@@ -122,6 +123,7 @@ def prepare(
     """
     settings.check(options, config)
     processes.check_platform()
+    device.compile_once(compiled_dir() if options.compilation_cache else None)
     if options.tensorboard:
         events.check_available()
     directory = RunDirectory(options.out or default_out(options))

@@ -37,6 +37,35 @@ def test_the_users_flags_win(monkeypatch):
         assert device.compiler_options("gpu") == {}
 
 
+@pytest.fixture
+def jax_settings():
+    names = (
+        "jax_threefry_gpu_kernel_lowering",
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+    )
+    before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_accelerators_keep_what_they_compile(monkeypatch, tmp_path, jax_settings):
+    jax.config.update("jax_compilation_cache_dir", None)
+    device.compile_once(tmp_path)
+    assert jax.config.jax_compilation_cache_dir is None
+    assert not jax.config.jax_threefry_gpu_kernel_lowering
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    device.compile_once(None)
+    assert jax.config.jax_compilation_cache_dir is None
+    assert jax.config.jax_threefry_gpu_kernel_lowering
+    device.compile_once(tmp_path)
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+    # A place that the user named stays.
+    device.compile_once(tmp_path / "other")
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+
+
 def test_importing_sets_nothing():
     program = (
         "import os, jax; before = dict(os.environ), dict(jax.config.values);"

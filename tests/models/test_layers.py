@@ -162,8 +162,12 @@ TRANSPOSED = list(
 )
 
 
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
 @pytest.mark.parametrize(("size", "window", "strides", "padding"), TRANSPOSED[::7])
-def test_transposed_convolution_and_gradients_equal_xla(size, window, strides, padding):
+def test_transposed_convolution_and_gradients_equal_xla(
+    size, window, strides, padding, backend, monkeypatch
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     x = jax.random.normal(jax.random.key(0), (2, *size, 3))
     kernel = jax.random.normal(jax.random.key(1), (*window, 3, 4))
     compare(
@@ -172,6 +176,40 @@ def test_transposed_convolution_and_gradients_equal_xla(size, window, strides, p
         x,
         kernel,
     )
+
+
+def test_no_gradient_on_accelerators_has_a_window_as_large_as_the_map(monkeypatch):
+    """XLA knows a kernel's gradient by its form; with inserted zeros in the map it does not."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    x, kernel = jnp.ones((2, 14, 14, 3)), jnp.ones((3, 3, 3, 4))
+
+    def loss(x, kernel):
+        return jnp.sum(jnp.square(layers.conv_transpose2d(x, kernel)))
+
+    jaxpr = jax.make_jaxpr(jax.grad(loss, (0, 1)))(x, kernel)
+    found = [
+        equation
+        for equation in equations(jaxpr.jaxpr)
+        if equation.primitive.name == "conv_general_dilated"
+    ]
+    assert len(found) == 3
+    for equation in found:
+        kernel_axes = equation.params["dimension_numbers"].rhs_spec[2:]
+        window = [equation.invars[1].aval.shape[axis] for axis in kernel_axes]
+        zeros_inserted = set(equation.params["lhs_dilation"]) != {1}
+        assert window == [3, 3] or not zeros_inserted
+
+
+def equations(jaxpr):
+    """All equations, those of inner programs too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.tree.leaves(
+            equation.params, is_leaf=lambda value: hasattr(getattr(value, "jaxpr", value), "eqns")
+        ):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                yield from equations(inner)
 
 
 def test_large_maps_are_transposed_row_by_row(monkeypatch):

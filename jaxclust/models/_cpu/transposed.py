@@ -1,4 +1,10 @@
-"""Transposed convolution as one plain convolution, so that no inserted zero is multiplied."""
+"""Transposed convolution without a product with inserted zeros.
+
+On CPU as one plain convolution; on accelerators as a strided convolution's gradient by its input,
+which their libraries have kernels for. What autodiff makes of `lax.conv_transpose` they have none
+for: its kernel gradient is a convolution with a window as large as the map, which takes a minute
+to compile and is slow.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxclust.models._cpu.convolution import NHWC, conv2d
-from jaxclust.models._cpu.padding import Padding, pad_maps
+from jaxclust.models._cpu.padding import Edges, Padding, pad_maps
 from jaxclust.models._cpu.phases import depth_to_space
 
 
@@ -17,8 +23,8 @@ def conv_transpose2d(
 ) -> Array:
     """Transposed convolution: what takes a strided convolution's output size back.
 
-    As one convolution whose output channels are the strides x strides phases of the
-    result, so that no product with an inserted zero is computed.
+    On CPU as one convolution whose output channels are the strides x strides phases of
+    the result.
 
     Args:
         x: maps [n, h, w, c], float.
@@ -31,9 +37,9 @@ def conv_transpose2d(
         [n, h', w', o]. Equal to `lax.conv_transpose`, values and gradients, up to
         float32 rounding.
     """
-    if jax.default_backend() != "cpu":
-        return lax.conv_transpose(x, kernel, strides, padding, dimension_numbers=NHWC)
     edges = _edges(kernel, strides, padding)
+    if jax.default_backend() != "cpu":
+        return _input_gradient(x, kernel, tuple(strides), tuple(map(tuple, edges)))
     rows, columns = (
         _along(*along) for along in zip(x.shape[1:3], kernel.shape[:2], strides, edges, strict=True)
     )
@@ -42,6 +48,47 @@ def conv_transpose2d(
     grow = (rows.pad[0], max(0, rows.pad[1])), (columns.pad[0], max(0, columns.pad[1]))
     y = conv2d(pad_maps(x, cut), phases, (1, 1), grow)
     return depth_to_space(y, strides)[:, : rows.length, : columns.length]
+
+
+def _strided(y: Array, kernel: Array, strides: tuple[int, int], edges: Edges) -> Array:
+    """The convolution y[n, h', w', o] -> [n, h, w, c] whose transpose is wanted."""
+    pads = [
+        (size - 1 - low, size - 1 - high)
+        for size, (low, high) in zip(kernel.shape[:2], edges, strict=True)
+    ]
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    return lax.conv_general_dilated(y, turned, strides, pads, dimension_numbers=NHWC)
+
+
+def _input_gradient_value(
+    x: Array, kernel: Array, strides: tuple[int, int], edges: Edges
+) -> Array:
+    n, *sizes, _ = x.shape
+    lengths = [
+        _along(*along).length
+        for along in zip(sizes, kernel.shape[:2], strides, edges, strict=True)
+    ]
+    result = jax.ShapeDtypeStruct((n, *lengths, kernel.shape[3]), x.dtype)
+    (y,) = jax.linear_transpose(lambda y: _strided(y, kernel, strides, edges), result)(x)
+    return y
+
+
+def _input_gradient_forward(
+    x: Array, kernel: Array, strides: tuple[int, int], edges: Edges
+) -> tuple[Array, tuple[Array, Array]]:
+    return _input_gradient_value(x, kernel, strides, edges), (x, kernel)
+
+
+def _input_gradient_backward(
+    strides: tuple[int, int], edges: Edges, kept: tuple[Array, Array], g: Array
+) -> tuple[Array, Array]:
+    x, kernel = kept
+    by_x, kernel_gradient = jax.vjp(lambda k: _strided(g, k, strides, edges), kernel)
+    return by_x, kernel_gradient(x)[0]
+
+
+_input_gradient = jax.custom_vjp(_input_gradient_value, nondiff_argnums=(2, 3))
+_input_gradient.defvjp(_input_gradient_forward, _input_gradient_backward)
 
 
 class _Axis(NamedTuple):
