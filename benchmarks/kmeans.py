@@ -8,6 +8,9 @@ rows (faiss' flat index), and Lloyd's iterations on `--lloyd-n` rows from the sa
 seeds (KMeans, n_init=1), to the same number of iterations. Data: a mixture of k
 Gaussians (`--spread` times as wide as their centres lie apart), float32. Both sides
 must reach the same assignments but for near-ties, and the same inertia to 1e-3.
+
+scikit-learn and faiss-cpu run on the CPU: on another device there is no ratio to them, and
+`--sides jax` measures this side alone.
 """
 
 import argparse
@@ -73,6 +76,7 @@ def jax_side(options: argparse.Namespace) -> dict[str, Any]:
         "assignment": assignment,
         "lloyd": full,
         "inertia": float(jnp.sum(distances)),
+        "device": jax.devices()[0].device_kind,
         "rates": measuring.jax_rates(),
     }
 
@@ -104,7 +108,7 @@ def sklearn_side(options: argparse.Namespace) -> dict[str, Any]:
         "minibatch": [seconds / options.steps for seconds in minibatch],
         "lloyd": full,
         "inertia": float(lloyd.inertia_),
-        "iterations": int(lloyd.n_iter_),
+        "device": "cpu",
     }
 
 
@@ -118,33 +122,49 @@ def faiss_side(options: argparse.Namespace) -> dict[str, Any]:
     assignment = measuring.timed(lambda: index.search(x, 1), options.repeats)
     labels = index.search(x, 1)[1][:, 0]
     ours = np.load(f"{options.exchange}/labels.npy")
-    return {"assignment": assignment, "same_labels": float(np.mean(labels == ours))}
+    return {
+        "assignment": assignment,
+        "same_labels": float(np.mean(labels == ours)),
+        "device": "cpu",
+    }
+
+
+def check_same_work(sides: dict[str, list[dict[str, Any]]]) -> None:
+    """Refuse to compare sides that did not do the same, or not on the same device."""
+    measuring.check_same_device({name: reports[0] for name, reports in sides.items()})
+    agreement = min((r["same_labels"] for r in sides.get("faiss", [])), default=1.0)
+    if agreement < 0.9999:
+        raise SystemExit(f"faiss and jaxclust agree on {agreement:.2%} of the labels only")
+    inertia = {name: r[0]["inertia"] for name, r in sides.items() if "inertia" in r[0]}
+    if max(inertia.values()) / min(inertia.values()) > 1 + 1e-3:
+        raise SystemExit(f"different inertia after the same iterations: {inertia}")
+
+
+# What is timed: its row, its key, the side it is compared with.
+_TIMED = (
+    ("mini-batch step", "minibatch", "sklearn", "scikit-learn"),
+    ("assignment", "assignment", "faiss", "faiss"),
+    ("Lloyd", "lloyd", "sklearn", "scikit-learn"),
+)
 
 
 def report(options: argparse.Namespace, sides: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Medians and ratios; refuses to compare sides that did not do the same."""
-    agreement = min(r["same_labels"] for r in sides["faiss"])
-    if agreement < 0.9999:
-        raise SystemExit(f"faiss and jaxclust agree on {agreement:.2%} of the labels only")
-    inertia = {name: sides[name][0]["inertia"] for name in ("jax", "sklearn")}
-    if abs(inertia["jax"] / inertia["sklearn"] - 1) > 1e-3:
-        raise SystemExit(f"different inertia after the same iterations: {inertia}")
+    """Medians and ratios."""
+    check_same_work(sides)
+    rows: dict[str, dict[str, float]] = {}
+    ratios: dict[str, float] = {}
 
     def row(side: str, what: str) -> dict[str, float]:
         return measuring.spread([s for r in sides[side] for s in r[what]])
 
-    rows = {
-        "mini-batch step, jaxclust": row("jax", "minibatch"),
-        "mini-batch step, scikit-learn": row("sklearn", "minibatch"),
-        "assignment, jaxclust": row("jax", "assignment"),
-        "assignment, faiss": row("faiss", "assignment"),
-        "Lloyd, jaxclust": row("jax", "lloyd"),
-        "Lloyd, scikit-learn": row("sklearn", "lloyd"),
-    }
-    medians = [value["median_ms"] for value in rows.values()]
+    for what, key, other, name in _TIMED:
+        ours = rows[f"{what}, jaxclust"] = row("jax", key)
+        if other in sides:
+            theirs = rows[f"{what}, {name}"] = row(other, key)
+            ratios[f"{what} / {name}"] = round(theirs["median_ms"] / ours["median_ms"], 2)
+    first = sides["jax"][0]
     rates = {
-        name: statistics.median(r["rates"][name] for r in sides["jax"])
-        for name in sides["jax"][0]["rates"]
+        name: statistics.median(r["rates"][name] for r in sides["jax"]) for name in first["rates"]
     }
     products = 2 * options.d * options.k / rates["product_gflops"] / 1e6
     return {
@@ -154,22 +174,20 @@ def report(options: argparse.Namespace, sides: dict[str, list[dict[str, Any]]]) 
         "k": options.k,
         "batch": options.batch,
         "lloyd_n": options.lloyd_n,
-        "lloyd_iterations": sides["sklearn"][0]["iterations"],
+        "lloyd_iterations": options.iterations,
         "spread": options.spread,
         "times": rows,
-        "throughput_ratios": {
-            "mini-batch step / scikit-learn": round(medians[1] / medians[0], 2),
-            "assignment / faiss": round(medians[3] / medians[2], 2),
-            "Lloyd / scikit-learn": round(medians[5] / medians[4], 2),
-        },
-        "same_labels_as_faiss": agreement,
-        "inertia": inertia,
+        "throughput_ratios": ratios,
+        "inertia": {name: r[0]["inertia"] for name, r in sides.items() if "inertia" in r[0]},
         "limit": {
             **rates,
             "products_of_a_minibatch_step_ms": round(products * options.batch, 2),
             "products_of_the_assignment_ms": round(products * options.n, 1),
         },
-        "machine": measuring.machine(["jax", "jaxlib", "scikit-learn", "faiss-cpu", "numpy"]),
+        "machine": {
+            **measuring.machine(["jax", "jaxlib", "scikit-learn", "faiss-cpu", "numpy"]),
+            "device": first["device"],
+        },
     }
 
 
@@ -191,6 +209,7 @@ def main() -> None:
     parser.add_argument("--spread", type=float, default=3.0)
     parser.add_argument("--repeats", type=int, default=3, help="measurements a turn")
     parser.add_argument("--rounds", type=int, default=2, help="turns of every side")
+    parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES))
     parser.add_argument("--exchange", help=argparse.SUPPRESS)
     measuring.sided(parser, list(SIDES))
     options = parser.parse_args()
@@ -201,15 +220,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "x.npy", mixture(options))
         passed = [*sys.argv[1:], "--exchange", folder]
-        sides = measuring.alternate(__file__, list(SIDES), passed, options.rounds)
+        sides = measuring.alternate(__file__, options.sides, passed, options.rounds)
     result = report(options, sides)
     print(measuring.table(result["times"]))
     for name, ratio in result["throughput_ratios"].items():
         print(f"{name}: {ratio}")
     print(f"limit: {result['limit']}; cpus: {os.cpu_count()}")
     size = f"n{options.n}-d{options.d}-k{options.k}-spread{options.spread:g}"
-    name = f"kmeans-{size}-{result['machine']['device']}"
-    print(f"written: {measuring.write(name.replace(' ', '_'), result)}")
+    name = f"kmeans-{size}-{measuring.kind_of(result['machine']['device'])}"
+    print(f"written: {measuring.write(name, result)}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """What every benchmark shares: clocks, the machine's own rates, result files."""
 
 import argparse
+import fcntl
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,87 @@ def run_side(script: str, side: str, arguments: Sequence[str]) -> dict[str, Any]
     if done.returncode:
         raise SystemExit(f"the side '{side}' failed; its message stands above")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+class Held:
+    """A side in a process of its own that has compiled and waits to be told to measure.
+
+    Args:
+        script: called with `--side SIDE` and `arguments`; its last act is :func:`serve`.
+        side: its name.
+        arguments: the script's own.
+    """
+
+    def __init__(self, script: str, side: str, arguments: Sequence[str]) -> None:
+        self.name = side
+        call = [sys.executable, script, "--side", side, *arguments]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(call, stdin=pipe, stdout=pipe, text=True)
+        # What it says when it is ready: its device, its first loss.
+        self.report = self._answer()
+
+    def measure(self) -> dict[str, Any]:
+        """One turn's figures."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("measure\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            # A library that prints must not be taken for the side.
+            if line.startswith("{"):
+                return json.loads(line)
+        raise SystemExit(f"the side '{self.name}' failed; its message stands above")
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+
+
+def serve(report: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> None:
+    """A side's end of :class:`Held`: the report at once, figures for every line read."""
+    print(json.dumps(report), flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(measure()), flush=True)
+
+
+def check_same_device(reports: dict[str, dict[str, Any]]) -> None:
+    """A ratio between different devices says nothing of the programs."""
+    devices = {name: report["device"] for name, report in reports.items()}
+    if len(set(devices.values())) > 1:
+        said = ", ".join(f"{name} on {device}" for name, device in devices.items())
+        raise SystemExit(f"no ratio across devices: {said}; measure one side alone")
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Alone among the processes of a benchmark that compile at the same time.
+
+    Those share the file that JAXCLUST_BENCHMARK_LOCK names until they are ready; whoever
+    measures has it alone. Without it nothing is waited for.
+    """
+    path = os.environ.get("JAXCLUST_BENCHMARK_LOCK")
+    if path is None:
+        yield
+        return
+    with Path(path).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def getting_ready() -> Iterator[None]:
+    """The other side of :func:`undisturbed`."""
+    path = os.environ.get("JAXCLUST_BENCHMARK_LOCK")
+    if path is None:
+        yield
+        return
+    with Path(path).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
 
 
 def alternate(
@@ -101,11 +185,20 @@ def machine(packages: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def kind_of(device: str) -> str:
+    """A device's name as file names have it."""
+    return re.sub(r"[^a-z0-9]+", "_", device.lower())
+
+
 def write(name: str, report: dict[str, Any]) -> Path:
-    """benchmarks/results/NAME.json, with the command that printed it."""
-    RESULTS.mkdir(exist_ok=True)
+    """NAME.json with the command that printed it.
+
+    In benchmarks/results/, or where JAXCLUST_BENCHMARK_RESULTS says.
+    """
+    folder = Path(os.environ.get("JAXCLUST_BENCHMARK_RESULTS", RESULTS))
+    folder.mkdir(parents=True, exist_ok=True)
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    path = RESULTS / f"{name}.json"
+    path = folder / f"{name}.json"
     path.write_text(json.dumps({"command": command, **report}, indent=1) + "\n")
     return path
 

@@ -8,10 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array
-from measuring import jax_rates, timed
 
 from jaxclust.clustering.triplets import choose_negatives, choose_triplets
 from jaxclust.core import device, keys
@@ -190,8 +188,10 @@ def _latents(name: str, options: argparse.Namespace) -> Subject:
     chance."""
     b, shape = options.batch, tuple(options.shape)
     config = METHODS[name].config("best")
+    if name != "derc":
+        config = replace(config, views=Augmentation(), cluster_augmented=False)
     if name == "ics":
-        config = replace(config, views=Augmentation(), cluster_augmented=False, tries=1)
+        config = replace(config, tries=1)
     if name == "derc":
         config = replace(config, reducer="pca", network="strided")
     spec = DataSpec(b, shape, K)
@@ -268,38 +268,3 @@ SUBJECTS: dict[str, Callable[[argparse.Namespace], Subject]] = {
     "ics_shallow": _ics,
     **{name: partial(_latents, name) for name in ("dec", "idec", "ics", "derc")},
 }
-
-
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """JAX's figures; writes what the other side starts from."""
-    subject = SUBJECTS[options.subject](options)
-    arrays: Any = {name: np.asarray(value) for name, value in subject.exchange.items()}
-    np.savez(options.exchange, **arrays)
-
-    def looped(step: Callable[[PyTree], tuple[PyTree, Array]]) -> Callable[[PyTree], Any]:
-        def run(carry: PyTree) -> Any:
-            return jax.lax.scan(lambda c, _: step(c), carry, length=options.steps)
-
-        return device.jit(run)
-
-    one: Any = device.jit(subject.step)
-    many, passes = looped(subject.step), looped(subject.passes)
-    carry = subject.carry
-    alone, inside, bare = [], [], []
-    loss = float(one(carry)[1])
-    # In turns here too: the ratios are what counts.
-    for _ in range(options.repeats):
-        alone += timed(lambda: jax.block_until_ready(one(carry)), 1)
-        inside += timed(lambda: jax.block_until_ready(many(carry)), 1)
-        bare += timed(lambda: jax.block_until_ready(passes(carry)), 1)
-    cost: Any = one.lower(carry).compile().cost_analysis() or {}
-    return {
-        "loss": loss,
-        "alone": alone,
-        "in_scan": [seconds / options.steps for seconds in inside],
-        "passes_in_scan": [seconds / options.steps for seconds in bare],
-        "gflop": cost.get("flops", 0) / 1e9,
-        "gbytes": cost.get("bytes accessed", 0) / 1e9,
-        "rates": jax_rates(),
-        "version": jax.__version__,
-    }

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import timed
+from measuring import serve, timed
 from networks_torch import (
     DenseAutoencoder,
     K,
@@ -19,6 +19,9 @@ from networks_torch import (
 from torch import nn
 from torch.nn import functional as tf
 
+# Trains in place; returns the loss before it.
+Step = Callable[[], torch.Tensor]
+
 
 def _student_t(latent: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
     kernel = 1 / (1 + (latent[:, None] - centroids[None]).square().sum(dim=2))
@@ -26,20 +29,20 @@ def _student_t(latent: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
 
 
 def _latents(
-    name: str, options: argparse.Namespace, given: Weights, images: torch.Tensor, compiled: bool
-) -> Callable[[], float]:
+    name: str, options: argparse.Namespace, given: Weights, images: torch.Tensor, mode: str | None
+) -> Step:
     """DEC, IDEC and ICS."""
     kind = PooledAutoencoder if name == "ics" else DenseAutoencoder
     network = kind(options.shape, given)
-    run = _prepare(network, compiled)
+    run = _prepare(network, mode)
     centroids = nn.Parameter(given["centroids"].clone())
     adam = torch.optim.Adam([*network.parameters(), centroids], lr=1e-3, fused=True)
     targets, negatives = given["targets"], given["negatives"].long()
 
-    def step() -> float:
+    def step() -> torch.Tensor:
         if name == "ics":
             network.eval()
-            with torch.inference_mode():
+            with torch.no_grad():
                 plain, _ = run(images, False)
                 around, _ = run(images.repeat_interleave(10, dim=0), False)
                 # How far each image's views lie, which decides on negatives.
@@ -67,7 +70,7 @@ def _latents(
             loss = 0.8 * clustering + error.mean() + 0.1 * entropy + triplet
         loss.backward()
         adam.step()
-        return float(loss.detach())
+        return loss.detach()
 
     return step
 
@@ -91,9 +94,10 @@ def _derc_loss(given: Weights, images: torch.Tensor) -> Callable[[Any], torch.Te
     return loss_of
 
 
-def _prepare(network: nn.Module, compiled: bool) -> Any:
+def _prepare(network: nn.Module, mode: str | None) -> Any:
+    """Channels last; `mode` is torch.compile's, None without it."""
     network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    return torch.compile(network) if compiled else network
+    return network if mode is None else torch.compile(network, mode=mode)
 
 
 def _bare(
@@ -101,34 +105,34 @@ def _bare(
     optimiser: torch.optim.Optimizer,
     images: torch.Tensor,
     loss_of: Callable[[Any], torch.Tensor],
-    compiled: bool,
-) -> Callable[[], float]:
-    run = _prepare(network, compiled)
+    mode: str | None,
+) -> Step:
+    run = _prepare(network, mode)
 
-    def step() -> float:
+    def step() -> torch.Tensor:
         network.train()
         optimiser.zero_grad(set_to_none=True)
         loss = loss_of(run(images))
         loss.backward()
         optimiser.step()
-        return float(loss.detach())
+        return loss.detach()
 
     return step
 
 
 def _ccnn(
-    options: argparse.Namespace, given: Weights, images: torch.Tensor, compiled: bool
-) -> Callable[[], float]:
+    options: argparse.Namespace, given: Weights, images: torch.Tensor, mode: str | None
+) -> Step:
     network = LeNet(options.shape, given)
-    run = _prepare(network, compiled)
+    run = _prepare(network, mode)
     adam = torch.optim.Adam(network.parameters(), lr=3e-4, fused=True)
     centroids, counts = given["centroids"], given["counts"]
     trusted = 4 * options.batch // 5
 
-    def step() -> float:
+    def step() -> torch.Tensor:
         nonlocal centroids, counts
         network.eval()
-        with torch.inference_mode():
+        with torch.no_grad():
             h, _ = run(images)
             distances = torch.cdist(h, centroids).square()
             nearest, labels = distances.min(dim=1)
@@ -144,13 +148,13 @@ def _ccnn(
         loss = 0.5 * (torch.softmax(logits, dim=1) - targets).square().sum(dim=1).mean()
         loss.backward()
         adam.step()
-        with torch.inference_mode():
+        with torch.no_grad():
             added = member.sum(dim=0)
             sums = counts[:, None] * centroids + member.T @ h
             moved = sums / (counts + added).clamp(min=1e-12)[:, None]
             centroids = torch.where(added[:, None] > 0, moved, centroids)
             counts = (counts + added).clamp(max=50)
-        return float(loss.detach())
+        return loss.detach()
 
     return step
 
@@ -164,39 +168,87 @@ def _pair_loss(logits: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     return (features @ features.T - targets).square().mean()
 
 
-def build(options: argparse.Namespace, given: Weights, compiled: bool) -> Callable[[], float]:
+def build(options: argparse.Namespace, given: Weights, mode: str | None) -> Step:
     """The subject's step: trains in place, returns the loss before it."""
     images = given["images"].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
     if options.subject == "ccnn":
-        return _ccnn(options, given, images, compiled)
+        return _ccnn(options, given, images, mode)
     if options.subject == "ics_shallow":
         network = PooledAutoencoder(options.shape, given)
         adam = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
-        return _bare(network, adam, images, lambda y: tf.mse_loss(y[1], images), compiled)
+        return _bare(network, adam, images, lambda y: tf.mse_loss(y[1], images), mode)
     if options.subject == "derc":
         network = StridedAutoencoder(options.shape, given)
         adam = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
-        return _bare(network, adam, images, _derc_loss(given, images), compiled)
+        return _bare(network, adam, images, _derc_loss(given, images), mode)
     if options.subject in {"dec", "idec", "ics"}:
-        return _latents(options.subject, options, given, images, compiled)
+        return _latents(options.subject, options, given, images, mode)
     network = all_conv_net(options.shape[2], given, options.subject != "dac_cifar2")
     rmsprop = torch.optim.RMSprop(network.parameters(), lr=1e-3, alpha=0.9)
     if options.subject == "dac":
-        return _bare(network, rmsprop, images, lambda y: _pair_loss(y, given["known"]), compiled)
+        return _bare(network, rmsprop, images, lambda y: _pair_loss(y, given["known"]), mode)
     targets = tf.one_hot(torch.arange(options.batch) % K, K).float()
-    return _bare(network, rmsprop, images, lambda y: tf.mse_loss(y, targets), compiled)
+    return _bare(network, rmsprop, images, lambda y: tf.mse_loss(y, targets), mode)
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """PyTorch's figures, eager and, where a compiler is at hand, compiled."""
+def exact(on: bool) -> None:
+    """Products of float32 in full, or TF32 on tensor cores, as JAX has it by default."""
+    torch.backends.cuda.matmul.allow_tf32 = not on
+    torch.backends.cudnn.allow_tf32 = not on
+
+
+def several(step: Step, steps: int) -> Callable[[], None]:
+    """Many steps, waited for at the end."""
+
+    def run() -> None:
+        for _ in range(steps):
+            # What a captured graph returned may be overwritten from here on.
+            torch.compiler.cudagraph_mark_step_begin()
+            step()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    return run
+
+
+def measure(options: argparse.Namespace) -> None:
+    """PyTorch's side: eager and, where a compiler is at hand, compiled."""
     torch.set_num_threads(options.threads)
+    cuda = torch.cuda.is_available()
+    place = torch.device("cuda" if cuda else "cpu")
+    torch.set_default_device(place)
+    torch.backends.cudnn.benchmark = True
     with np.load(options.exchange) as arrays:
-        given = {name: torch.from_numpy(arrays[name].copy()) for name in arrays}
-    step = build(options, given, compiled=False)
-    report: dict[str, Any] = {"loss": step(), "version": torch.__version__}
-    report["eager"] = timed(step, options.repeats)
+        given = {name: torch.from_numpy(arrays[name].copy()).to(place) for name in arrays}
+    modes: dict[str, str | None] = {"eager": None}
     if options.compile:
-        step = build(options, given, compiled=True)
-        report["compiled_loss"] = step()
-        report["compiled"] = timed(step, options.repeats)
-    return report
+        modes["compiled"] = "default"
+    if options.compile and cuda:
+        modes["reduce-overhead"] = "reduce-overhead"
+    report: dict[str, Any] = {"version": torch.__version__, "failed": {}}
+    report["device"] = torch.cuda.get_device_name() if cuda else "cpu"
+    runs: dict[str, Callable[[], None]] = {}
+    for name, mode in modes.items():
+        try:
+            exact(name == "eager")
+            step = build(options, given, mode)
+            loss = float(step())
+            exact(False)
+            runs[name] = several(step, options.steps)
+            runs[name]()
+        except Exception as error:  # a compiler's own; the other modes are still worth timing
+            if name == "eager":
+                raise
+            report["failed"][name] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            runs.pop(name, None)
+            continue
+        if name == "eager" or not cuda:  # else of TF32
+            report["loss" if name == "eager" else f"{name}_loss"] = loss
+
+    def turn() -> dict[str, Any]:
+        return {
+            name: [seconds / options.steps for seconds in timed(run, options.repeats)]
+            for name, run in runs.items()
+        }
+
+    serve(report, turn)

@@ -18,12 +18,15 @@ PyTorch's side does the same with its own layers (channels_last, oneDNN) and sta
 the same weights; both must report the same first loss to 1e-4 (1e-5 of it, if it is
 large). Each side runs in a process of its own, in turns, so that their thread pools do
 not meet.
+
+On a GPU, PyTorch's side runs there too, or no ratio is printed. Both sides may use TF32 in
+products and convolutions of float32, as JAX does by default; the first losses are compared
+without. "reduce-overhead" is torch.compile's mode that replays CUDA graphs. The clock is read
+when the device is done.
 """
 
 import argparse
-import json
 import os
-import statistics
 import sys
 import tempfile
 from typing import Any
@@ -45,15 +48,37 @@ SHAPES = {
 BATCHES = {"ccnn": 200, "dac": 128, "dac_mnist": 128, "dac_cifar2": 128}
 
 
-def side(options: argparse.Namespace) -> dict[str, Any]:
-    """One side's figures; imported here, so that neither loads the other."""
+def side(options: argparse.Namespace) -> None:
+    """One side, which waits to be asked; imported here, so that neither loads the other."""
     if options.side == "jax":
-        import steps_jax
+        import measured_jax
 
-        return steps_jax.measure(options)
+        return measured_jax.measure(options)
     import steps_torch
 
     return steps_torch.measure(options)
+
+
+def both(options: argparse.Namespace, passed: list[str]) -> dict[str, Any]:
+    """Each side's report, and its figures of all turns."""
+    names = ["jax", "torch"] if options.torch else ["jax"]
+    held = []
+    try:
+        with measuring.getting_ready():
+            for name in names:  # the second starts from what the first wrote
+                held.append(measuring.Held(__file__, name, passed))
+        reports = {one.name: one.report for one in held}
+        measuring.check_same_device(reports)
+        figures: dict[str, dict[str, list[float]]] = {name: {} for name in names}
+        with measuring.undisturbed():
+            for _ in range(options.rounds):
+                for one in held:
+                    for what, seconds in one.measure().items():
+                        figures[one.name].setdefault(what, []).extend(seconds)
+    finally:
+        for one in held:
+            one.close()
+    return {name: {**reports[name], "seconds": figures[name]} for name in names}
 
 
 def check_losses(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
@@ -64,46 +89,47 @@ def check_losses(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
             raise SystemExit(f"the sides differ: loss {ours['loss']} and {theirs[name]} ({name})")
 
 
-def report(options: argparse.Namespace, sides: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def report(options: argparse.Namespace, sides: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Medians, ratios of throughput, and the machine's limit."""
+    ours, theirs = sides["jax"], sides.get("torch", {"seconds": {}})
     figures = {
-        "jax, one step a call": [s for r in sides["jax"] for s in r["alone"]],
-        "jax, steps in a scan": [s for r in sides["jax"] for s in r["in_scan"]],
-        "jax, passes alone, in a scan": [s for r in sides["jax"] for s in r["passes_in_scan"]],
-        "torch, eager": [s for r in sides.get("torch", []) for s in r["eager"]],
-        "torch, compiled": [s for r in sides.get("torch", []) for s in r.get("compiled", [])],
+        "jax, one step a call": ours["seconds"]["alone"],
+        "jax, steps in a scan": ours["seconds"]["in_scan"],
+        "jax, passes alone, in a scan": ours["seconds"]["passes_in_scan"],
+        **{f"torch, {mode}": seconds for mode, seconds in theirs["seconds"].items()},
     }
-    rows = {name: measuring.spread(seconds) for name, seconds in figures.items() if seconds}
+    rows = {name: measuring.spread(seconds) for name, seconds in figures.items()}
     median = {name: row["median_ms"] for name, row in rows.items()}
     alone, scanned, passes = list(median.values())[:3]
-    first = sides["jax"][0]
-    rates = {
-        name: statistics.median(r["rates"][name] for r in sides["jax"]) for name in first["rates"]
-    }
+    rates = ours["rates"]
     ratios = {"in a scan / alone": alone / scanned, "step time / passes": scanned / passes}
-    for name in ("torch, eager", "torch, compiled"):
-        if name in median:
-            ratios[f"in a scan / {name}"] = median[name] / scanned
-    by_product = first["gflop"] / rates["product_gflops"] * 1e3
-    by_copy = first["gbytes"] / rates["copy_gb_per_second"] * 1e3
+    for mode in theirs["seconds"]:
+        ratios[f"in a scan / torch, {mode}"] = median[f"torch, {mode}"] / scanned
+    by_product = ours["gflop"] / rates["product_gflops"] * 1e3
+    by_copy = ours["gbytes"] / rates["copy_gb_per_second"] * 1e3
     return {
         "benchmark": "train_step",
         "subject": options.subject,
         "shape": options.shape,
         "batch": options.batch,
         "precision": options.precision,
-        "loss": {name: reports[0]["loss"] for name, reports in sides.items()},
+        "loss": {name: side["loss"] for name, side in sides.items()},
         "step": rows,
         "throughput_ratios": {name: round(value, 3) for name, value in ratios.items()},
+        "torch_failed": theirs.get("failed", {}),
         "images_per_second_in_a_scan": round(options.batch / scanned * 1e3, 1),
+        "first_call_seconds": ours["first_call_seconds"],
         "limit": {
             **rates,
-            "gflop_a_step": round(first["gflop"], 2),
-            "gbytes_a_step": round(first["gbytes"], 3),
+            "gflop_a_step": round(ours["gflop"], 2),
+            "gbytes_a_step": round(ours["gbytes"], 3),
             "products_ms": round(by_product, 2),
             "bytes_ms": round(by_copy, 2),
         },
-        "machine": measuring.machine(["jax", "jaxlib", "flax", "optax", "torch", "numpy"]),
+        "machine": {
+            **measuring.machine(["jax", "jaxlib", "flax", "optax", "torch", "numpy"]),
+            "device": ours["device"],
+        },
     }
 
 
@@ -116,7 +142,7 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=3, help="height width channels")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--steps", type=int, default=5, help="steps in the compiled loop")
+    parser.add_argument("--steps", type=int, default=5, help="steps a measurement")
     parser.add_argument("--repeats", type=int, default=5, help="measurements a turn")
     parser.add_argument("--rounds", type=int, default=3, help="turns of both sides")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="PyTorch's")
@@ -128,21 +154,19 @@ def main() -> None:
     options.shape = options.shape or SHAPES[options.subject]
     options.batch = options.batch or BATCHES.get(options.subject, 256)
     if options.side:
-        print(json.dumps(side(options)))
+        side(options)
         return
     with tempfile.TemporaryDirectory() as folder:
-        passed = [*sys.argv[1:], "--exchange", f"{folder}/exchange.npz"]
-        names = ["jax", "torch"] if options.torch else ["jax"]
-        sides = measuring.alternate(__file__, names, passed, options.rounds)
+        sides = both(options, [*sys.argv[1:], "--exchange", f"{folder}/exchange.npz"])
     if options.torch and options.precision == "float32":
-        check_losses(sides["jax"][0], sides["torch"][0])
+        check_losses(sides["jax"], sides["torch"])
     result = report(options, sides)
     print(measuring.table(result["step"]))
     for name, ratio in result["throughput_ratios"].items():
         print(f"{name}: {ratio}")
     print(f"limit: {result['limit']}")
     size = "x".join(str(side) for side in options.shape)
-    device = "cpu" if result["machine"]["device"] == "cpu" else "accelerator"
+    device = measuring.kind_of(result["machine"]["device"])
     name = f"train_step-{options.subject}-{size}-b{options.batch}-{options.precision}-{device}"
     print(f"written: {measuring.write(name, result)}")
 

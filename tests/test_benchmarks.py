@@ -60,7 +60,7 @@ def test_both_sides_compute_the_same_loss(subject, tmp_path):
     options = options_of(subject, tmp_path)
     built = steps_jax.SUBJECTS[subject](options)
     given = {name: torch.from_numpy(np.array(value)) for name, value in built.exchange.items()}
-    step = steps_torch.build(options, given, compiled=False)
+    step = steps_torch.build(options, given, None)
     _, loss = jax.jit(built.step)(built.carry)
     assert step() == pytest.approx(float(loss), abs=1e-4, rel=1e-5)
 

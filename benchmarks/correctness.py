@@ -1,0 +1,122 @@
+"""Does an accelerator compute what the CPU does? One step of every phase of every method.
+
+    python benchmarks/correctness.py
+    python benchmarks/correctness.py --methods dac ics
+
+Preset `best` with one start, on one batch of images, one epoch a phase: from the same seed, each
+side draws the same views and triplets, for random numbers are the same on all devices. Compared
+are the first reported loss and gradient norm of each phase and the labels in the end, once with
+products of float32 in full ("exact": the bound is 1e-3 of the value) and once as JAX has them by
+default, TF32 on tensor cores (5e-2). A phase begins where the one before ended, so that
+differences add up. All methods run at once, each side in a process of its own.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import measuring
+from second_fit import pictures, short
+
+METHODS = ["ccnn", "dac", "ics", "derc", "dec", "idec", "vade"]
+BOUNDS = {"exact": 1e-3, "default": 5e-2}
+N = 256
+
+
+def one_side(name: str, precision: str) -> dict[str, Any]:
+    """What one step of each phase reports, and the labels."""
+    import jax
+
+    import jaxclust as jc
+    from jaxclust.core import device
+    from jaxclust.methods.registry import METHODS as KNOWN
+    from jaxclust.training.hooks import Calls, Progress
+
+    device.compile_once(None)
+    images = pictures(28, N)
+    config = short(KNOWN[name].config("best"))
+    method = KNOWN[name].build(config, jc.spec_of(images, 10))
+    reported: dict[str, dict[str, float]] = {}
+
+    def chunk(progress: Progress) -> None:
+        for step in progress.steps:
+            kept = {k: float(step[k]) for k in ("loss", "gradient_norm") if k in step}
+            reported.setdefault(progress.phase, kept)
+
+    with jax.default_matmul_precision("highest" if precision == "exact" else "default"):
+        fitted = jc.fit(method, images, seed=0, hooks=Calls(on_chunk=chunk))
+        labels = fitted.predict(images)
+    return {
+        "device": jax.devices()[0].device_kind,
+        "phases": reported,
+        "labels": [int(label) for label in labels],
+    }
+
+
+def compared(cpu: dict[str, Any], other: dict[str, Any], bound: float) -> dict[str, Any]:
+    """The largest relative difference of each phase's numbers, and the labels that agree."""
+    differences = {
+        f"{phase} {name}": abs(other["phases"][phase][name] - value) / max(abs(value), 1e-6)
+        for phase, values in cpu["phases"].items()
+        for name, value in values.items()
+    }
+    same = sum(a == b for a, b in zip(cpu["labels"], other["labels"], strict=True))
+    return {
+        "relative_differences": {name: float(f"{d:.2g}") for name, d in differences.items()},
+        "same_labels": round(same / len(cpu["labels"]), 4),
+        "within_bound": max(differences.values()) <= bound,
+    }
+
+
+def started(name: str, precision: str, platform: str | None) -> subprocess.Popen:
+    """A side's process."""
+    environment = dict(os.environ)
+    if platform is not None:
+        environment["JAX_PLATFORMS"] = platform
+    call = [sys.executable, __file__, "--side", f"{name} {precision}"]
+    return subprocess.Popen(call, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def answer(process: subprocess.Popen) -> dict[str, Any]:
+    """What it printed last."""
+    said, _ = process.communicate()
+    if process.returncode:
+        raise SystemExit("a side failed; its message stands above")
+    return json.loads(said.splitlines()[-1])
+
+
+def main() -> None:
+    """Compare, print, write benchmarks/results/."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--side", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        print(json.dumps(one_side(*options.side.split())))
+        return
+    wanted = [(name, precision) for name in options.methods for precision in BOUNDS]
+    here = {one: started(*one, None) for one in wanted}
+    # The CPU's own arithmetic is float32 either way.
+    cpu = {name: started(name, "exact", "cpu") for name in options.methods}
+    witnesses = {name: answer(process) for name, process in cpu.items()}
+    rows, device = [], ""
+    for (name, precision), process in here.items():
+        other = answer(process)
+        device = other["device"]
+        row = compared(witnesses[name], other, BOUNDS[precision])
+        rows.append({"method": name, "precision": precision, **row})
+        worst = max(row["relative_differences"].items(), key=lambda item: item[1])
+        said = "within" if row["within_bound"] else "OUTSIDE"
+        print(f"{name}, {precision}: {worst[0]} differs by {worst[1]:.1e}, {said} the bound")
+    result = {"benchmark": "correctness", "bounds": BOUNDS, "rows": rows, "device": device}
+    kind = measuring.kind_of(device)
+    print(f"written: {measuring.write(f'correctness-{kind}', result)}")
+
+
+if __name__ == "__main__":
+    main()

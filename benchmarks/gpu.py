@@ -1,0 +1,234 @@
+"""Everything that is to be measured on one GPU, in one command that stops itself in time.
+
+    python benchmarks/gpu.py --data FOLDER
+    python benchmarks/gpu.py --data FOLDER --minutes 3 --only rows
+
+Steps run in order of worth, each with a limit of its own, and each writes its figures to --results
+as soon as they exist; called again, the command goes on with what is missing. FOLDER holds
+mnist.npz, mnist_test.npz, usps.npz and cmu_pie.npz, each with arrays images and labels. Needed are
+the core dependencies without tensorflow-datasets, and JAX 0.11 or later for GPUs; where PyTorch is
+not installed its side is "not measured". --toy makes every step small, to try the command on a
+CPU; its figures are worth nothing.
+
+Steps: correctness (one step of every method beside the CPU's), compiling (first steps, second
+fits), steps (train steps beside PyTorch's), kmeans (a million vectors), seeds (four as one program
+or in turn), dac (MNIST to ACC 97.75), rows (of experiments/, with several runs at once).
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+BENCHMARKS = Path(__file__).parent
+SUBJECTS = ("dac", "ccnn", "ics", "derc", "dec")
+# Of experiments/tables: script, words. As many run at once as there are cores for.
+ROWS = (
+    ("dac_small", "--datasets mnist_test --only best"),
+    ("dac_small", "--datasets usps --only best"),
+    ("ccnn_small", "--datasets mnist_test --only best-mnist_test-rollback single"),
+    ("ccnn_small", "--datasets usps --only best-usps-rollback single"),
+    ("autoencoders", "--datasets cmu_pie --only derc dae"),
+    ("autoencoders", "--datasets cmu_pie --only dec- vade"),
+    ("autoencoders", "--datasets mnist_test --only dec- vade"),
+    ("autoencoders", "--datasets cmu_pie mnist_test usps --only ics"),
+    ("autoencoders", "--datasets mnist_test --only derc dae"),
+    ("autoencoders", "--datasets usps --only dec- derc dae"),
+    ("dac_small", "--datasets mnist --only best"),
+    ("autoencoders", "--datasets mnist --only ics derc dae"),
+)
+
+
+class Command(NamedTuple):
+    """One process of a step."""
+
+    name: str  # of its mark in --results
+    words: Sequence[str]  # behind `python`
+
+
+class Step(NamedTuple):
+    """Commands that may run at once, and how long they may take together."""
+
+    name: str
+    seconds: float  # limit
+    commands: Sequence[Command]
+    # Several compile at once and then measure one after the other.
+    at_once: int = 1
+
+
+def script(name: str, *words: object) -> list[str]:
+    """A benchmark's call."""
+    return [str(BENCHMARKS / f"{name}.py"), *map(str, words)]
+
+
+def steps(options: argparse.Namespace) -> list[Step]:
+    """What is measured, in order of worth."""
+    toy, data = options.toy, options.data
+    torch = [] if importlib.util.find_spec("torch") else ["--no-torch"]
+    few = ["--rounds", 1, "--repeats", 1, "--steps", 2] if toy else []
+    timed = few or ["--rounds", 3, "--repeats", 2, "--steps", 30]
+    small = ["--n", 600, "--size", 12] if toy else ["--n", 5120, "--size", 28]
+    subjects = ("dec",) if toy else SUBJECTS
+    million = ["--n", 2000, "--d", 8, "--k", 20, "--batch", 200, "--repeats", 1] if toy else []
+    runs = Path(options.results) / "runs"
+    tables = [
+        [
+            "-m",
+            f"experiments.tables.{table}",
+            *words.split(),
+            f"--data-dir={data}",
+            f"--runs={runs}",
+        ]
+        for table, words in ROWS
+    ]
+    return [
+        Step(
+            "correctness",
+            100,
+            [Command("correctness", script("correctness", *(["--methods", "dec"] if toy else [])))],
+        ),
+        Step(
+            "compiling",
+            40 * len(subjects),
+            [
+                Command(f"compiling-{name}", script("second_fit", "--methods", name, *small))
+                for name in subjects
+            ],
+        ),
+        Step(
+            "steps",
+            180,
+            [
+                Command(f"steps-{name}", script("train_step", "--subject", name, *timed, *torch))
+                for name in subjects
+            ],
+            at_once=len(subjects),
+        ),
+        Step("kmeans", 90, [Command("kmeans", script("kmeans", "--sides", "jax", *million))]),
+        Step(
+            "seeds",
+            120,
+            [
+                Command(f"seeds-{name}", script("seeds", "--method", name, *small))
+                for name in (("dec",) if toy else ("dec", "ccnn"))
+            ],
+        ),
+        Step(
+            "dac",
+            200,
+            [
+                Command(
+                    "dac",
+                    script(
+                        "dac_mnist",
+                        f"--images={data}/mnist.npz",
+                        *(["--epochs", 1, "--seeds", 0] if toy else []),
+                    ),
+                )
+            ],
+        ),
+        Step(
+            "rows",
+            600,
+            [Command(f"rows-{i}", words) for i, words in enumerate([] if toy else tables)],
+            at_once=max(1, (os.cpu_count() or 1) // 2),
+        ),
+    ]
+
+
+def environment(results: Path) -> dict[str, str]:
+    """Of every command: figures go to --results, memory is taken as needed."""
+    root = str(BENCHMARKS.parent)
+    return {
+        **os.environ,
+        "JAXCLUST_BENCHMARK_RESULTS": str(results),
+        "JAXCLUST_BENCHMARK_LOCK": str(results / "lock"),
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")])),
+    }
+
+
+def run(step: Step, results: Path, ends: float) -> dict[str, str]:
+    """Run a step's commands until they or the time are over; how each ended.
+
+    A command that has ended well leaves a mark and is not run again. One that is cut off is
+    killed with all that it started, and what it has written by then stays.
+    """
+    marks = results / "done"
+    marks.mkdir(exist_ok=True)
+    waiting = [one for one in step.commands if not (marks / one.name).exists()]
+    ends = min(ends, time.monotonic() + step.seconds)
+    running: dict[subprocess.Popen, Command] = {}
+    said: dict[str, str] = {}
+    while waiting or running:
+        while waiting and len(running) < step.at_once and time.monotonic() < ends:
+            one = waiting.pop(0)
+            with (results / f"{one.name}.log").open("a") as log:
+                started = subprocess.Popen(
+                    [sys.executable, *one.words],
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=environment(results),
+                    cwd=BENCHMARKS.parent,
+                    start_new_session=True,
+                )
+            running[started] = one
+        for process, one in list(running.items()):
+            if process.poll() is not None:
+                del running[process]
+                said[one.name] = "done" if process.returncode == 0 else "failed"
+                if process.returncode == 0:
+                    (marks / one.name).touch()
+        if time.monotonic() >= ends:
+            for process, one in running.items():
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                said[one.name] = "cut off"
+            said |= {one.name: "not begun" for one in waiting}
+            break
+        time.sleep(0.1)
+    return said
+
+
+def main() -> None:
+    """Run what is missing, until the time is over."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True, help="folder of npz files")
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--results", default=str(BENCHMARKS / "results" / "gpu"))
+    parser.add_argument("--only", nargs="+", help="steps by name")
+    parser.add_argument("--toy", action="store_true", help="every step small")
+    options = parser.parse_args()
+    results = Path(options.results).resolve()
+    results.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    known = steps(options)
+    unknown = set(options.only or []) - {step.name for step in known}
+    if unknown:
+        parser.error(f"no such step: {', '.join(sorted(unknown))}")
+    path = results / "progress.json"
+    progress = json.loads(path.read_text()) if path.is_file() else {}
+    for step in known:
+        if options.only and step.name not in options.only:
+            continue
+        clock = time.monotonic()
+        said = run(step, results, begun + 60 * options.minutes)
+        seconds = round(time.monotonic() - clock, 1)
+        if said:
+            progress[step.name] = {"seconds": seconds, "commands": said}
+            path.write_text(json.dumps(progress, indent=1) + "\n")
+        print(f"{step.name}: {seconds} s; {said or 'done before'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
