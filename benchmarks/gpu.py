@@ -12,7 +12,8 @@ CPU; its figures are worth nothing.
 
 Steps: correctness (one step of every method beside the CPU's), compiling (first steps, second
 fits), steps (train steps beside PyTorch's), kmeans (a million vectors), seeds (four as one program
-or in turn), dac (MNIST to ACC 97.75), rows (of experiments/, with several runs at once).
+or in turn), dac (MNIST to ACC 97.75), embed (an encoder's images a second), rows (of experiments/,
+several runs at once).
 """
 
 import argparse
@@ -135,6 +136,27 @@ def steps(options: argparse.Namespace) -> list[Step]:
             ],
         ),
         Step(
+            "embed",
+            90,
+            [
+                Command(
+                    "embed",
+                    script(
+                        "embed",
+                        f"--encoder={options.encoder}",
+                        "--no-torch",
+                        *(
+                            ["--batch", 2, "--repeats", 1]
+                            if toy
+                            else ["--batch", 512, "--precision", "bfloat16"]
+                        ),
+                    ),
+                )
+            ]
+            if options.encoder
+            else [],
+        ),
+        Step(
             "rows",
             600,
             [Command(f"rows-{i}", words) for i, words in enumerate([] if toy else tables)],
@@ -206,6 +228,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="folder of npz files")
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--results", default=str(BENCHMARKS / "results" / "gpu"))
+    parser.add_argument("--encoder", help="weights of an encoder, for step embed")
     parser.add_argument("--only", nargs="+", help="steps by name")
     parser.add_argument("--toy", action="store_true", help="every step small")
     options = parser.parse_args()

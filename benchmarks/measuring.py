@@ -124,6 +124,32 @@ def getting_ready() -> Iterator[None]:
         yield
 
 
+def in_turns(
+    script: str, sides: Sequence[str], arguments: Sequence[str], rounds: int
+) -> dict[str, dict[str, Any]]:
+    """Each side's report with the "seconds" of all its turns; refused across devices.
+
+    A later side may read what an earlier one wrote while it got ready.
+    """
+    held: list[Held] = []
+    try:
+        with getting_ready():
+            for side in sides:
+                held.append(Held(script, side, arguments))
+        reports = {one.name: one.report for one in held}
+        check_same_device(reports)
+        seconds: dict[str, dict[str, list[float]]] = {side: {} for side in sides}
+        with undisturbed():
+            for _ in range(rounds):
+                for one in held:
+                    for what, taken in one.measure().items():
+                        seconds[one.name].setdefault(what, []).extend(taken)
+    finally:
+        for one in held:
+            one.close()
+    return {side: {**reports[side], "seconds": seconds[side]} for side in sides}
+
+
 def alternate(
     script: str, sides: Sequence[str], arguments: Sequence[str], rounds: int
 ) -> dict[str, list[dict[str, Any]]]:

@@ -59,28 +59,6 @@ def side(options: argparse.Namespace) -> None:
     return steps_torch.measure(options)
 
 
-def both(options: argparse.Namespace, passed: list[str]) -> dict[str, Any]:
-    """Each side's report, and its figures of all turns."""
-    names = ["jax", "torch"] if options.torch else ["jax"]
-    held = []
-    try:
-        with measuring.getting_ready():
-            for name in names:  # the second starts from what the first wrote
-                held.append(measuring.Held(__file__, name, passed))
-        reports = {one.name: one.report for one in held}
-        measuring.check_same_device(reports)
-        figures: dict[str, dict[str, list[float]]] = {name: {} for name in names}
-        with measuring.undisturbed():
-            for _ in range(options.rounds):
-                for one in held:
-                    for what, seconds in one.measure().items():
-                        figures[one.name].setdefault(what, []).extend(seconds)
-    finally:
-        for one in held:
-            one.close()
-    return {name: {**reports[name], "seconds": figures[name]} for name in names}
-
-
 def check_losses(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     """Both sides must compute the same thing."""
     for name in ("loss", "compiled_loss"):
@@ -157,7 +135,9 @@ def main() -> None:
         side(options)
         return
     with tempfile.TemporaryDirectory() as folder:
-        sides = both(options, [*sys.argv[1:], "--exchange", f"{folder}/exchange.npz"])
+        names = ["jax", "torch"] if options.torch else ["jax"]
+        passed = [*sys.argv[1:], "--exchange", f"{folder}/exchange.npz"]
+        sides = measuring.in_turns(__file__, names, passed, options.rounds)
     if options.torch and options.precision == "float32":
         check_losses(sides["jax"], sides["torch"])
     result = report(options, sides)
