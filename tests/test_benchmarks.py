@@ -1,6 +1,8 @@
 """The benchmarks measure what they say: the subjects run, and both sides agree."""
 
 import argparse
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +20,7 @@ SUBJECTS = [
 def benchmarks_on_path(monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
     yield
-    for name in ("measuring", "steps_jax", "steps_torch", "networks_torch", "tsne"):
+    for name in ("kmeans", "measuring", "steps_jax", "steps_torch", "networks_torch", "tsne"):
         sys.modules.pop(name, None)
 
 
@@ -74,6 +76,47 @@ def test_a_comparison_of_unequal_sides_is_refused(monkeypatch):
         train_step.check_losses({"loss": 1.0}, {"loss": 1.001})
     with pytest.raises(SystemExit, match="compiled"):
         train_step.check_losses({"loss": 1.0}, {"loss": 1.0, "compiled_loss": float("1.1")})
+
+
+def test_a_ratio_across_devices_is_refused():
+    import measuring
+
+    measuring.check_same_device({"jax": {"device": "cpu"}, "torch": {"device": "cpu"}})
+    with pytest.raises(SystemExit, match="no ratio across devices: jax on NVIDIA H200, torch on c"):
+        measuring.check_same_device({"jax": {"device": "NVIDIA H200"}, "torch": {"device": "cpu"}})
+
+
+def test_kmeans_has_no_ratio_to_a_side_on_another_device():
+    import kmeans
+
+    ours = {"device": "NVIDIA H200", "inertia": 1.0}
+    with pytest.raises(SystemExit, match="across devices"):
+        kmeans.check_same_work({"jax": [ours], "sklearn": [{"device": "cpu", "inertia": 1.0}]})
+    kmeans.check_same_work({"jax": [ours]})
+    with pytest.raises(SystemExit, match="inertia"):
+        kmeans.check_same_work({"jax": [ours], "sklearn": [{**ours, "inertia": 1.1}]})
+
+
+def test_the_gpus_command_stops_in_time_and_goes_on(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (600, 12, 12, 1), dtype=np.uint8)
+    np.savez(tmp_path / "mnist.npz", images=images, labels=np.arange(600) % 10)
+    results = tmp_path / "results"
+    call = [sys.executable, FOLDER / "gpu.py", f"--data={tmp_path}", f"--results={results}"]
+    call += ["--toy", "--only", "compiling"]
+
+    def said(*words):
+        done = subprocess.run([*call, *words], capture_output=True, text=True, check=True)
+        progress = json.loads((results / "progress.json").read_text())
+        return done.stdout, progress["compiling"]["commands"]
+
+    # Cut off long before it is done: killed, told, and not taken for done.
+    assert said("--minutes", "0.005")[1] == {"compiling-dec": "cut off"}
+    assert not list((results / "done").iterdir())
+    assert said()[1] == {"compiling-dec": "done"}
+    (row,) = json.loads((results / "second_fit-dec-12-cpu.json").read_text())["rows"]
+    assert row["first"]["compilations"] > 0 == row["second"]["compilations"]
+    assert len(row["first"]["first_steps"]) == 2
+    assert "done before" in said()[0]
 
 
 def test_neighbours_a_map_keeps():
