@@ -36,7 +36,7 @@ def line_chart(
     for i, (name, line) in enumerate(kept.items()):
         curves.append(_curve(frame, line, COLOURS[i % len(COLOURS)]))
         said.append(f"{name} from {line.y[0]:.4g} to {line.y[-1]:.4g}")
-    label = f"{title}: {'; '.join(said)}; steps {frame.left:g} to {frame.right:g}"
+    label = f"{title}: {'; '.join(said)}; {x_title} {frame.left:g} to {frame.right:g}"
     parts = [*_grid(frame), *_marks(frame, marks), *_below(frame, x_title), *curves]
     return (
         f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '

@@ -47,6 +47,35 @@ def charts(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
     return panels
 
 
+class Count(NamedTuple):
+    """How the number of clusters was chosen."""
+
+    chosen: int
+    next_best: int | None
+    hdbscan: int
+    panels: list[Panel]
+
+
+def count(found: Mapping[str, Any] | None) -> Count | None:
+    """The curve over numbers of clusters that config.json holds; None where one was given."""
+    if found is None:
+        return None
+    across, marks = found["counts"], [found["chosen"]]
+
+    def panel(title: str, names: Sequence[str]) -> Panel:
+        lines = {name: Line(across, found[name]) for name in names}
+        at = across.index(found["chosen"])
+        return Panel(
+            title,
+            line_chart(lines, marks, title, "clusters"),
+            [(COLOURS[i], name) for i, name in enumerate(names)],
+            [(name, f"{found[name][at]:.4g}") for name in names],
+        )
+
+    panels = [panel("silhouette and stability", ["silhouette", "stability"]), panel("BIC", ["bic"])]
+    return Count(found["chosen"], found["next_best"], found["hdbscan"], panels)
+
+
 def _series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Line]:
     """The finite values of every number, by its name; losses apart by phase."""
     phases = {row.get("phase", "") for row in rows if "loss" in row}

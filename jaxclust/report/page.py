@@ -82,6 +82,7 @@ def _found(run: FinishedRun, image_set: ImageSet | None) -> dict[str, Any]:
         "scores": _scores(run.summary),
         "warnings": run.summary.get("warnings", []),
         "charts": curves.charts(run.metrics()),
+        "count": curves.count(run.config.get("cluster_count")),
         "clusters": sections,
         "sheets": sheets,
         "labelled": kinds is not None,

@@ -26,8 +26,10 @@ class Options:
     """What makes features of the images, for the method to cluster: efficientnet_lite0, 1 or 2
     (extra photos), or a weights file; its weights stay as they are. They are kept in
     JAXCLUST_CACHE_DIR, so that a second run on the same images starts at once."""
-    n_clusters: int | None = None
-    """Default: the data set's number of classes."""
+    n_clusters: int | str | None = None
+    """A number; auto, which looks for it; or a range to look in, such as 5:40. Default: the data
+    set's number of classes, else auto. auto and ranges need features: an encoder's, features:PATH
+    or a classical method's."""
     seed: int = setting(0, least=0, most=2**31 - 1)
     """All randomness; the same seed repeats the run bit for bit on CPU."""
     seeds: int = setting(1, least=1, most=10_000)

@@ -10,14 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 from jaxclust.core import device, processes, settings
-from jaxclust.core.errors import InputError
-from jaxclust.core.types import DataSpec, Method
+from jaxclust.core.types import Method
 from jaxclust.data import catalogue
 from jaxclust.data.prepared import compiled_dir
 from jaxclust.methods import registry
-from jaxclust.models.encoders import frozen
-from jaxclust.models.encoders.frozen import Frozen
-from jaxclust.runs import embedding, events
+from jaxclust.runs import events, inputs
 from jaxclust.runs.directory import RunDirectory
 from jaxclust.runs.finished import FinishedRun
 from jaxclust.runs.options import (
@@ -31,7 +28,7 @@ from jaxclust.runs.progress import Reporter
 from jaxclust.runs.scoring import Evaluator
 from jaxclust.runs.writable import check_can_write
 from jaxclust.training import starting, warm_start
-from jaxclust.training.assemble import assemble, check_n_clusters
+from jaxclust.training.assemble import assemble
 from jaxclust.training.checkpoints import Checkpoints
 from jaxclust.training.placement import Data
 from jaxclust.training.prediction import Room, held
@@ -130,7 +127,7 @@ def prepare(
     if options.process_id == 0:
         check_can_write(directory.path)
     clock = time.perf_counter()
-    image_set, n_clusters = _found(options, config)
+    image_set, n_clusters, curve = inputs.find(options, config, _begun(options, directory))
     method, data = assemble(
         registry.find(options.method),
         config,
@@ -142,11 +139,20 @@ def prepare(
     pretrained = _pretrained(options, method, data)
     loading = time.perf_counter() - clock
     record = _record(options, config, command, n_clusters, image_set, data)
+    if curve is not None:
+        record["cluster_count"] = curve.as_json()
     ready = Prepared(
         options, record, image_set, method, data, directory, loading, pretrained, after
     )
     ready.check()
     return ready
+
+
+def _begun(options: Options, directory: RunDirectory) -> dict[str, Any]:
+    """The record of the run that is to go on; empty of a new one."""
+    if not options.resume or not (directory.path / "config.json").is_file():
+        return {}
+    return directory.read_config()
 
 
 def _pretrained(options: Options, method: Method, data: Data) -> warm_start.WarmStart | None:
@@ -216,60 +222,3 @@ def versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             found[name] = None
     return found
-
-
-def _found(options: Options, config: Any) -> tuple[catalogue.ImageSet, int]:
-    """The images, or an encoder's features of them, and how many clusters to look for."""
-    if options.encoder is None:
-        image_set = _load(options, None)
-        return image_set, _n_clusters(options, image_set)
-    encoder = frozen.load(options.encoder, options.precision)
-    image_set = _load(options, encoder)
-    n_clusters = _n_clusters(options, image_set)
-    return _encoded(options, config, image_set, encoder, n_clusters), n_clusters
-
-
-def _encoded(
-    options: Options, config: Any, image_set: catalogue.ImageSet, encoder: Frozen, k: int
-) -> catalogue.ImageSet:
-    """The images' features; a method that takes none is refused before they are made."""
-    if options.num_processes > 1:
-        raise InputError(
-            "an ‹encoder› is for one process; write features with jaxclust embed, and give them as "
-            "features:PATH"
-        )
-    if options.image_size is not None:
-        raise InputError("an ‹encoder› sees images at a size of its own; leave out ‹image_size›")
-    spec = DataSpec(len(image_set.ids), (encoder.width,), k)
-    registry.find(options.method).build(config, spec)
-    quiet = options.quiet or options.process_id != 0
-    return embedding.encoded(image_set, encoder, embedding.telling(quiet))
-
-
-def _load(options: Options, encoder: Frozen | None) -> catalogue.ImageSet:
-    return catalogue.load(
-        options.dataset,
-        options.data_dir or catalogue.default_data_dir(),
-        image_size=options.image_size,
-        labels_from_folders=options.labels_from_folders,
-        limit=options.limit,
-        imbalance=options.imbalance,
-        seed=options.seed,
-        in_memory=int(options.in_memory * 1e9),
-        max_megapixels=options.max_megapixels,
-        view=None if encoder is None else embedding.view_of(encoder),
-    )
-
-
-def _n_clusters(options: Options, image_set: catalogue.ImageSet) -> int:
-    k = options.n_clusters
-    if k is None:
-        k = image_set.n_classes
-    if k is None:
-        raise InputError(
-            f"{options.dataset} does not tell how many clusters to look for; give ‹n_clusters›"
-        )
-    if len(image_set.ids) < 2:
-        raise InputError(f"{options.dataset} holds one image; there is nothing to cluster")
-    check_n_clusters(k, len(image_set.ids))
-    return k

@@ -165,6 +165,13 @@ def finish(
     return summary
 
 
+def _count(record: dict[str, Any]) -> dict[str, Any]:
+    """Where the number of clusters was looked for: what else might be right."""
+    found = record.get("cluster_count")
+    names = ("chosen", "next_best", "hdbscan")
+    return {} if found is None else {"cluster_count": {name: found[name] for name in names}}
+
+
 def _summary(
     ready: Prepared,
     fitted: Fitted,
@@ -181,6 +188,7 @@ def _summary(
         "seed": options.seed,
         "n_images": len(image_set.ids),
         "n_clusters": ready.n_clusters,
+        **_count(ready.record),
         **scores(prediction, image_set.labels, ready.n_clusters),
         "starts": told(fitted.rounds, image_set.labels, len(image_set.ids)),
         "clusters_found": len(np.unique(prediction.assignments)),

@@ -60,13 +60,10 @@ def _strided(y: Array, kernel: Array, strides: tuple[int, int], edges: Edges) ->
     return lax.conv_general_dilated(y, turned, strides, pads, dimension_numbers=NHWC)
 
 
-def _input_gradient_value(
-    x: Array, kernel: Array, strides: tuple[int, int], edges: Edges
-) -> Array:
+def _input_gradient_value(x: Array, kernel: Array, strides: tuple[int, int], edges: Edges) -> Array:
     n, *sizes, _ = x.shape
     lengths = [
-        _along(*along).length
-        for along in zip(sizes, kernel.shape[:2], strides, edges, strict=True)
+        _along(*along).length for along in zip(sizes, kernel.shape[:2], strides, edges, strict=True)
     ]
     result = jax.ShapeDtypeStruct((n, *lengths, kernel.shape[3]), x.dtype)
     (y,) = jax.linear_transpose(lambda y: _strided(y, kernel, strides, edges), result)(x)

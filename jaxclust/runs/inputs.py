@@ -1,0 +1,144 @@
+"""What a run clusters, and into how many: images, or an encoder's features of them."""
+
+import sys
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+
+from jaxclust.clustering.host import cluster_count
+from jaxclust.clustering.host.cluster_count import Curve
+from jaxclust.core.errors import InputError
+from jaxclust.core.types import DataSpec
+from jaxclust.data import catalogue
+from jaxclust.images.descriptors import Descriptor, describe
+from jaxclust.images.normalisation import measure, normalise
+from jaxclust.methods import registry
+from jaxclust.models.encoders import frozen
+from jaxclust.models.encoders.frozen import Frozen
+from jaxclust.runs import embedding
+from jaxclust.runs.options import Options
+from jaxclust.training.assemble import check_n_clusters
+
+# Images described together.
+_BLOCK = 500
+
+
+class Found(NamedTuple):
+    """What a run clusters."""
+
+    image_set: catalogue.ImageSet
+    n_clusters: int
+    curve: Curve | None  # where the number was looked for
+
+
+def find(options: Options, config: Any, begun: dict[str, Any]) -> Found:
+    """Load the images, encode them where an encoder is named, settle the number of clusters.
+
+    Args:
+        options: of the run.
+        config: the method's settings.
+        begun: the record of the run that goes on, whose number of clusters stays; else empty.
+
+    Raises:
+        InputError: no usable images, a method that does not take them, or no number of clusters.
+    """
+    encoder = None if options.encoder is None else frozen.load(options.encoder, options.precision)
+    image_set = _load(options, encoder)
+    if len(image_set.ids) < 2:
+        raise InputError(f"{options.dataset} holds one image; there is nothing to cluster")
+    features = encoder is not None or _has_features(image_set, config)
+    counts = _asked(options, image_set, features=features)
+    if encoder is not None:
+        image_set = _encoded(options, config, image_set, encoder, counts[0])
+    if len(counts) == 1:
+        return Found(image_set, counts[0], None)
+    if "cluster_count" in begun:
+        curve = Curve(**begun["cluster_count"])
+        return Found(image_set, curve.chosen, curve)
+    curve = cluster_count.curve(_features(image_set, config), counts)
+    if not options.quiet:
+        print(
+            f"clusters: {curve.chosen} by silhouette of {counts[0]} to {counts[-1]}; next best "
+            f"{curve.next_best}; HDBSCAN finds {curve.hdbscan}",
+            file=sys.stderr,
+        )
+    return Found(image_set, curve.chosen, curve)
+
+
+def _descriptor(config: Any) -> Descriptor | None:
+    """What a classical method sees of images; None of a method that learns features."""
+    kind = getattr(config, "features", None)
+    return kind if kind in get_args(Descriptor) else None
+
+
+def _has_features(image_set: catalogue.ImageSet, config: Any) -> bool:
+    """Whether there are features to look for a number of clusters in."""
+    return len(image_set.images.shape) == 2 or _descriptor(config) is not None
+
+
+def _asked(options: Options, image_set: catalogue.ImageSet, *, features: bool) -> list[int]:
+    """The numbers of clusters to choose from; one where it is given."""
+    said, n = options.n_clusters, len(image_set.ids)
+    if said is None:
+        said = image_set.n_classes
+    if said is None and features:
+        said = "auto"
+    if said is None:
+        raise InputError(
+            f"{options.dataset} does not tell how many clusters to look for; give ‹n_clusters›"
+        )
+    counts = cluster_count.asked(said, n)
+    check_n_clusters(counts[-1], n)
+    if len(counts) > 1 and not features:
+        raise InputError(
+            f"‹n_clusters› {said} looks for the number among features, and {options.method} learns "
+            "its own; give a number, or an ‹encoder›"
+        )
+    return counts
+
+
+def _features(image_set: catalogue.ImageSet, config: Any) -> np.ndarray:
+    """What the number of clusters is looked for in, float [n, d]."""
+    images = image_set.images
+    if len(images.shape) == 2:
+        return images
+    kind = _descriptor(config)
+    assert kind is not None
+    rows = np.linspace(0, len(images) - 1, min(len(images), cluster_count.MOST_SAMPLES)).astype(int)
+    normalisation = measure(images)
+    blocks = np.array_split(rows, max(1, len(rows) // _BLOCK))
+    return np.concatenate(
+        [np.asarray(describe(normalise(images[block], normalisation), kind)) for block in blocks]
+    )
+
+
+def _encoded(
+    options: Options, config: Any, image_set: catalogue.ImageSet, encoder: Frozen, k: int
+) -> catalogue.ImageSet:
+    """The images' features; a method that takes none is refused before they are made."""
+    if options.num_processes > 1:
+        raise InputError(
+            "an ‹encoder› is for one process; write features with jaxclust embed, and give them as "
+            "features:PATH"
+        )
+    if options.image_size is not None:
+        raise InputError("an ‹encoder› sees images at a size of its own; leave out ‹image_size›")
+    spec = DataSpec(len(image_set.ids), (encoder.width,), k)
+    registry.find(options.method).build(config, spec)
+    quiet = options.quiet or options.process_id != 0
+    return embedding.encoded(image_set, encoder, embedding.telling(quiet))
+
+
+def _load(options: Options, encoder: Frozen | None) -> catalogue.ImageSet:
+    return catalogue.load(
+        options.dataset,
+        options.data_dir or catalogue.default_data_dir(),
+        image_size=options.image_size,
+        labels_from_folders=options.labels_from_folders,
+        limit=options.limit,
+        imbalance=options.imbalance,
+        seed=options.seed,
+        in_memory=int(options.in_memory * 1e9),
+        max_megapixels=options.max_megapixels,
+        view=None if encoder is None else embedding.view_of(encoder),
+    )

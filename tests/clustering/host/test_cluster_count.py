@@ -1,0 +1,79 @@
+"""How many clusters: each number against another reading, and blobs whose number is known."""
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+from sklearn.datasets import make_blobs
+from sklearn.metrics import silhouette_score
+
+from jaxclust.clustering.host import cluster_count
+from jaxclust.core.errors import InputError
+
+Y, KINDS = make_blobs(120, centers=5, cluster_std=2.0, random_state=3)
+
+
+def test_silhouette_is_scikit_learns():
+    labels = cluster_count._tree(Y)(7)
+    assert len(np.unique(labels)) == 7
+    # A cluster of one has the value 0, in both.
+    labels[labels == labels[0]] = labels[1]
+    labels[0] = labels.max() + 1
+    labels = np.unique(labels, return_inverse=True)[1]
+    found = cluster_count._silhouette(cluster_count._distances(Y), labels)
+    assert found == pytest.approx(silhouette_score(Y, labels), abs=1e-5)
+
+
+def test_bic_is_that_of_the_clusters_mixture():
+    density = np.zeros(len(Y))
+    for kind in range(5):
+        part = Y[KINDS == kind]
+        covariance = np.cov(part.T, bias=True) + cluster_count._LEAST_VARIANCE * np.eye(2)
+        density += len(part) / len(Y) * multivariate_normal(part.mean(axis=0), covariance).pdf(Y)
+    # Of each component a mean and a covariance, and the shares, which add up to one.
+    parameters = 5 * (2 + 3) + 4
+    expected = parameters * np.log(len(Y)) - 2 * np.log(density).sum()
+    assert cluster_count._bic(Y, KINDS) == pytest.approx(expected, rel=1e-9)
+
+
+def test_stability_of_trees_that_agree_and_of_chance():
+    parts = [np.arange(0, 100), np.arange(20, 120)]
+    same = [KINDS[part] for part in parts]
+    assert cluster_count._stability(KINDS, parts, same) == 1
+    chance = [np.random.default_rng(i).integers(0, 5, 100) for i in range(2)]
+    assert abs(cluster_count._stability(KINDS, parts, chance)) < 0.1
+
+
+@pytest.mark.parametrize("k", [3, 8])
+def test_the_number_of_well_separated_groups_is_found(k):
+    x, _ = make_blobs(300, n_features=16, centers=k, cluster_std=1.0, random_state=k)
+    found = cluster_count.curve(x, list(range(2, 16)))
+    assert found.chosen == k == found.counts[int(np.argmax(found.silhouette))]
+    assert found.hdbscan == k
+    assert found.stability[k - 2] > 0.99
+    assert found.next_best is not None
+    assert abs(found.next_best - k) > 1
+    assert found == cluster_count.curve(x, list(range(2, 16)))
+
+
+def test_large_sets_are_judged_by_a_sample(monkeypatch):
+    monkeypatch.setattr(cluster_count, "MOST_SAMPLES", 150)
+    x, _ = make_blobs(400, n_features=8, centers=4, random_state=1)
+    # More clusters than the sample has samples are left out.
+    found = cluster_count.curve(x, [2, 3, 4, 5, 300])
+    assert found.counts == [2, 3, 4, 5]
+    assert found.chosen == 4
+
+
+def test_what_can_be_asked_for():
+    assert cluster_count.asked(12, 100) == cluster_count.asked("12", 100) == [12]
+    wide = cluster_count.asked("5:200", 1000)
+    assert wide[:36] == list(range(5, 41))
+    assert wide[-1] == 200
+    steps = np.diff(wide[36:-1])
+    assert steps.min() >= 1
+    assert np.all(steps <= 0.06 * np.asarray(wide[36:-2]))
+    assert cluster_count.asked("auto", 10**6)[-1] == 250
+    assert cluster_count.asked("auto", 3) == [2]
+    for wrong in ("many", "5:", ":5", "1:4", "9:3", "2:100", "2:3:4", ""):
+        with pytest.raises(InputError, match="n_clusters"):
+            cluster_count.asked(wrong, 100)

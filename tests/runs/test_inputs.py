@@ -1,0 +1,72 @@
+"""The number of clusters is looked for among features, kept, shown, and never among labels."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_blobs
+
+from jaxclust.cli import main
+from jaxclust.clustering.host import cluster_count
+
+
+@pytest.fixture(autouse=True)
+def blobs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x, kinds = make_blobs(200, n_features=8, centers=4, random_state=0)
+    np.savez("blobs.npz", features=x.astype(np.float32))
+    np.savez("labelled.npz", features=x.astype(np.float32), labels=kinds)
+    np.savez("shuffled.npz", features=x.astype(np.float32), labels=np.roll(kinds, 7))
+
+
+def run(capsys, *words):
+    status = main(["run", "--method=kmeans", *words, "--json"])
+    said = capsys.readouterr()
+    assert status == 0, said.err
+    return json.loads(said.out)
+
+
+def test_auto_is_the_default_where_nothing_tells_the_number(capsys, monkeypatch):
+    summary = run(capsys, "--dataset=features:blobs.npz", "--out=one")
+    assert summary["n_clusters"] == summary["cluster_count"]["chosen"] == 4
+    page = Path("one/report.html").read_text("utf-8")
+    assert "Number of clusters" in page
+    assert "4 clusters have the best silhouette" in page
+    assert 'aria-label="silhouette and stability: silhouette from' in page
+    assert "; clusters 2 to 28" in page
+    # A run that goes on keeps its number; it is not looked for again.
+    monkeypatch.setattr(cluster_count, "curve", None)
+    again = run(capsys, "--dataset=features:blobs.npz", "--out=one", "--resume")
+    assert again["cluster_count"] == summary["cluster_count"]
+
+
+def test_a_range_is_kept_to(capsys):
+    words = ("--dataset=features:blobs.npz", "--n-clusters", "5:7")
+    assert run(capsys, *words, "--out=r")["n_clusters"] in {5, 6, 7}
+
+
+def test_a_classical_method_looks_among_what_it_sees_of_images(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    kinds = rng.integers(0, 256, (3, 8, 8, 1))
+    noisy = kinds[np.arange(90) % 3] + rng.integers(-20, 20, (90, 8, 8, 1))
+    np.savez("images.npz", images=np.clip(noisy, 0, 255).astype(np.uint8))
+    summary = run(capsys, "--dataset=npz:images.npz", "--n-clusters=auto", "--out=i")
+    assert summary["n_clusters"] == 3
+
+
+def test_labels_do_not_matter(capsys):
+    found = [
+        run(capsys, f"--dataset=features:{name}.npz", "--n-clusters=auto", f"--out={name}")
+        for name in ("labelled", "shuffled")
+    ]
+    assert found[0]["cluster_count"] == found[1]["cluster_count"]
+
+
+def test_methods_that_learn_features_ask_for_a_number(capsys):
+    for said in ("auto", "5:9"):
+        words = ["run", "--method=ccnn", "--dataset=digits", f"--n-clusters={said}"]
+        assert main(words) == 2
+        assert "looks for the number among features" in capsys.readouterr().err
+    assert main(["run", "--method=kmeans", "--dataset=digits", "--n-clusters=some"]) == 2
+    assert "a number, auto, or a range such as 5:40" in capsys.readouterr().err
