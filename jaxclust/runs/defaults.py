@@ -60,7 +60,7 @@ def _sides(place: Path) -> list[int]:
             try:
                 with Image.open(folder / name) as image:
                     sides.append(min(image.size))
-            except Exception:  # noqa: S112  (a damaged file is told of when images are read)
+            except Exception:  # told of when images are read
                 continue
     return sides
 

@@ -26,7 +26,7 @@ def test_silhouette_is_scikit_learns():
 def test_bic_is_that_of_the_clusters_mixture():
     density = np.zeros(len(Y))
     for kind in range(5):
-        part = Y[KINDS == kind]
+        part = Y[np.equal(KINDS, kind)]
         covariance = np.cov(part.T, bias=True) + cluster_count._LEAST_VARIANCE * np.eye(2)
         density += len(part) / len(Y) * multivariate_normal(part.mean(axis=0), covariance).pdf(Y)
     # Of each component a mean and a covariance, and the shares, which add up to one.
