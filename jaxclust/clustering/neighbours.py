@@ -1,5 +1,7 @@
 """Nearest neighbours of all samples, block by block: no n x n array is ever held."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -8,24 +10,29 @@ from jax import Array
 _BLOCK = 256
 
 
-def nearest_neighbours(x: Array, count: int) -> Array:
-    """The most alike other samples of each, by cosine similarity.
+class Neighbours(NamedTuple):
+    """The most alike other samples of each, the nearest first."""
+
+    rows: Array  # int32 [n, count]
+    distances: Array  # cosine distances, of x's dtype [n, count], in [0, 2]
+
+
+def nearest(x: Array, count: int) -> Neighbours:
+    """The samples most alike to each by cosine similarity; none is its own neighbour.
 
     Args:
         x: float [n, d].
         count: fewer than n.
-
-    Returns:
-        int32 [n, count], the nearest first; a sample is none of its own.
     """
     n = x.shape[0]
     unit = x / jnp.maximum(jnp.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     starts = jnp.arange(0, n, _BLOCK)
 
-    def block(start: Array) -> Array:
+    def block(start: Array) -> Neighbours:
         rows = jnp.minimum(start + jnp.arange(_BLOCK), n - 1)
         alike = jnp.dot(unit[rows], unit.T, precision=jax.lax.Precision.HIGHEST)
         alike = alike.at[jnp.arange(_BLOCK), rows].set(-jnp.inf)
-        return jax.lax.top_k(alike, count)[1].astype(jnp.int32)
+        most, where = jax.lax.top_k(alike, count)
+        return Neighbours(where.astype(jnp.int32), jnp.clip(1 - most, 0, 2))
 
-    return jax.lax.map(block, starts).reshape(-1, count)[:n]
+    return Neighbours(*(v.reshape(-1, count)[:n] for v in jax.lax.map(block, starts)))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from jaxclust.clustering.neighbours import nearest_neighbours
+from jaxclust.clustering.neighbours import nearest
 from jaxclust.core import collectives, keys, settings
 from jaxclust.core.settings import setting
 from jaxclust.core.types import (
@@ -210,7 +210,7 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
         return first_state(run_key, cluster, k, params, running, adamw.init(params))
 
     def look(state: TrainState, features: Array) -> TrainState:
-        found = nearest_neighbours(features, count)
+        found = nearest(features, count).rows
         return state.replace(cluster=state.cluster._replace(neighbours=found))
 
     def predict(state: TrainState, x: Array) -> Prediction:

@@ -20,7 +20,7 @@ class Line(NamedTuple):
 
 
 def line_chart(
-    lines: Mapping[str, Line], marks: Sequence[float] = (), title: str = "", x_title: str = "step"
+    lines: Mapping[str, Line], marks: Sequence[float] = (), title: str = "", x_title: str = "steps"
 ) -> str:
     """An SVG element; what it shows is said in its label, too.
 

@@ -17,6 +17,8 @@ _BYTES, _SIDE = 4_500_000, 96
 _LISTED, _LISTED_OF_ALL = 12, 2_400
 # Cells of a confusion matrix that can still be read.
 _CELLS = 2_500
+# Groups of near-duplicates listed, images of each, and outliers.
+_GROUPS, _OF_GROUP, _OUTLIERS = 24, 8, 24
 # Images whose features are looked at together.
 _BLOCK = 65_536
 
@@ -98,25 +100,55 @@ def _nearest(centres: np.ndarray) -> list[int | None]:
     return found
 
 
+class Group(NamedTuple):
+    """Near-duplicates."""
+
+    size: int
+    images: list[Shown]  # not more than a few
+
+
+class Sections(NamedTuple):
+    """What the page shows images of."""
+
+    clusters: list[Cluster]
+    groups: list[Group]  # of near-duplicates; not more than a few
+    outliers: list[Shown]  # the farthest from all others first, their score for certainty
+    sheets: Sheets | None  # that the images are cut out of
+
+
 def sections(
     run: FinishedRun,
     image_set: ImageSet | None,
     draw: Draw | None,
     kinds: Kinds | None,
-) -> tuple[list[Cluster], Sheets | None]:
-    """A section for every cluster, and the sheets its images are cut out of."""
+) -> Sections:
+    """A section for every cluster, near-duplicates, outliers, and the sheets of their images."""
     listed = _listed(run)
-    rows = np.asarray([row for rows in listed for row in rows], np.int64)
+    copies = [list(group[:_OF_GROUP]) for group in run.duplicates[:_GROUPS]]
+    lonely = [] if run.outlier is None else np.argsort(-run.outlier)[:_OUTLIERS].tolist()
+    parts = [*listed, *copies, lonely]
+    rows = np.asarray([row for part in parts for row in part], np.int64)
     images = None
     if draw is not None and image_set is not None:
         images = sheets(draw, rows, _BYTES, largest_side(image_set, _SIDE))
     nearest = _nearest(_centres(run))
-    entries = [_image(run, images, i, len(rows), int(row)) for i, row in enumerate(rows)]
-    found = []
-    for cluster, of_it in enumerate(listed):
-        its, entries = entries[: len(of_it)], entries[len(of_it) :]
-        found.append(_cluster(run, kinds, cluster, nearest[cluster], its))
-    return found, images
+    entries = iter([_image(run, images, i, len(rows), int(row)) for i, row in enumerate(rows)])
+    shown_parts = [[next(entries) for _ in part] for part in parts]
+    clusters = [
+        _cluster(run, kinds, cluster, nearest[cluster], its)
+        for cluster, its in enumerate(shown_parts[: len(listed)])
+    ]
+    groups = [
+        Group(len(whole), its)
+        for whole, its in zip(run.duplicates, shown_parts[len(listed) : -1], strict=False)
+    ]
+    return Sections(clusters, groups, [_scored(run, entry) for entry in shown_parts[-1]], images)
+
+
+def _scored(run: FinishedRun, entry: Shown) -> Shown:
+    """An outlier's entry says its score in place of its confidence."""
+    assert run.outlier is not None
+    return entry._replace(certainty=f"{run.outlier[entry.row]:.2f}")
 
 
 def _image(run: FinishedRun, images: Sheets | None, i: int, count: int, row: int) -> Shown:

@@ -75,7 +75,7 @@ def _html(run: FinishedRun, image_set: ImageSet | None, shown_map: MapOfImages) 
 def _found(run: FinishedRun, image_set: ImageSet | None) -> dict[str, Any]:
     """What the run found: scores, clusters with their images, curves, labels."""
     draw, kinds = drawing(image_set), _kinds(run, image_set)
-    sections, sheets = cluster_sections.sections(run, image_set, draw, kinds)
+    found = cluster_sections.sections(run, image_set, draw, kinds)
     return {
         "title": shown(f"{run.summary['method']} on {run.summary['dataset']}"),
         "summary": run.summary,
@@ -83,8 +83,8 @@ def _found(run: FinishedRun, image_set: ImageSet | None) -> dict[str, Any]:
         "warnings": run.summary.get("warnings", []),
         "charts": curves.charts(run.metrics()),
         "count": curves.count(run.config.get("cluster_count")),
-        "clusters": sections,
-        "sheets": sheets,
+        **found._asdict(),
+        "duplicates": len(run.duplicates),
         "labelled": kinds is not None,
         "confusion": cluster_sections.confusion(run, kinds),
         "skipped": [(shown(file), shown(reason)) for file, reason in run.skipped],

@@ -30,6 +30,8 @@ class FinishedRun:
     features: np.ndarray  # float [n, d]
     map: np.ndarray | None  # float [n, 2], of methods that make one
     skipped: tuple[tuple[str, str], ...]  # file and reason
+    outlier: np.ndarray | None = None  # float [n]; as `duplicates`, of runs on features
+    duplicates: tuple[tuple[int, ...], ...] = ()  # rows of near-duplicates
 
     @property
     def n_clusters(self) -> int:
@@ -85,6 +87,9 @@ def read_finished(path: Path) -> FinishedRun:
         if len(features) != len(rows):
             raise ValueError(f"{len(rows)} assignments, {len(features)} features")
         skipped = read_rows(path / "skipped.csv") if (path / "skipped.csv").is_file() else []
+        scored = rows and "outlier" in rows[0]
+        outlier = np.asarray([float(row["outlier"]) for row in rows]) if scored else None
+        duplicates = _duplicates(path / "duplicates.csv", len(rows))
     except Exception as error:  # zip, zlib, CSV and JSON errors of every kind
         raise InputError(
             f"the run in {path} is damaged ({first_line(error)}); run it again with ‹overwrite›"
@@ -100,7 +105,19 @@ def read_finished(path: Path) -> FinishedRun:
         features,
         flat_map(stored.get("map")),
         tuple((row["file"], row["reason"]) for row in skipped),
+        outlier,
+        duplicates,
     )
+
+
+def _duplicates(path: Path, n: int) -> tuple[tuple[int, ...], ...]:
+    groups: dict[int, list[int]] = {}
+    for row in read_rows(path) if path.is_file() else []:
+        index = int(row["index"])
+        if not 0 <= index < n:
+            raise ValueError(f"duplicates.csv names image {index} of {n}")
+        groups.setdefault(int(row["group"]), []).append(index)
+    return tuple(tuple(group) for group in groups.values())
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

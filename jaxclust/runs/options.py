@@ -60,6 +60,8 @@ class Options:
     """A run of the same network: start from the autoencoder that its pre-training ended with
     (its pretrained.npz) instead of pre-training. With the same --seed and settings of
     pre-training nothing else changes."""
+    duplicate_distance: float = setting(0.05, least=0, most=2)
+    """Of features: cosine distance up to which images are near-duplicates (duplicates.csv)."""
     out: Path | None = None
     """Run directory; default runs/METHOD-DATASET-SEED."""
     resume: bool = False

@@ -1,5 +1,6 @@
 """What a run's clusterings are worth, and the table of its last one."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -85,8 +86,12 @@ def write_assignments(
     image_set: catalogue.ImageSet,
     prediction: Prediction,
     noise: Any,
+    outlier: np.ndarray | None = None,
 ) -> None:
-    """A row an image; with a column of what belongs to no cluster, where there is any."""
+    """A row an image; with a column of what belongs to no cluster, where there is any.
+
+    And one of how far images lie from their nearest ones (:class:`likeness.Likeness`).
+    """
     header = ["index", "id", "cluster", "confidence"]
     columns: list[Any] = [
         range(len(image_set.ids)),
@@ -100,6 +105,17 @@ def write_assignments(
     if noise is not None and np.any(noise):
         header.append("noise")
         columns.append(np.asarray(noise).astype(int))
+    if outlier is not None:
+        header.append("outlier")
+        columns.append(outlier.tolist())
     directory.write_table("assignments.csv", header, zip(*columns, strict=True))
     if image_set.skipped:
         directory.write_table("skipped.csv", ("file", "reason"), image_set.skipped)
+
+
+def write_duplicates(
+    directory: RunDirectory, image_set: catalogue.ImageSet, groups: Sequence[np.ndarray]
+) -> None:
+    """duplicates.csv: the images of every group of near-duplicates, the largest first."""
+    rows = ((i, int(row), image_set.ids[row]) for i, group in enumerate(groups) for row in group)
+    directory.write_table("duplicates.csv", ("group", "index", "id"), rows)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxclust.clustering import health
+from jaxclust.clustering.host.likeness import Likeness, likeness
 from jaxclust.core import device, processes
 from jaxclust.core import interrupts as ctrl_c
 from jaxclust.core.errors import Stopped
@@ -20,7 +21,13 @@ from jaxclust.runs.finished import FinishedRun, flat_map
 from jaxclust.runs.options import Options
 from jaxclust.runs.prepare import After, Prepared, prepare
 from jaxclust.runs.progress import Reporter
-from jaxclust.runs.scoring import SCORED, confidence, scores, write_assignments
+from jaxclust.runs.scoring import (
+    SCORED,
+    confidence,
+    scores,
+    write_assignments,
+    write_duplicates,
+)
 from jaxclust.runs.spilled import opened
 from jaxclust.runs.waiting import Waiting, told
 from jaxclust.runs.warned import heard
@@ -147,9 +154,10 @@ def finish(
         predicting: seconds that took.
         complaints: what libraries warned of on the way.
     """
-    clock = time.perf_counter()
+    clock, alike = time.perf_counter(), None
     if ready.writes:
-        _write_clustering(ready.directory, ready.image_set, prediction, fitted)
+        alike = _likeness(ready)
+        _write_clustering(ready.directory, ready.image_set, prediction, fitted, alike)
     predicting += time.perf_counter() - clock
     sizes = np.bincount(prediction.assignments, minlength=ready.n_clusters)
     complaint = health.complaint(sizes)
@@ -158,11 +166,21 @@ def finish(
         for text in warnings:
             print(f"warning: {text}", file=sys.stderr)
     summary = _summary(ready, fitted, prediction, predicting, warnings)
+    if alike is not None:
+        summary["near_duplicates"] = sum(len(group) for group in alike.groups)
     if ready.writes:
         ready.directory.write_json("summary.json", summary)
         if ready.after is not None:
-            ready.after(_left_behind(ready, summary, prediction, fitted), ready.image_set)
+            ready.after(_left_behind(ready, summary, prediction, fitted, alike), ready.image_set)
     return summary
+
+
+def _likeness(ready: Prepared) -> Likeness | None:
+    """Near-duplicates and outliers among features that were given; None of images."""
+    images = ready.image_set.images
+    if len(images.shape) != 2:
+        return None
+    return likeness(images, ready.options.duplicate_distance)
 
 
 def _count(record: dict[str, Any]) -> dict[str, Any]:
@@ -209,7 +227,11 @@ def _summary(
 
 
 def _left_behind(
-    ready: Prepared, summary: dict[str, Any], prediction: Prediction, fitted: Fitted
+    ready: Prepared,
+    summary: dict[str, Any],
+    prediction: Prediction,
+    fitted: Fitted,
+    alike: Likeness | None,
 ) -> FinishedRun:
     """The finished run without reading it back."""
     image_set = ready.image_set
@@ -224,6 +246,8 @@ def _left_behind(
         np.asarray(prediction.features),
         flat_map(fitted.method.artifacts(fitted.state).get("map")),
         image_set.skipped,
+        None if alike is None else alike.outlier,
+        () if alike is None else tuple(tuple(group.tolist()) for group in alike.groups),
     )
 
 
@@ -232,10 +256,14 @@ def _write_clustering(
     image_set: catalogue.ImageSet,
     prediction: Prediction,
     fitted: Fitted,
+    alike: Likeness | None,
 ) -> None:
-    """assignments.csv and embeddings.npz."""
+    """assignments.csv, embeddings.npz and, of features, duplicates.csv."""
     kept = {n: np.asarray(v) for n, v in fitted.method.artifacts(fitted.state).items()}
-    write_assignments(directory, image_set, prediction, kept.pop("noise", None))
+    outlier = None if alike is None else alike.outlier
+    write_assignments(directory, image_set, prediction, kept.pop("noise", None), outlier)
+    if alike is not None:
+        write_duplicates(directory, image_set, alike.groups)
     found = {"features": prediction.features, "probabilities": prediction.probabilities}
     arrays: dict[str, Any] = {**found, **kept}
     directory.write_arrays("embeddings.npz", **arrays)

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import erf, softmax
 
 from jaxclust import losses, metrics
-from jaxclust.clustering.neighbours import nearest_neighbours
+from jaxclust.clustering.neighbours import nearest
 from jaxclust.core.errors import InputError
 from jaxclust.core.types import Batch, DataSpec
 from jaxclust.images.normalisation import measure
@@ -26,7 +26,7 @@ SPEC = DataSpec(N, (D,), K)
 
 def test_neighbours_are_those_of_a_sorted_table():
     x = RNG.normal(size=(700, 5)).astype(np.float32)
-    found = nearest_neighbours(jnp.asarray(x), 7)
+    found = nearest(jnp.asarray(x), 7).rows
     assert found.shape == (700, 7)
     assert found.dtype == jnp.int32
     unit = x.astype(np.float64) / np.linalg.norm(x, axis=1, keepdims=True)

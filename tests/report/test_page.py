@@ -146,7 +146,7 @@ def test_the_pictures_of_a_folder_are_shown_larger_than_the_run_saw_them(run):
 
 
 def test_the_nearest_other_cluster(run):
-    sections, _ = cluster_sections.sections(run, None, None, None)
+    sections = cluster_sections.sections(run, None, None, None).clusters
     means = [run.features[run.clusters == c].reshape(-1, 64).mean(0) for c in range(3)]
     for c, section in enumerate(sections):
         others = {o: np.linalg.norm(means[c] - means[o]) for o in range(3) if o != c}
@@ -164,8 +164,9 @@ def test_the_most_and_the_least_certain_are_listed():
         clusters = np.arange(n) % 2
         confidence = rng.permutation(n) / n
         features = rng.normal(size=(n, 3))
+        outlier, duplicates = None, ()
 
-    sections, _ = cluster_sections.sections(Run, None, None, None)
+    sections = cluster_sections.sections(Run, None, None, None).clusters
     for c, section in enumerate(sections):
         order = sorted(range(c, n, 2), key=lambda i: Run.confidence[i])
         assert [p.row for p in section.most] == order[::-1][:12]

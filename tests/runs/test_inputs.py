@@ -9,6 +9,9 @@ from sklearn.datasets import make_blobs
 
 from jaxclust.cli import main
 from jaxclust.clustering.host import cluster_count
+from jaxclust.report.page import render
+from jaxclust.runs.csv_tables import read_rows
+from jaxclust.runs.finished import images_of, read_finished
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +73,31 @@ def test_methods_that_learn_features_ask_for_a_number(capsys):
         assert "looks for the number among features" in capsys.readouterr().err
     assert main(["run", "--method=kmeans", "--dataset=digits", "--n-clusters=some"]) == 2
     assert "a number, auto, or a range such as 5:40" in capsys.readouterr().err
+
+
+def test_copies_and_outliers_are_written_shown_and_read_back(capsys):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 6)) + 4 * np.eye(6)[np.arange(60) % 3]
+    x[7], x[31] = 2 * x[20], x[20] + 0.01
+    x[40] = -4
+    np.savez("copies.npz", features=x.astype(np.float32))
+    words = ("--dataset=features:copies.npz", "--n-clusters=3", "--duplicate-distance=0.001")
+    summary = run(capsys, *words, "--out=c")
+    assert summary["near_duplicates"] == 3
+    rows = read_rows(Path("c/duplicates.csv"))
+    assert [(row["group"], row["index"]) for row in rows] == [("0", "7"), ("0", "20"), ("0", "31")]
+    scores = [float(row["outlier"]) for row in read_rows(Path("c/assignments.csv"))]
+    assert int(np.argmax(scores)) == 40
+    back = read_finished(Path("c"))
+    assert back.duplicates == ((7, 20, 31),)
+    np.testing.assert_array_equal(back.outlier, scores)
+    page = Path("c/report.html").read_text("utf-8")
+    assert page == render(back, images_of(back))
+    assert "1 groups of images" in page
+    assert 'id="outliers"' in page
+
+
+def test_learned_features_have_no_copies_to_look_for(capsys):
+    run(capsys, "--dataset=digits", "--limit=60", "--out=d")
+    assert not Path("d/duplicates.csv").exists()
+    assert "outlier" not in Path("d/assignments.csv").read_text().splitlines()[0]
