@@ -9,7 +9,7 @@ from jaxclust.core.errors import InputError
 from jaxclust.core.visible import visible
 from jaxclust.data import catalogue
 from jaxclust.data.features import check_writable_kind, write_features
-from jaxclust.data.prepared import compiled_dir
+from jaxclust.data.kept import compiled_dir
 from jaxclust.models.encoders import frozen
 from jaxclust.runs import embedding
 from jaxclust.runs.writable import check_file

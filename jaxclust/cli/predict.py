@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from jaxclust.cli.arguments import Parser, data_dir, gigabytes, path
 from jaxclust.core import device, processes
 from jaxclust.core.visible import visible
-from jaxclust.data.prepared import compiled_dir
+from jaxclust.data.kept import compiled_dir
 from jaxclust.runs import csv_tables
 from jaxclust.runs.labelling import Labelled
 from jaxclust.runs.labelling import predict as label

@@ -21,6 +21,11 @@ _PATIENCE = 120
 _SILENCE = 40
 
 
+def several() -> bool:
+    """Whether more than one process shares the run."""
+    return jax.process_count() > 1
+
+
 def share_of_process() -> slice:
     """Which of many things that all processes know this one looks at."""
     return slice(jax.process_index(), None, jax.process_count())

@@ -11,10 +11,12 @@ import numpy as np
 
 from jaxclust.core import processes
 from jaxclust.core.errors import InputError
+from jaxclust.data.formats import formats
+from jaxclust.data.kept import looked, mark_of_files, note_looked
 from jaxclust.data.names import Names
 from jaxclust.data.pixels import Seen, look_at, reason_of, undisturbed
+from jaxclust.data.places import Files, Places, Rules
 from jaxclust.data.places import Place as Place
-from jaxclust.data.places import Places, Rules
 from jaxclust.data.streaming import Streamed
 from jaxclust.data.wide_greys import NO_RANGES, Ranges, Totals
 
@@ -161,6 +163,36 @@ def _held(wanted: _Wanted) -> _Found:
 def _looked_through(wanted: _Wanted) -> _Found:
     """What can be read, and the ranges; of images nothing is kept.
 
+    Of files that were looked through before, and are as they were, it is known already.
+    """
+    mark = _mark(wanted)
+    known = None if mark is None else looked(mark)
+    told, ranges = _look_through(wanted) if known is None else known
+    if mark is not None and known is None:
+        note_looked(mark, told, {kind: (low, high) for kind, (low, high) in ranges.items()})
+    found = _Found(told.astype(int) % _PAGES, ranges)
+    odd = np.flatnonzero((told == 0) | (told >= _PAGES)).tolist()
+    again = _with_ranges(wanted, ranges)
+    for i, seen in zip(odd, _by_workers(again.seen_or_reason, odd), strict=True):
+        found.note(i, seen)
+        if not isinstance(seen, str):
+            found.channels[i] = seen.channels
+    return found
+
+
+def _mark(wanted: _Wanted) -> str | None:
+    """Tells these files and the way they are read; None of archives and several processes."""
+    places = wanted.places
+    if not isinstance(places, Files) or processes.several():
+        return None
+    rules = wanted.rules._replace(ranges=dict(wanted.rules.ranges))
+    about = f"1 {wanted.size} {wanted.margin} {rules} {sorted(formats())}"
+    return mark_of_files(about, (place.path for place in places))
+
+
+def _look_through(wanted: _Wanted) -> tuple[np.ndarray, Ranges]:
+    """A number for every image, 0 where it cannot be read, and the ranges of wide greys.
+
     Of several processes each looks through its part of them and they tell each other.
     """
     n = len(wanted.places)
@@ -179,15 +211,7 @@ def _looked_through(wanted: _Wanted) -> _Found:
         if seen.spread is not None:
             totals.add(seen.kind, seen.spread)
     told = processes.largest_of_processes(told)
-    ranges = {**wanted.rules.ranges, **totals.of_all_processes().ranges()}
-    found = _Found(told.astype(int) % _PAGES, ranges)
-    odd = np.flatnonzero((told == 0) | (told >= _PAGES)).tolist()
-    again = _with_ranges(wanted, ranges)
-    for i, seen in zip(odd, _by_workers(again.seen_or_reason, odd), strict=True):
-        found.note(i, seen)
-        if not isinstance(seen, str):
-            found.channels[i] = seen.channels
-    return found
+    return told, {**wanted.rules.ranges, **totals.of_all_processes().ranges()}
 
 
 def _with_ranges(wanted: _Wanted, ranges: Ranges) -> _Wanted:

@@ -1,9 +1,7 @@
 """What tensorflow-datasets has prepared as array_record, read without TensorFlow."""
 
-import contextlib
 import hashlib
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +10,7 @@ import numpy as np
 
 from jaxclust.core.errors import InputError, first_line
 from jaxclust.data.archives import Labelled, read_labelled, synset_order
+from jaxclust.data.kept import cache_dir, write_arrays
 from jaxclust.data.names import Names
 from jaxclust.data.places import Places, Reading
 
@@ -46,7 +45,7 @@ def arrays(
         except Exception:  # zip, zlib and header errors of a damaged file
             cached.unlink(missing_ok=True)
     images, labels = _decode(data_dir, builder, splits, label)
-    _write_cache(cached, images=images, labels=labels)
+    write_arrays(cached, images=images, labels=labels)
     return images, labels
 
 
@@ -180,32 +179,9 @@ def _decode(
     return np.stack(images), np.asarray(labels, np.int64)
 
 
-def cache_dir() -> Path:
-    """Where what was made of files is kept: JAXCLUST_CACHE_DIR or ~/.cache/jaxclust."""
-    return Path(os.environ.get("JAXCLUST_CACHE_DIR", "~/.cache/jaxclust")).expanduser()
-
-
-def compiled_dir() -> Path:
-    """Where programs compiled for accelerators are kept."""
-    return cache_dir() / "compiled"
-
-
 def _cache_file(data_dir: Path, name: str, builder: str) -> Path:
     """Where the decoded arrays are kept: named after the files they came from."""
     files = sorted(p for p in (data_dir / builder).rglob("*") if p.is_file())
     marks = [f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]
     mark = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:16]
     return cache_dir() / f"{name}-{mark}.npz"
-
-
-def _write_cache(path: Path, **arrays: np.ndarray) -> None:
-    """Best effort: a full or read-only disk only means decoding again next time."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

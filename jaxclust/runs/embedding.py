@@ -17,8 +17,8 @@ import numpy as np
 
 from jaxclust.core import device
 from jaxclust.data.image_set import ImageSet
+from jaxclust.data.kept import cache_dir
 from jaxclust.data.places import View
-from jaxclust.data.prepared import cache_dir
 from jaxclust.models.encoders.frozen import Frozen
 from jaxclust.runs.lock import Busy, locked
 from jaxclust.runs.writable import write_file
@@ -89,7 +89,7 @@ def encoded(image_set: ImageSet, encoder: Frozen, say: Say, store: Path | None =
         image_set: its images as the encoder sees them.
         encoder: that makes the features.
         say: told after every block.
-        store: where features are kept; None: in :func:`prepared.cache_dir`.
+        store: where features are kept; None: in :func:`kept.cache_dir`.
 
     Returns:
         The set with float32 [n, width] for images, the images beside them to be shown.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from jaxclust.core import device, processes, settings
 from jaxclust.core.types import Method
 from jaxclust.data import catalogue
-from jaxclust.data.prepared import compiled_dir
+from jaxclust.data.kept import compiled_dir
 from jaxclust.methods import registry
 from jaxclust.runs import events, inputs
 from jaxclust.runs.directory import RunDirectory

@@ -13,6 +13,11 @@ from jaxclust.data.places import USUAL, Files
 from jaxclust.data.streaming import Streamed
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("JAXCLUST_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Forty pictures, one broken, one grey, one of two pages."""
@@ -26,8 +31,36 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_files_are_looked_through_once_until_they_change(folder, monkeypatch):
+    decoded = []
+    real = decoding.look_at
+
+    def counted(place, *rest):
+        decoded.append(place.path.name)
+        return real(place, *rest)
+
+    monkeypatch.setattr(decoding, "look_at", counted)
+    first = read_folder(folder, 9, False, in_memory=0)
+    assert len(set(decoded)) == 41
+    decoded.clear()
+    again = read_folder(folder, 9, False, in_memory=0)
+    # Only what was odd is looked at again, for the reason.
+    assert set(decoded) == {"30.png", "40.tif"}
+    assert again.read.skipped == first.read.skipped
+    assert again.read.images.fingerprint() == first.read.images.fingerprint()
+    decoded.clear()
+    read_folder(folder, 8, False, in_memory=0)
+    assert len(set(decoded)) == 41
+    (folder / "07.png").write_bytes(b"torn since then")
+    decoded.clear()
+    torn = read_folder(folder, 9, False, in_memory=0)
+    assert len(set(decoded)) == 41
+    assert [name for name, _ in torn.read.skipped] == ["07.png", "30.png", "40.tif"]
+
+
 def test_processes_look_through_a_part_of_the_pictures_each(folder, monkeypatch):
     """The parts of two, put together, are what one finds; each decodes half."""
+    monkeypatch.setattr(decoding, "_mark", lambda wanted: None)
     names = Names(sorted(path.name for path in folder.iterdir()))
     wanted = decoding._Wanted(Files(folder, names), names, 9, 1.0, USUAL)
     whole = decoding._looked_through(wanted)

@@ -125,9 +125,16 @@ def curve(x: np.ndarray, counts: Sequence[int], seed: int = 0) -> Curve:
         criteria.append(_bic(y, labels))
     chosen, following = _best_two(counts, silhouettes)
     dense = clusterers.hdbscan(y, max(5, len(y) // 100), 10, len(y))
-    rounded = [[round(value, 4) for value in row] for row in (silhouettes, stabilities, criteria)]
     found = len(np.unique(dense.assignments[~dense.noise]))
-    return Curve(list(counts), *rounded, chosen, following, found)
+    return Curve(
+        list(counts),
+        [round(value, 4) for value in silhouettes],
+        [round(value, 4) for value in stabilities],
+        [round(value, 4) for value in criteria],
+        chosen,
+        following,
+        found,
+    )
 
 
 def _tree(y: np.ndarray) -> Callable[[int], np.ndarray]:
