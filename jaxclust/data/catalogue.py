@@ -67,7 +67,7 @@ def _viewing(reading: Reading, view: View | None) -> Reading:
     """How files are read that an encoder sees: when needed, whatever their number."""
     if view is None:
         return reading
-    rules = reading.rules._replace(resampling=view.resampling, whole=view.whole)
+    rules = reading.rules._replace(resampling=view.resampling, whole=view.whole, margin=view.margin)
     return Reading(view.size, 0, rules)
 
 
@@ -83,7 +83,7 @@ def _viewed(images_set: ImageSet, view: View | None) -> ImageSet:
             f"an ‹encoder› sees images of bytes, and {images_set.name} holds {images.dtype} "
             f"values of shape {images.shape[1:]}; give none"
         )
-    resized = Resized(images, view.size, view.resampling, whole=view.whole)
+    resized = Resized(images, view.size, view.resampling, whole=view.whole, margin=view.margin)
     return replace(images_set, images=resized)
 
 

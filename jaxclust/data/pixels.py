@@ -113,6 +113,7 @@ def _decoded(
     inverted: bool = False,
 ) -> Seen:
     """The image of an open or closed file; `inverted` says that its wide greys are."""
+    margin = margin if rules.margin is None else rules.margin
     name = "" if isinstance(file, io.BytesIO) else file.name
     with Image.open(file, formats=formats(name)) as opened:
         pixels = opened.width * opened.height

@@ -50,6 +50,7 @@ class Rules(NamedTuple):
     # How they are brought to size: with what filter, and whether whole in place of cropped.
     resampling: Resampling = "bilinear"
     whole: bool = False
+    margin: float | None = None  # of the square that is cut out; None: the set's own
 
 
 USUAL = Rules()
@@ -61,6 +62,7 @@ class View(NamedTuple):
     size: int
     resampling: Resampling = "bicubic"
     whole: bool = True  # no part is cut off, and proportions are given up
+    margin: float = 1.0  # else how much larger they are before the square is cut out
 
 
 class Reading(NamedTuple):

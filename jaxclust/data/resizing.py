@@ -52,7 +52,12 @@ def _less_long(image: Image.Image) -> Image.Image:
 
 
 def resize_array(
-    images: np.ndarray, size: int, resampling: Resampling = "bilinear", *, whole: bool = False
+    images: np.ndarray,
+    size: int,
+    resampling: Resampling = "bilinear",
+    *,
+    whole: bool = False,
+    margin: float = 1.0,
 ) -> np.ndarray:
     """Images [n, h, w, c], uint8 or float32 -> [n, size, size, c].
 
@@ -61,8 +66,9 @@ def resize_array(
         size: side of the result.
         resampling: by which filter.
         whole: :func:`resize_whole` instead of :func:`resize_and_crop`.
+        margin: see there.
     """
-    if images.shape[1:3] == (size, size):
+    if images.shape[1:3] == (size, size) and (whole or margin == 1):
         return images
     out = np.empty((images.shape[0], size, size, images.shape[3]), images.dtype)
     for i, image in enumerate(images):
@@ -71,7 +77,7 @@ def resize_array(
             if whole:
                 sized = resize_whole(plane, size, resampling)
             else:
-                sized = resize_and_crop(plane, size, resampling=resampling)
+                sized = resize_and_crop(plane, size, margin, resampling)
             out[i, ..., channel] = np.asarray(sized)
     return out
 
@@ -84,16 +90,23 @@ class Resized:
         size: side of what is given.
         resampling: by which filter.
         whole: as of :func:`resize_array`.
+        margin: too.
     """
 
     dtype = np.dtype(np.uint8)
 
     def __init__(
-        self, images: np.ndarray, size: int, resampling: Resampling, *, whole: bool
+        self,
+        images: np.ndarray,
+        size: int,
+        resampling: Resampling,
+        *,
+        whole: bool,
+        margin: float = 1.0,
     ) -> None:
         self.images, self.size = images, size
         self.resampling: Resampling = resampling
-        self.whole = whole
+        self.whole, self.margin = whole, margin
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -106,7 +119,9 @@ class Resized:
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         """uint8 [b, size, size, 3] of a slice or of rows int [b]."""
         coloured = with_channels(self.images[rows], 3)
-        return resize_array(coloured, self.size, self.resampling, whole=self.whole)
+        return resize_array(
+            coloured, self.size, self.resampling, whole=self.whole, margin=self.margin
+        )
 
 
 def with_channels(images: np.ndarray, channels: int) -> np.ndarray:

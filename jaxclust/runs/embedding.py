@@ -51,7 +51,7 @@ def telling(quiet: bool) -> Say:
 
 def view_of(encoder: Frozen) -> View:
     """How images are brought to an encoder."""
-    return View(encoder.side, "bicubic", encoder.whole)
+    return View(encoder.side, encoder.resampling, encoder.whole, encoder.margin)
 
 
 def mark_of(image_set: ImageSet, digest: str) -> str:
@@ -65,6 +65,7 @@ def mark_of(image_set: ImageSet, digest: str) -> str:
     seen = getattr(images, "images", None)
     if seen is not None:  # an array's
         found = hashlib.sha256(f"{images.shape} {images.resampling} {images.whole}".encode())
+        found.update(b"" if images.margin == 1 else f"{images.margin}".encode())
         found.update(replace(image_set, images=seen).fingerprint().encode())
     else:
         found = hashlib.sha256(images.fingerprint().encode())
@@ -181,6 +182,9 @@ def _features(images: Any, encoder: Frozen, start: int) -> Iterator[tuple[int, n
 
     Every local device takes its part of a block; the next is decoded meanwhile.
     """
+    if encoder.on_host:
+        yield from _on_host(images, encoder, start)
+        return
     group = Group(tuple(jax.local_devices()))
     each = _ON_CPU if jax.default_backend() == "cpu" else _ELSEWHERE
     block, variables = each * group.size, group.replicate(encoder.variables)
@@ -200,3 +204,14 @@ def _features(images: Any, encoder: Frozen, start: int) -> Iterator[tuple[int, n
                 ahead = reader.submit(read, at + block)
             found = program(variables, group.spread(now))
             yield at, np.asarray(found)[: len(images) - at]
+
+
+def _on_host(images: Any, encoder: Frozen, start: int) -> Iterator[tuple[int, np.ndarray]]:
+    """The same of an encoder that another library runs; the next block is decoded meanwhile."""
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(lambda: images[start : start + _ON_CPU])
+        for at in range(start, len(images), _ON_CPU):
+            now = ahead.result()
+            following = at + _ON_CPU
+            ahead = reader.submit(lambda at=following: images[at : at + _ON_CPU])
+            yield at, np.asarray(encoder.apply(encoder.variables, now), np.float32)

@@ -127,23 +127,21 @@ def prepare(
     if options.process_id == 0:
         check_can_write(directory.path)
     clock = time.perf_counter()
-    image_set, n_clusters, curve = inputs.find(options, config, _begun(options, directory))
+    found = inputs.find(options, config, _begun(options, directory))
+    image_set = found.image_set
     method, data = assemble(
         registry.find(options.method),
         config,
         image_set.images,
-        n_clusters,
+        found.n_clusters,
         precision=options.precision,
         devices=options.devices,
     )
     pretrained = _pretrained(options, method, data)
     loading = time.perf_counter() - clock
-    record = _record(options, config, command, n_clusters, image_set, data)
-    if curve is not None:
-        record["cluster_count"] = curve.as_json()
-    ready = Prepared(
-        options, record, image_set, method, data, directory, loading, pretrained, after
-    )
+    record = _record(options, config, command, found, data)
+    place = (directory, loading, pretrained, after)
+    ready = Prepared(options, record, image_set, method, data, *place)
     ready.check()
     return ready
 
@@ -168,16 +166,17 @@ def _record(
     options: Options,
     config: Any,
     command: str,
-    n_clusters: int,
-    image_set: catalogue.ImageSet,
+    found: inputs.Found,
     data: Data,
 ) -> dict[str, Any]:
     """What config.json holds: all that repeats the run, and what its numbers depend on."""
     place = options.data_dir or catalogue.default_data_dir()
+    image_set, curve = found.image_set, found.curve
     return {
         "options": as_recorded(options),
         "config": plain(asdict(config)),
-        "n_clusters": n_clusters,
+        "n_clusters": found.n_clusters,
+        **({} if curve is None else {"cluster_count": curve.as_json()}),
         "data": {
             "n_images": len(image_set.ids),
             "shape": list(image_set.images.shape[1:]),

@@ -18,10 +18,11 @@ from jaxclust.core import processes
 from jaxclust.core.errors import InputError
 from jaxclust.data.features import read_features
 from jaxclust.data.resizing import Resized
-from jaxclust.models.encoders import frozen, pretrained
+from jaxclust.models.encoders import frozen, pretrained, vit_names
 from jaxclust.models.encoders.frozen import Frozen
 from jaxclust.runs import embedding
 from tests.models.resnet import resnet_arrays
+from tests.models.test_vision_transformers import small_dino, vectors
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (150, 4, 4, 3), dtype=np.uint8)
@@ -304,3 +305,74 @@ def test_weights_changed_since_a_run_are_refused(weights, folder, capsys):
     capsys.readouterr()
     assert main(["predict", "run", folder]) == 2
     assert "are not those the run was made with (ResNet)" in capsys.readouterr().err
+
+
+def onnx_encoder(path, channels_first, side):
+    """Means of rows of pixels, by ONNX: a model of one input and one output."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed (extra onnx)")
+    shape = ["n", 3, side, side] if channels_first else ["n", side, side, 3]
+    kind = onnx.TensorProto.FLOAT
+    axes = [2, 3] if channels_first else [1, 2]
+    node = onnx.helper.make_node("ReduceMean", ["x"], ["y"], axes=axes, keepdims=0)
+    graph = onnx.helper.make_graph(
+        [node],
+        "means",
+        [onnx.helper.make_tensor_value_info("x", kind, shape)],
+        [onnx.helper.make_tensor_value_info("y", kind, ["n", 3])],
+    )
+    opset = [onnx.helper.make_opsetid("", 13)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+
+
+@pytest.mark.parametrize("channels_first", [True, False])
+def test_onnx_encoders(tmp_path, capsys, channels_first):
+    onnx_encoder("means.onnx", channels_first, 16)
+    for i in range(40):
+        Path("in").mkdir(exist_ok=True)
+        Image.fromarray(np.full((20, 20, 3), (5 * i, 3 * i, i), np.uint8)).save(f"in/{i:02d}.png")
+    assert main(["embed", "in", "--encoder=onnx:means.onnx", "--out=f.npz", "--quiet"]) == 0
+    found = read_features(Path("f.npz")).images
+    colours = np.arange(40)[:, None] * np.array([5, 3, 1]) / 255
+    expected = (colours - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    run = ["run", "--method=kmeans", "--dataset=folder:in", "--encoder=onnx:means.onnx"]
+    assert main([*run, "--n-clusters=4", "--quiet", "--no-report", "--out=run"]) == 0
+    assert main(["predict", "run", "in", "--out=labels.csv"]) == 0
+    ours, again = rows_of("run/assignments.csv"), rows_of("labels.csv")
+    assert [row["cluster"] for row in ours] == [row["cluster"] for row in again]
+
+
+def test_onnx_files_that_cannot_serve(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed (extra onnx)")
+    Path("torn.onnx").write_bytes(b"torn")
+    for name, said in (("torn.onnx", "cannot be opened"), ("none.onnx", "no ONNX file")):
+        with pytest.raises(InputError, match=said):
+            frozen.load(f"onnx:{name}")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InputError, match=r"jaxclust\[onnx\]"):
+        frozen.load("onnx:torn.onnx")
+
+
+def test_a_transformers_features(folder, capsys):
+    """Of a file by DINOv2's names: the class token of each picture, shown as DINOv2 is."""
+    arrays = small_dino(pos_embed=(1, 17, 64))
+    np.savez("dino.npz", **arrays)
+    assert main(["embed", folder, "--encoder=dino.npz", "--out=f.npz", "--quiet"]) == 0
+    found = read_features(Path("f.npz"))
+    encoder = frozen.load("dino.npz")
+    assert (encoder.name, encoder.side, encoder.width) == ("DINOv2 ViT-64/14", 224, 64)
+    picture = Image.open(f"{folder}/{found.ids[0]}").convert("RGB")
+    shorter = min(picture.size)
+    wide = picture.resize(
+        [round(side * 256 / shorter) for side in picture.size], Image.Resampling.BICUBIC
+    )
+    left, top = ((side - 224) // 2 for side in wide.size)
+    pixels = np.asarray(wide.crop((left, top, left + 224, top + 224)), np.float32) / 255
+    values = (pixels - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    transformer = vit_names.find(arrays, "w")
+    expected = vectors(transformer, values[None].astype(np.float32))
+    np.testing.assert_allclose(found.images[:1], expected, rtol=1e-3, atol=1e-4)
+    assert "clip_openai" not in capsys.readouterr().err
+    with pytest.raises(InputError, match="is no CLIP model"):
+        frozen.load("openclip:dino.npz")

@@ -109,32 +109,29 @@ def curve(x: np.ndarray, counts: Sequence[int], seed: int = 0) -> Curve:
     counts = [count for count in counts if count < len(x)]
     y = reducers.reduce(np.asarray(x, np.float32), "tsne", seed)
     with samples.quiet():
-        cuts = _tree(y)
-        parts = [
-            np.sort(rng.choice(len(y), max(2, int(_SHARE * len(y))), replace=False))
-            for _ in range(_SUBSAMPLES)
-        ]
-        cuts_of_parts = [_tree(y[part]) for part in parts]
-    distances = _distances(y)
-    silhouettes, stabilities, criteria = [], [], []
-    for count in counts:
-        labels = cuts(count)
-        silhouettes.append(_silhouette(distances, labels))
-        others = [cut(count) for cut in cuts_of_parts]
-        stabilities.append(_stability(labels, parts, others))
-        criteria.append(_bic(y, labels))
+        silhouettes, stabilities, criteria = _judged(y, counts, rng)
     chosen, following = _best_two(counts, silhouettes)
     dense = clusterers.hdbscan(y, max(5, len(y) // 100), 10, len(y))
     found = len(np.unique(dense.assignments[~dense.noise]))
-    return Curve(
-        list(counts),
-        [round(value, 4) for value in silhouettes],
-        [round(value, 4) for value in stabilities],
-        [round(value, 4) for value in criteria],
-        chosen,
-        following,
-        found,
-    )
+    return Curve(list(counts), silhouettes, stabilities, criteria, chosen, following, found)
+
+
+def _judged(
+    y: np.ndarray, counts: Sequence[int], rng: np.random.Generator
+) -> tuple[list[float], list[float], list[float]]:
+    """Silhouette, stability and BIC of the tree's cut at every count."""
+    cuts, distances = _tree(y), _distances(y)
+    size = max(2, int(_SHARE * len(y)))
+    parts = [np.sort(rng.choice(len(y), size, replace=False)) for _ in range(_SUBSAMPLES)]
+    cuts_of_parts = [_tree(y[part]) for part in parts]
+    silhouettes, stabilities, criteria = [], [], []
+    for count in counts:
+        labels = cuts(count)
+        others = [cut(count) for cut in cuts_of_parts]
+        silhouettes.append(round(_silhouette(distances, labels), 4))
+        stabilities.append(round(_stability(labels, parts, others), 4))
+        criteria.append(round(_bic(y, labels), 4))
+    return silhouettes, stabilities, criteria
 
 
 def _tree(y: np.ndarray) -> Callable[[int], np.ndarray]:

@@ -167,18 +167,23 @@ class Pretrained(NamedTuple):
         return next(used, names[0])
 
 
-def load(path: Path) -> Pretrained:
+def load(path: Path, weights: Weights | None = None) -> Pretrained:
     """A weights file: .safetensors, .npz or .pth.
+
+    Args:
+        path: of the file.
+        weights: its arrays, where it has been read.
 
     Raises:
         InputError: no such file, another format, or no network known here.
     """
-    weights = read(path)
+    weights = read(path) if weights is None else weights
     kind = _kind(weights)
     if kind is None:
         some = ", ".join(list(weights)[:3]) or "nothing"
         raise InputError(
             f"{path} holds no network known here (it has {some} …); known are AlexNet, VGG-16 and "
-            "ResNets by torchvision's names, MobileNet-v1 by Keras's, and EfficientNet-Lite 0 to 2"
+            "ResNets by torchvision's names, MobileNet-v1 by Keras's, EfficientNet-Lite 0 to 2; and, "
+            "as encoders, vision transformers by the names of DINO, timm, Hugging Face and CLIP"
         )
     return Pretrained(path, *kind, weights)

@@ -1,0 +1,83 @@
+"""Any encoder that ONNX Runtime runs: one image input, one vector or map or row of tokens out."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxclust.core.errors import InputError, first_line
+
+# Where the file names no size.
+_SIDE = 224
+_MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
+_STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
+
+
+class Session(NamedTuple):
+    """A file that ONNX Runtime has opened."""
+
+    run: Any  # onnxruntime's session
+    feed: str  # the input's name
+    side: int
+    channels_first: bool
+    width: int  # of the features
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Images uint8 [b, side, side, 3] -> float32 [b, width].
+
+        Values are normalised by ImageNet's mean and deviation. Maps [b, c, h, w] are averaged over
+        places, tokens [b, n, c] over tokens.
+        """
+        values = (images.astype(np.float32) - _MEAN) / _STD
+        if self.channels_first:
+            values = values.transpose(0, 3, 1, 2)
+        found = np.asarray(self.run.run(None, {self.feed: np.ascontiguousarray(values)})[0])
+        if found.ndim == 4:
+            found = found.mean(axis=(2, 3) if self.channels_first else (1, 2))
+        elif found.ndim == 3:
+            found = found.mean(axis=1)
+        return np.asarray(found.reshape(len(images), -1), np.float32)
+
+
+def load(path: Path) -> Session:
+    """Open an .onnx file.
+
+    Raises:
+        InputError: ONNX Runtime is not installed, no such file, or not one image in and one
+            array out.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError("‹encoder› onnx:FILE needs pip install 'jaxclust[onnx]'") from error
+    if not path.is_file():
+        raise InputError(f"there is no ONNX file {path}")
+    try:
+        run: Any = onnxruntime.InferenceSession(str(path), providers=_providers(onnxruntime))
+    except Exception as error:  # of a damaged file, of operations it does not know
+        raise InputError(
+            f"{path} cannot be opened by ONNX Runtime ({first_line(error)})"
+        ) from error
+    inputs, outputs = run.get_inputs(), run.get_outputs()
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type != "tensor(float)":
+        said = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
+        raise InputError(f"{path} must take one float input of images [n, 3, h, w], not {said}")
+    if len(outputs) != 1:
+        names = ", ".join(one.name for one in outputs)
+        raise InputError(f"{path} must give one array, not {len(outputs)} ({names})")
+    shape = inputs[0].shape
+    channels_first = shape[1] == 3 or shape[3] != 3
+    sides = shape[2:] if channels_first else shape[1:3]
+    side = next((side for side in sides if isinstance(side, int)), _SIDE)
+    session = Session(run, inputs[0].name, side, channels_first, 0)
+    try:
+        example = session.features(np.zeros((1, side, side, 3), np.uint8))
+    except Exception as error:
+        raise InputError(f"{path} takes no image of {side} pixels ({first_line(error)})") from error
+    return session._replace(width=example.shape[1])
+
+
+def _providers(onnxruntime: Any) -> list[str]:
+    """CUDA where this build has it, else the CPU."""
+    known = onnxruntime.get_available_providers()
+    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in known]

@@ -1,0 +1,126 @@
+"""What reading a vision transformer's file by any of its names shares."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxclust.core.errors import InputError
+from jaxclust.models.encoders.vision_transformer import Activation, Shape
+
+Arrays = dict[str, np.ndarray]
+_OF_HEADS = 64  # values of a head, of all that are known
+SIDE = 224
+
+
+class Found(NamedTuple):
+    """A transformer that a file holds."""
+
+    name: str
+    shape: Shape
+    params: Arrays  # VisionTransformer's, float32
+    side: int  # of the images it sees
+    kind: str  # dino, dinov3, clip or siglip: how images are brought to it
+
+
+class Reader:
+    """A file's arrays behind a prefix; what was not asked for is told in the end."""
+
+    def __init__(self, weights: Mapping[str, np.ndarray], anchor: str, where: str) -> None:
+        self.weights, self.where = weights, where
+        self.prefix = next(n for n in weights if n.endswith(anchor)).removesuffix(anchor)
+        self.used: set[str] = set()
+
+    def has(self, name: str) -> bool:
+        return self.prefix + name in self.weights
+
+    def take(self, name: str) -> np.ndarray:
+        """An array by its name, float32; InputError where it is missing."""
+        self.used.add(self.prefix + name)
+        if not self.has(name):
+            raise InputError(f"{self.where} has no {self.prefix}{name}, which its others ask for")
+        return np.asarray(self.weights[self.prefix + name], np.float32)
+
+    def linear(self, name: str, to: str) -> Arrays:
+        """A linear layer's kernel and bias, zeros where it has none."""
+        kernel = self.take(f"{name}.weight")
+        kernel = kernel.reshape(kernel.shape[0], -1).T
+        bias = self.take(f"{name}.bias") if self.has(f"{name}.bias") else np.zeros(kernel.shape[1])
+        return {f"{to}_kernel": kernel, f"{to}_bias": np.asarray(bias, np.float32)}
+
+    def norm(self, name: str, to: str) -> Arrays:
+        """A layer norm's scale and bias."""
+        return {f"{to}_scale": self.take(f"{name}.weight"), f"{to}_bias": self.take(f"{name}.bias")}
+
+    def patches(self, name: str) -> Arrays:
+        """The patches' convolution [d, 3, p, p] as a product with rows, columns, channels."""
+        kernel = self.take(f"{name}.weight").transpose(2, 3, 1, 0)
+        width = kernel.shape[-1]
+        bias = self.take(f"{name}.bias") if self.has(f"{name}.bias") else np.zeros(width)
+        return {
+            "patch_kernel": kernel.reshape(-1, width),
+            "patch_bias": np.asarray(bias, np.float32),
+        }
+
+    def depth(self, blocks: str) -> int:
+        """Blocks whose names begin so."""
+        start = self.prefix + blocks
+        numbers = {n[len(start) :].split(".")[0] for n in self.weights if n.startswith(start)}
+        return len(numbers)
+
+    def check_all_used(self, ignored: tuple[str, ...]) -> None:
+        """InputError for an array behind the prefix that this network has no place for."""
+        for name in self.weights:
+            if name.startswith(self.prefix) and name not in self.used:
+                rest = name.removeprefix(self.prefix)
+                if not rest.startswith(ignored) and not rest.endswith(("bias_mask", "periods")):
+                    raise InputError(f"{self.where} does not fit: nothing here bears its {name}")
+
+
+def shape_of(
+    params: Arrays, side: int, patch: int, activation: Activation, **given: object
+) -> Shape:
+    """What the arrays say of a transformer."""
+    width = params["patch_bias"].shape[0]
+    depth = sum(name.endswith("_qkv_kernel") for name in params)
+    hidden = params["block0_fc2_kernel"].shape[0]
+    known = {
+        "width": width,
+        "depth": depth,
+        "heads": max(1, width // _OF_HEADS),
+        "patch": patch,
+        "grid": side // patch,
+        "hidden": hidden,
+        "class_token": "class_token" in params,
+        "registers": len(params.get("registers", ())),
+        "positions": "table" if "positions" in params else "rotary",
+        "class_position": "class_position" in params,
+        "layer_scale": "block0_scale1" in params,
+        "first_norm": "first_norm_scale" in params,
+        "activation": activation,
+    }
+    return Shape(**{**known, **given})  # pyright: ignore[reportArgumentType]
+
+
+def is_gated(params: Arrays) -> bool:
+    """Whether the MLPs' first product has a gate beside the values (SwiGLU)."""
+    return params["block0_fc1_kernel"].shape[1] == 2 * params["block0_fc2_kernel"].shape[0]
+
+
+def add_places(
+    params: Arrays, table: np.ndarray, classed: bool, place: Callable[..., np.ndarray]
+) -> None:
+    """The table of places, the class token's apart."""
+    table = table.reshape(-1, table.shape[-1])
+    if classed:
+        params["class_position"] = table[:1]
+        table = table[1:]
+    params["positions"] = place(table)
+
+
+def joined(parts: list[Arrays], to: str) -> Arrays:
+    """Several linear layers of the same input as one."""
+    return {
+        f"{to}_kernel": np.concatenate([part["p_kernel"] for part in parts], axis=1),
+        f"{to}_bias": np.concatenate([part["p_bias"] for part in parts]),
+    }
