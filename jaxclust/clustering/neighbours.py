@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxclust.clustering.distances import relative_distances
+
 # Samples whose neighbours are looked for together.
 _BLOCK = 256
 
@@ -36,3 +38,15 @@ def nearest(x: Array, count: int) -> Neighbours:
         return Neighbours(where.astype(jnp.int32), jnp.clip(1 - most, 0, 2))
 
     return Neighbours(*(v.reshape(-1, count)[:n] for v in jax.lax.map(block, starts)))
+
+
+def nearest_among(x: Array, others: Array, count: int) -> Array:
+    """Of each x[n, d] its nearest of others[m, d] by Euclidean distance: int32 [n, count]."""
+    n = x.shape[0]
+    starts = jnp.arange(0, n, _BLOCK)
+
+    def block(start: Array) -> Array:
+        rows = jnp.minimum(start + jnp.arange(_BLOCK), n - 1)
+        return jax.lax.top_k(-relative_distances(x[rows], others), count)[1].astype(jnp.int32)
+
+    return jax.lax.map(block, starts).reshape(-1, count)[:n]

@@ -166,6 +166,9 @@ def finish(
         for text in warnings:
             print(f"warning: {text}", file=sys.stderr)
     summary = _summary(ready, fitted, prediction, predicting, warnings)
+    mapped = fitted.method.artifacts(fitted.state).get("mapped")
+    if mapped is not None and mapped < len(ready.image_set.ids):
+        summary["map_fitted_on"] = int(mapped)
     if alike is not None:
         summary["near_duplicates"] = sum(len(group) for group in alike.groups)
     if ready.writes:
@@ -261,6 +264,7 @@ def _write_clustering(
     """assignments.csv, embeddings.npz and, of features, duplicates.csv."""
     kept = {n: np.asarray(v) for n, v in fitted.method.artifacts(fitted.state).items()}
     outlier = None if alike is None else alike.outlier
+    kept.pop("mapped", None)
     write_assignments(directory, image_set, prediction, kept.pop("noise", None), outlier)
     if alike is not None:
         write_duplicates(directory, image_set, alike.groups)

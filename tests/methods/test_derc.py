@@ -1,12 +1,16 @@
 import dataclasses
+import json
 import logging
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.datasets import make_blobs
 
+import jaxclust as jc
 from jaxclust import metrics
+from jaxclust.cli import main
 from jaxclust.clustering.host import mixture
 from jaxclust.core.errors import InputError, option
 from jaxclust.core.types import DataSpec
@@ -183,3 +187,34 @@ def test_small_sets_are_seen_more_often(n, pretraining, retraining):
     # Its ablations start from the same pre-training.
     alone = dec.build(dec.PRESETS["dae"]["best"], spec)
     assert alone.phases[0].epochs == pretraining
+
+
+def test_beyond_the_most_a_sample_is_mapped_and_the_rest_placed(monkeypatch, tmp_path):
+    """Blobs of which a third is mapped: all are told apart, and a run says what was mapped."""
+    monkeypatch.setattr(derc, "MOST_MAPPED", 40)
+    monkeypatch.chdir(tmp_path)
+    x, kinds = make_blobs(120, n_features=8, centers=3, random_state=2)
+    x = x.astype(np.float32)
+    config = derc.Config(iterations=0, network="none")
+    method = derc.build(config, jc.spec_of(x, n_clusters=3))
+    fitted = jc.fit(method, x, seed=0)
+    cluster = fitted.state.cluster
+    rows = np.asarray(cluster.rows)
+    assert rows.shape == (40,)
+    assert np.all(np.diff(rows) > 0)
+    features = jc.predict(fitted, x).features
+    np.testing.assert_allclose(cluster.latents, features[rows])
+    assert np.asarray(cluster.embedding).shape == (120, 2)
+    found = fitted.predict(x)
+    assert metrics.accuracy(kinds, found) == 1
+    np.testing.assert_array_equal(found, np.asarray(cluster.probabilities).argmax(axis=1))
+    # Each that was not mapped lies at the mean of its ten nearest that were.
+    other = np.setdiff1d(np.arange(120), rows)[0]
+    near = np.argsort(np.square(features[rows] - features[other]).sum(axis=1))[:10]
+    mean = np.asarray(cluster.embedding)[rows][near].mean(axis=0)
+    np.testing.assert_allclose(np.asarray(cluster.embedding)[other], mean, rtol=1e-4, atol=1e-4)
+    np.savez("blobs.npz", features=x)
+    call = ["run", "--method=derc_r", "--starts=1", "--dataset=features:blobs.npz"]
+    assert main([*call, "--n-clusters=3", "--quiet", "--out=run"]) == 0
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["map_fitted_on"] == 40
+    assert "the run's own map" in (tmp_path / "run" / "report.html").read_text("utf-8")

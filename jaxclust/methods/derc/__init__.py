@@ -6,6 +6,7 @@ cluster attract each other, the more the surer the mixture is, and those of othe
 repel (Eq. 7), and the round begins again (Algorithm 1).
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,7 +35,16 @@ from jaxclust.core.types import (
 from jaxclust.losses.reconstruction import reconstruction_error
 from jaxclust.losses.triplet import weighted_triplet
 from jaxclust.methods.derc.derc_config import PRESETS, Config, of_data
-from jaxclust.methods.derc.derc_map import DENSE_CLUSTERS, Settings, cluster_map, own_number
+from jaxclust.methods.derc.derc_map import (
+    DENSE_CLUSTERS,
+    MOST_MAPPED,
+    Placed,
+    Settings,
+    cluster_map,
+    own_number,
+    place,
+    sample,
+)
 from jaxclust.methods.parts import autoencoding
 from jaxclust.methods.parts.autoencoding import Autoencoder
 from jaxclust.methods.parts.gradient import Aux, Context, gradient_step
@@ -48,14 +58,21 @@ __all__ = ["PRESETS", "ClusterState", "Config", "build"]
 class ClusterState(NamedTuple):
     """What the last clustering of all images said, c clusters."""
 
-    latents: ArrayLike  # float [n, d]: of the images then
+    latents: ArrayLike  # float [m, d]: of the images mapped then, of up to 50,000 features all
     embedding: ArrayLike  # float [n, dimensions]
     probabilities: ArrayLike  # float [n, c]
     noise: ArrayLike  # bool [n]: of no cluster (DBSCAN, HDBSCAN)
+    rows: ArrayLike  # int32 [m]: the images mapped
+
+
+def _most_mapped(config: Config) -> int:
+    """Images that are mapped at most; retraining asks for all."""
+    return MOST_MAPPED if config.network == "none" else sys.maxsize
 
 
 def _init(config: Config, spec: DataSpec, auto: Autoencoder) -> Callable[..., TrainState]:
     n, k, width = spec.n_images, spec.n_clusters, config.latent_width
+    mapped = min(n, _most_mapped(config))
     clusters = DENSE_CLUSTERS if own_number(config.clusterer) else k
     dimensions = {"none": width, "pca": min(config.dimensions, width or 1, n)}.get(
         config.reducer, config.dimensions
@@ -66,10 +83,11 @@ def _init(config: Config, spec: DataSpec, auto: Autoencoder) -> Callable[..., Tr
         weights, stats = auto.first(network_key, images)
         params = {"network": weights}
         cluster = ClusterState(
-            latents=jnp.zeros((n, width), jnp.float32),
+            latents=jnp.zeros((mapped, width), jnp.float32),
             embedding=jnp.zeros((n, dimensions), jnp.float32),
             probabilities=jnp.full((n, clusters), 1 / clusters, jnp.float32),
             noise=jnp.zeros(n, bool),
+            rows=jnp.zeros(mapped, jnp.int32),
         )
         opt_state = optax.adam(config.learning_rate).init(params)
         return first_state(run_key, cluster, k, params, stats, opt_state)
@@ -82,18 +100,22 @@ def _recluster(config: Config, k: int) -> Refit:
     how = Settings(*(getattr(config, name) for name in Settings._fields))
 
     def update(state: TrainState, latents: np.ndarray) -> TrainState:
+        n = len(latents)
+        rows = sample(n, _most_mapped(config), keys.host_seed(state, "sample"))
         reduced = reducers.reduce(
-            latents,
+            latents[rows],
             config.reducer,
             keys.host_seed(state, "reducer"),
             config.dimensions,
             config.neighbours,
         )
         seed = keys.host_seed(state, "clusterer")
-        probabilities, noise = cluster_map(how, reduced, k, seed)
-        counts = np.bincount(probabilities.argmax(axis=1), minlength=k)[:k]
-        usage = (counts / len(latents)).astype(np.float32)
-        cluster = ClusterState(latents, reduced, probabilities.astype(np.float32), noise)
+        mapped = Placed(reduced, *cluster_map(how, reduced, k, seed))
+        placed = place(latents, rows, mapped)
+        counts = np.bincount(placed.probabilities.argmax(axis=1), minlength=k)[:k]
+        usage = (counts / n).astype(np.float32)
+        probabilities = placed.probabilities.astype(np.float32)
+        cluster = ClusterState(latents[rows], placed.embedding, probabilities, placed.noise, rows)
         opt_state = optax.adam(config.learning_rate).init(state.params)
         return state.replace(cluster=cluster, usage=usage, opt_state=opt_state)
 
@@ -128,7 +150,7 @@ def _predict(config: Config, auto: Autoencoder) -> Callable[[TrainState, Array],
     def predict(state: TrainState, images: Array) -> Prediction:
         latent = auto.latent(state.params["network"], state.model_state, images)
         neighbour, _ = kmeans.assign(latent, state.cluster.latents)
-        probabilities = state.cluster.probabilities[neighbour]
+        probabilities = state.cluster.probabilities[jnp.asarray(state.cluster.rows)[neighbour]]
         assignments = jnp.argmax(probabilities, axis=1).astype(jnp.int32)
         return Prediction(assignments, probabilities, latent, {config.clusterer: assignments})
 
@@ -171,7 +193,8 @@ def _autoencoder(
 
 
 def _artifacts(state: TrainState) -> dict[str, Any]:
-    return {"map": state.cluster.embedding, "noise": state.cluster.noise}
+    cluster: ClusterState = state.cluster
+    return {"map": cluster.embedding, "noise": cluster.noise, "mapped": np.shape(cluster.rows)[0]}
 
 
 @recorded("derc")

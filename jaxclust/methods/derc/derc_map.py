@@ -5,11 +5,14 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxclust.clustering import kmeans
+from jaxclust.clustering import kmeans, neighbours
 from jaxclust.clustering.host import clusterers, mixture, reducers
-from jaxclust.core import keys
+from jaxclust.core import device, keys
 
 Clusterer = Literal["gmm", "kmeans", "dbscan", "hdbscan"]
+# Features that are mapped; of more a sample is, and the rest are placed by their neighbours in it.
+MOST_MAPPED = 50_000
+_PLACED_BY = 10
 # Clusters DBSCAN may find; what lies in smaller ones counts as noise.
 DENSE_CLUSTERS = 256
 # Of all images, in HDBSCAN's smallest cluster, and how many at least.
@@ -66,3 +69,43 @@ def _dense(how: Settings, x: np.ndarray) -> clusterers.Dense:
         return clusterers.dbscan(x, how.eps * spread / 50, how.min_samples, DENSE_CLUSTERS)
     smallest = how.min_cluster_size or max(_LEAST, len(x) // _SMALLEST)
     return clusterers.hdbscan(x, smallest, how.min_samples, DENSE_CLUSTERS)
+
+
+def sample(n: int, most: int, seed: int) -> np.ndarray:
+    """Rows int32 that are mapped, ascending: all of n, or `most` of them."""
+    if n <= most:
+        return np.arange(n, dtype=np.int32)
+    chosen = np.random.default_rng(seed).choice(n, most, replace=False)
+    return np.sort(chosen).astype(np.int32)
+
+
+class Placed(NamedTuple):
+    """The map and its clustering of all images, n."""
+
+    embedding: np.ndarray  # float [n, j]
+    probabilities: np.ndarray  # float [n, c]
+    noise: np.ndarray  # bool [n]
+
+
+def place(latents: np.ndarray, rows: np.ndarray, mapped: Placed) -> Placed:
+    """What a sample's map says of all: each lies amid its nearest, in the cluster of the nearest.
+
+    Args:
+        latents: float [n, d].
+        rows: those that were mapped, int [m].
+        mapped: of them.
+    """
+    if len(rows) == len(latents):
+        return mapped
+    reducers.progress.info(
+        "the map is of %d of %d images; the rest are placed by their nearest",
+        len(rows),
+        len(latents),
+    )
+    count = min(_PLACED_BY, len(rows))
+    find = device.jit(neighbours.nearest_among, static_argnums=2)
+    near = np.array(find(jnp.asarray(latents), jnp.asarray(latents[rows]), count))
+    # A sampled one is where the map has it.
+    near[rows] = np.arange(len(rows))[:, None]
+    embedding = mapped.embedding[near].mean(axis=1)
+    return Placed(embedding, mapped.probabilities[near[:, 0]], mapped.noise[near[:, 0]])

@@ -183,7 +183,7 @@ def load(path: Path, weights: Weights | None = None) -> Pretrained:
         some = ", ".join(list(weights)[:3]) or "nothing"
         raise InputError(
             f"{path} holds no network known here (it has {some} …); known are AlexNet, VGG-16 and "
-            "ResNets by torchvision's names, MobileNet-v1 by Keras's, EfficientNet-Lite 0 to 2; and, "
-            "as encoders, vision transformers by the names of DINO, timm, Hugging Face and CLIP"
+            "ResNets by torchvision's names, MobileNet-v1 by Keras's, EfficientNet-Lite 0 to 2; "
+            "as encoders also vision transformers by the names of DINO, timm, Hugging Face and CLIP"
         )
     return Pretrained(path, *kind, weights)
