@@ -93,11 +93,11 @@ def _fits(value: Any, kind: Any) -> bool:
         return value in get_args(kind)
     if get_origin(kind) is tuple:
         parts = get_args(kind)
-        return (
-            isinstance(value, tuple | list)
-            and len(value) == len(parts)
-            and all(map(_fits, value, parts))
-        )
+        if not isinstance(value, tuple | list):
+            return False
+        if parts[1:] == (Ellipsis,):
+            parts = parts[:1] * len(value)
+        return len(value) == len(parts) and all(map(_fits, value, parts))
     if kind is bool or isinstance(value, bool):
         return kind is bool and isinstance(value, bool)
     if kind is int:
@@ -117,6 +117,8 @@ def _said(kind: Any) -> str:
         return "none"
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
+    if get_args(kind)[1:] == (Ellipsis,):
+        return f"values, each {_said(get_args(kind)[0])}"
     if get_origin(kind) is tuple:
         return f"{len(get_args(kind))} values, each {_said(get_args(kind)[0])}"
     return _NAMES.get(kind, "a path" if kind is Path else getattr(kind, "__name__", str(kind)))

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxclust.core.errors import InputError, nearest_name
 from jaxclust.core.rows import evenly_spread
-from jaxclust.data.features import read_features
+from jaxclust.data.features import read_several
 from jaxclust.data.folder import read_folder
 from jaxclust.data.image_set import ImageSet, from_files
 from jaxclust.data.named_sets import CATALOGUE as CATALOGUE
@@ -133,7 +133,7 @@ def _found(name: str, data_dir: Path, reading: Reading, labels_from_folders: boo
         found = read_npz(Path(name[4:]).expanduser(), reading.rules.ranges)
         return replace(found, name=name)
     if name.startswith("features:"):
-        return replace(read_features(Path(name[9:]).expanduser()), name=name)
+        return replace(read_several(name[9:]), name=name)
     if name.startswith("folder:"):
         root, (size, in_memory, rules) = Path(name[7:]).expanduser(), reading
         found = read_folder(root, size, labels_from_folders, in_memory, rules)

@@ -55,6 +55,43 @@ def read_features(path: Path) -> ImageSet:
     return replace(ImageSet(path.stem, features, labels, ids, classes), class_names=names)
 
 
+def read_several(paths: str) -> ImageSet:
+    """Features of the same images by several encoders, side by side: `A.npz,B.npz`.
+
+    Each is scaled so that its rows have a mean squared length of one: none outweighs the others.
+
+    Args:
+        paths: of one file, or of several with commas between.
+
+    Raises:
+        InputError: as :func:`read_features`; or files of different images.
+    """
+    whole = Path(paths).expanduser()
+    if whole.is_file() or "," not in paths:
+        return read_features(whole)
+    sets = [read_features(Path(path).expanduser()) for path in paths.split(",")]
+    first = sets[0]
+    for other in sets[1:]:
+        if other.ids != first.ids:
+            raise InputError(
+                f"{other.name} has features of {len(other.ids):,} images, others than the "
+                f"{len(first.ids):,} of {first.name}: their ids, in order, must be the same"
+            )
+    labelled = next((one for one in sets if one.labels is not None), first)
+    scaled = [one.images / max(_length(one.images), 1e-12) for one in sets]
+    return replace(
+        labelled,
+        name="+".join(one.name for one in sets),
+        images=np.concatenate(scaled, axis=1).astype(np.float32),
+        spaces=tuple(one.images.shape[1] for one in sets),
+    )
+
+
+def _length(features: np.ndarray) -> float:
+    """The root of the rows' mean squared length."""
+    return float(np.sqrt(np.mean(np.sum(np.square(features, dtype=np.float64), axis=1))))
+
+
 def _npy(path: Path) -> Columns:
     return Columns(np.load(path, allow_pickle=False))
 

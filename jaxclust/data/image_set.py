@@ -41,6 +41,7 @@ class ImageSet:
     # What an encoder made the features in `images` of; to be shown.
     pictures: Any = None
     encoder: dict[str, Any] | None = None  # its name, digest, and how it sees images
+    spaces: tuple[int, ...] = ()  # of features by several encoders: the width of each's
     mark: str = ""  # of features: tells the pictures and the encoder from others
 
     def passed_over(self) -> str | None:

@@ -3,6 +3,8 @@
 Gadetsky, Jiang & Brbić 2024, "Let Go of Your Labels with Unsupervised Transfer". A linear layer
 names a class for each image; a few steps of a fresh linear classifier on those names tell how
 easily they are learned, and the layer is moved so that they become easier, its classes kept even.
+Of features by several encoders each has a layer and a classifier, and an image's names are the
+layers' mean.
 """
 
 from collections.abc import Callable
@@ -10,11 +12,13 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.scipy.special import entr
 
 from jaxclust.core import collectives, keys, settings
+from jaxclust.core.errors import InputError
 from jaxclust.core.settings import setting
 from jaxclust.core.types import (
     Batches,
@@ -55,6 +59,9 @@ class Config:
     """Adam's, of the classifier."""
     entropy_weight: float = setting(10.0, least=0)
     """Of the mean label's entropy (gamma of Eq. 12), which keeps classes even."""
+    spaces: tuple[int, ...] | None = None
+    """Widths of the feature spaces that lie beside each other in a row; default: those of the
+    files of features:A,B, else one."""
 
 
 PRESETS = {"best": Config(), "paper": Config()}
@@ -63,6 +70,11 @@ PRESETS = {"best": Config(), "paper": Config()}
 def linear(params: PyTree, x: Array) -> Array:
     """Logits float [b, k] of features [b, d] by a plain linear layer."""
     return jnp.dot(x, params["weight"], precision=jax.lax.Precision.HIGHEST) + params["bias"][None]
+
+
+def split(x: Array, spaces: tuple[int, ...]) -> list[Array]:
+    """Features [b, d] by the spaces they are of."""
+    return jnp.split(x, np.cumsum(spaces)[:-1], axis=1)
 
 
 def class_names(params: PyTree, x: Array) -> Array:
@@ -104,28 +116,52 @@ def classifier(config: Config, key: Array, x: Array, labels: Array) -> PyTree:
     return {**rows, "weight": rows["weight"].T}
 
 
-def _loss(config: Config, axis_name: str | None) -> Callable[..., tuple[Array, Aux]]:
+def layers(params: PyTree) -> list[PyTree]:
+    """The layer of each space."""
+    return [params] if "direction" in params else [params[f"space{i}"] for i in range(len(params))]
+
+
+def names_of(params: PyTree, x: Array, spaces: tuple[int, ...]) -> Array:
+    """Probabilities float [b, k] of features [b, d]: the mean of the layers'."""
+    parts = zip(layers(params), split(x, spaces), strict=True)
+    return jnp.mean(jnp.stack([class_names(layer, part) for layer, part in parts]), axis=0)
+
+
+def _loss(
+    config: Config, spaces: tuple[int, ...], axis_name: str | None
+) -> Callable[..., tuple[Array, Aux]]:
     def loss(params: PyTree, at: Context) -> tuple[Array, Aux]:
         """Eq. 12: how badly the classifier does, less the weighted entropy of the mean label."""
         # The classifier learns from the whole batch, where devices share one.
-        x = collectives.gathered(at.batch.images, axis_name)
-        labels = class_names(params, x)
-        learned = classifier(config, at.draw("classifier"), x, jax.lax.stop_gradient(labels))
-        logits = jax.lax.stop_gradient(linear(learned, x))
-        error = jnp.mean(optax.softmax_cross_entropy(logits, labels))
-        entropy = jnp.sum(entr(jnp.mean(labels, axis=0)))
-        mine = jnp.argmax(class_names(params, at.batch.images), axis=1)
+        xs = split(collectives.gathered(at.batch.images, axis_name), spaces)
+        of_spaces = [class_names(layer, x) for layer, x in zip(layers(params), xs, strict=True)]
+        labels = jnp.mean(jnp.stack(of_spaces), axis=0)
+        fixed, error, entropy = jax.lax.stop_gradient(labels), jnp.float32(0), jnp.float32(0)
+        for i, (x, own) in enumerate(zip(xs, of_spaces, strict=True)):
+            learned = classifier(config, at.draw(f"classifier{i or ''}"), x, fixed)
+            logits = jax.lax.stop_gradient(linear(learned, x))
+            error += jnp.mean(optax.softmax_cross_entropy(logits, labels))
+            entropy += jnp.sum(entr(jnp.mean(own, axis=0)))
+        mine = jnp.argmax(names_of(params, at.batch.images, spaces), axis=1)
         terms = {"error": error, "label_entropy": entropy}
         return error - config.entropy_weight * entropy, Aux(at.state.model_state, terms, mine)
 
     return loss
 
 
-def predict(state: TrainState, x: Array) -> Prediction:
-    """Classes of features [b, d]."""
-    probabilities = class_names(state.params, x)
-    assignments = jnp.argmax(probabilities, axis=1).astype(jnp.int32)
-    return Prediction(assignments, probabilities, x, {"turtle": assignments})
+def _predict(spaces: tuple[int, ...]) -> Callable[[TrainState, Array], Prediction]:
+    def predict(state: TrainState, x: Array) -> Prediction:
+        probabilities = names_of(state.params, x, spaces)
+        assignments = jnp.argmax(probabilities, axis=1).astype(jnp.int32)
+        return Prediction(assignments, probabilities, x, {"turtle": assignments})
+
+    return predict
+
+
+def _first_layer(key: Array, width: int, k: int) -> PyTree:
+    layer = _uniform(key, width, k)
+    scale = jnp.linalg.norm(layer["weight"], axis=0)
+    return {"direction": layer["weight"], "scale": scale, "bias": layer["bias"]}
 
 
 @recorded("turtle")
@@ -133,26 +169,31 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
     """TURTLE on features [n, d]; there is no network, so precision changes nothing.
 
     Raises:
-        InputError: images in place of features, or settings without sense.
+        InputError: images in place of features, or invalid settings.
     """
     settings.check(config)
-    width, k, adam = (
-        spec.width,
-        spec.n_clusters,
-        optax.adam(config.learning_rate),
-    )
+    k, adam = spec.n_clusters, optax.adam(config.learning_rate)
+    spaces = config.spaces or (spec.width,)
+    if sum(spaces) != spec.width or min(spaces) < 1:
+        raise InputError(
+            f"‹spaces› {' '.join(map(str, spaces))} must add up to the {spec.width} values of a row"
+        )
 
     def init(key: Array, images: Array) -> TrainState:
         del images
         layer_key, run_key = keys.pair(key)
-        layer = _uniform(layer_key, width, k)
-        scale = jnp.linalg.norm(layer["weight"], axis=0)
-        params = {"direction": layer["weight"], "scale": scale, "bias": layer["bias"]}
+        if len(spaces) == 1:
+            params = _first_layer(layer_key, spec.width, k)
+        else:
+            each = jax.random.split(layer_key, len(spaces))
+            firsts = (_first_layer(*one, k) for one in zip(each, spaces, strict=True))
+            params = {f"space{i}": layer for i, layer in enumerate(firsts)}
         return first_state(run_key, (), k, params, opt_state=adam.init(params))
 
     batches = -(-spec.n_images // config.batch_size)
     repeats = _IN_A_ROW if batches == 1 else 1
     epochs = -(-config.steps // (batches * repeats)) if config.epochs is None else config.epochs
-    step = gradient_step(_loss(config, compute.axis_name), adam, axis_name=compute.axis_name)
+    loss = _loss(config, spaces, compute.axis_name)
+    step = gradient_step(loss, adam, axis_name=compute.axis_name)
     phase = Phase("cluster", step, epochs, Batches(config.batch_size, repeats))
-    return Method(init, predict, (phase,))
+    return Method(init, _predict(spaces), (phase,))

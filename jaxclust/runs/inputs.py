@@ -1,6 +1,7 @@
 """What a run clusters, and into how many: images, or an encoder's features of them."""
 
 import sys
+from dataclasses import replace
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -29,6 +30,7 @@ class Found(NamedTuple):
     image_set: catalogue.ImageSet
     n_clusters: int
     curve: Curve | None  # where the number was looked for
+    config: Any  # the method's settings, told of the features' spaces
 
 
 def find(options: Options, config: Any, begun: dict[str, Any]) -> Found:
@@ -44,6 +46,8 @@ def find(options: Options, config: Any, begun: dict[str, Any]) -> Found:
     """
     encoder = None if options.encoder is None else frozen.load(options.encoder, options.precision)
     image_set = _load(options, encoder)
+    if image_set.spaces and getattr(config, "spaces", ()) is None:
+        config = replace(config, spaces=image_set.spaces)
     if len(image_set.ids) < 2:
         raise InputError(f"{options.dataset} holds one image; there is nothing to cluster")
     features = encoder is not None or _has_features(image_set, config)
@@ -51,10 +55,10 @@ def find(options: Options, config: Any, begun: dict[str, Any]) -> Found:
     if encoder is not None:
         image_set = _encoded(options, config, image_set, encoder, counts[0])
     if len(counts) == 1:
-        return Found(image_set, counts[0], None)
+        return Found(image_set, counts[0], None, config)
     if "cluster_count" in begun:
         curve = Curve(**begun["cluster_count"])
-        return Found(image_set, curve.chosen, curve)
+        return Found(image_set, curve.chosen, curve, config)
     curve = cluster_count.curve(_features(image_set, config), counts)
     if not options.quiet:
         print(
@@ -62,7 +66,7 @@ def find(options: Options, config: Any, begun: dict[str, Any]) -> Found:
             f"{curve.next_best}; HDBSCAN finds {curve.hdbscan}",
             file=sys.stderr,
         )
-    return Found(image_set, curve.chosen, curve)
+    return Found(image_set, curve.chosen, curve, config)
 
 
 def _descriptor(config: Any) -> Descriptor | None:

@@ -17,7 +17,8 @@ class Options:
     """What every run has, whatever its method."""
 
     dataset: str = "digits"
-    """A name that `jaxclust datasets` lists, npz:PATH, folder:PATH or features:PATH."""
+    """A name that `jaxclust datasets` lists, npz:PATH, folder:PATH or features:PATH; features of
+    the same images by several encoders as features:A,B."""
     method: str = "ccnn"
     """The method; its own settings are listed below. A folder of photographs needs none named: it
     gets derc_r."""
@@ -135,7 +136,11 @@ def absolute(dataset: str) -> str:
     'folder:/images'
     """
     kind, colon, path = dataset.partition(":")
-    return f"{kind}:{Path(path).expanduser().resolve()}" if colon else dataset
+    if not colon:
+        return dataset
+    several = kind == "features" and not Path(path).expanduser().is_file()
+    paths = path.split(",") if several else [path]
+    return f"{kind}:{','.join(str(Path(one).expanduser().resolve()) for one in paths)}"
 
 
 def default_out(options: Options) -> Path:

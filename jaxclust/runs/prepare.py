@@ -128,7 +128,7 @@ def prepare(
         check_can_write(directory.path)
     clock = time.perf_counter()
     found = inputs.find(options, config, _begun(options, directory))
-    image_set = found.image_set
+    image_set, config = found.image_set, found.config
     method, data = assemble(
         registry.find(options.method),
         config,

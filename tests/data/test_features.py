@@ -213,3 +213,37 @@ def test_methods_of_images_say_that_they_take_none(method, blobs, capsys):
     said = capsys.readouterr().err
     assert "needs images [n, h, w, c], not features [n, 8]" in said
     assert not Path("runs").exists()
+
+
+def test_features_by_several_encoders(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    kinds = np.arange(90) % 3
+    ids = np.array([f"{i}.jpg" for i in range(90)])
+    large, small = 100 * np.eye(3)[kinds], 0.01 * rng.normal(size=(90, 5))
+    np.savez("a.npz", features=large + rng.normal(size=(90, 3)), ids=ids)
+    np.savez("b.npz", features=small, ids=ids, labels=kinds)
+    np.savez("c.npz", features=small, ids=ids[::-1])
+    loaded = catalogue.load("features:a.npz,b.npz", Path())
+    assert loaded.images.shape == (90, 8)
+    assert loaded.spaces == (3, 5)
+    assert loaded.labels.tolist() == kinds.tolist()
+    lengths = [np.square(part).sum(axis=1).mean() for part in np.split(loaded.images, [3], axis=1)]
+    np.testing.assert_allclose(lengths, 1, rtol=1e-5)
+    with pytest.raises(InputError, match="their ids, in order, must be the same"):
+        catalogue.load("features:a.npz,c.npz", Path())
+    call = ["run", "--method=turtle", "--dataset=features:a.npz,b.npz", "--steps=200", "--quiet"]
+    assert main([*call, "--learning-rate=0.01", "--out=run"]) == 0
+    record = json.loads(Path("run/config.json").read_text())
+    assert record["config"]["spaces"] == [3, 5]
+    assert record["source"] == f"features:{tmp_path / 'a.npz'},{tmp_path / 'b.npz'}"
+    assert main([*call, "--learning-rate=0.01", "--out=run", "--resume"]) == 0
+    # The page is made anew from another folder.
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert main(["report", "../run"]) == 0
+    out = ["predict", "../run", "features:../a.npz,../b.npz", "--out=labels.csv"]
+    assert main(out) == 0, capsys.readouterr().err
+    rows = list(csv.DictReader(Path("labels.csv").open()))  # noqa: SIM115
+    ours = list(csv.DictReader(Path("../run/assignments.csv").open()))  # noqa: SIM115
+    assert [row["cluster"] for row in rows] == [row["cluster"] for row in ours]

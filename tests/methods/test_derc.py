@@ -217,4 +217,4 @@ def test_beyond_the_most_a_sample_is_mapped_and_the_rest_placed(monkeypatch, tmp
     call = ["run", "--method=derc_r", "--starts=1", "--dataset=features:blobs.npz"]
     assert main([*call, "--n-clusters=3", "--quiet", "--out=run"]) == 0
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["map_fitted_on"] == 40
-    assert "the run's own map" in (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "own map; 120 images" in (tmp_path / "run" / "report.html").read_text("utf-8")

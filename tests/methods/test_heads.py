@@ -166,6 +166,41 @@ def test_turtles_step_is_a_second_reading_s():
     np.testing.assert_allclose(moved, -1e-3 * np.sign(by_difference), rtol=1e-3)
 
 
+def test_turtle_of_several_spaces_is_a_second_reading_s():
+    """Names are the mean of the spaces' layers, errors and entropies add up."""
+    config = turtle.Config(batch_size=30, inner_steps=3, spaces=(2, D - 2))
+    method = turtle.build(config, DataSpec(30, (D,), K))
+    state = method.init(jax.random.key(1), jnp.asarray(BLOBS[:2]))
+    xs = np.split(BLOBS[::3].astype(np.float64), [2], axis=1)
+    names = []
+    for i, x in enumerate(xs):
+        layer = {name: np.asarray(leaf) for name, leaf in state.params[f"space{i}"].items()}
+        unit = layer["direction"] / np.linalg.norm(layer["direction"], axis=0)
+        names.append(softmax(x @ (unit * layer["scale"]) + layer["bias"], axis=1))
+    labels = sum(names) / 2
+    error = entropy = 0.0
+    for i, x in enumerate(xs):
+        key = turtle.keys.of(state, "classifier" if i == 0 else "classifier1")
+        learned = turtle.classifier(config, key, jnp.float32(x), jnp.float32(labels))
+        found = x @ np.asarray(learned["weight"]) + np.asarray(learned["bias"])
+        logs = found - np.log(np.exp(found).sum(axis=1, keepdims=True))
+        error -= (labels * logs).sum(axis=1).mean()
+        mean = names[i].mean(axis=0)
+        entropy -= (mean * np.log(mean)).sum()
+    batch = Batch(jnp.asarray(BLOBS[::3]), jnp.arange(30))
+    after, info = jax.jit(method.step)(state, batch)
+    np.testing.assert_allclose(info.watch["error"], error, rtol=1e-4)
+    np.testing.assert_allclose(info.watch["label_entropy"], entropy, rtol=1e-4)
+    assert all(
+        not np.array_equal(state.params[name]["direction"], after.params[name]["direction"])
+        for name in ("space0", "space1")
+    )
+    shown = method.predict(state, jnp.asarray(BLOBS[::3])).probabilities
+    np.testing.assert_allclose(shown, labels, rtol=1e-4, atol=1e-6)
+    with pytest.raises(InputError, match="must add up to the"):
+        turtle.build(turtle.Config(spaces=(2, D)), DataSpec(30, (D,), K))
+
+
 @pytest.mark.parametrize(
     ("method", "changes"),
     [
