@@ -25,7 +25,7 @@ JAXCLUST_CACHE_DIR, where `jaxclust run --encoder` finds them, too.
 def main(arguments: Sequence[str]) -> int:
     """`jaxclust embed`: decode, encode, write."""
     parser = Parser("embed", _ABOUT)
-    parser.add_argument("source", metavar="SOURCE", help="a folder, or what --dataset takes")
+    parser.add_argument("source", metavar="SOURCE", help="a folder, a tar, or what --dataset takes")
     parser.add_argument(
         "--encoder",
         required=True,

@@ -1,4 +1,4 @@
-"""ImageNet and Places out of their official tar files, read in place, never unpacked."""
+"""Images out of tar files, ImageNet's and Places' official ones among them, never unpacked."""
 
 import re
 import tarfile
@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxclust.core.errors import InputError, first_line
 from jaxclust.data.decoding import Read, read_images
+from jaxclust.data.formats import kind_by_name
 from jaxclust.data.names import Names
 from jaxclust.data.places import Place, Places, Reading, Stretches
 
@@ -91,8 +92,8 @@ def members(archive: tarfile.TarFile, path: Path, start: int = 0) -> Iterable[Na
         name = PurePosixPath(member.name)
         if name.is_absolute() or ".." in name.parts or member.islnk() or member.issym():
             raise InputError(
-                f"{path} holds '{member.name}', which points out of its folder; it is not the "
-                "official archive: get it again"
+                f"{path} holds '{member.name}', which points out of its folder; such an "
+                "archive is not read: make it anew, or get the official one again"
             )
         if member.isfile():
             yield Named(str(name), Place(path, start + member.offset_data, member.size))
@@ -118,6 +119,27 @@ def _labelled(found: Index, label: Callable[[str], int], path: Path, reading: Re
     labels = np.fromiter(map(label, names), np.int64, len(names))
     places = Stretches(path, found.offsets[order], found.sizes[order])
     return read_labelled(places, names, labels, reading, str(path))
+
+
+def any_images(path: Path, reading: Reading) -> Read:
+    """The images of any uncompressed tar, by their files' names, in the order of those.
+
+    Raises:
+        InputError: no such tar, no image in it, or images that cannot be read.
+    """
+    if not path.is_file():
+        raise InputError(f"no such file: {path}; give tar:PATH with images in it")
+
+    def index(archive: tarfile.TarFile) -> Iterable[Named]:
+        return (one for one in members(archive, path) if kind_by_name(one.name) == "image")
+
+    found = _opened(path, index)
+    if not found.names:
+        raise InputError(f"no image in {path}; give a tar with JPEG, PNG, WebP or other images")
+    order = found.names.order()
+    places = Stretches(path, found.offsets[order], found.sizes[order]).read_by(reading.rules)
+    names = found.names.take(order)
+    return read_images(places, names, reading.size, reading.in_memory, str(path))
 
 
 def _list_of_imagenet(file: str) -> list[str]:

@@ -7,8 +7,9 @@ import numpy as np
 
 from jaxclust.core.errors import InputError, nearest_name
 from jaxclust.core.rows import evenly_spread
+from jaxclust.data.archives import any_images
 from jaxclust.data.features import read_several
-from jaxclust.data.folder import read_folder
+from jaxclust.data.folder import labels_of_folders, read_folder
 from jaxclust.data.image_set import ImageSet, from_files
 from jaxclust.data.named_sets import CATALOGUE as CATALOGUE
 from jaxclust.data.named_sets import Entry as Entry
@@ -35,7 +36,7 @@ def load(
     ranges: Ranges | None = None,
     view: View | None = None,
 ) -> ImageSet:
-    """Load a data set by name, `npz:PATH`, `folder:PATH` or `features:PATH`.
+    """Load a data set by name, `npz:PATH`, `folder:PATH`, `tar:PATH` or `features:PATH`.
 
     Args:
         name: see the catalogue, or a path behind a prefix.
@@ -110,7 +111,7 @@ def named(source: str, *, features: bool = False) -> str:
     Raises:
         InputError: there is nothing at the path.
     """
-    if source in CATALOGUE or source.startswith(("folder:", "npz:", "features:")):
+    if source in CATALOGUE or source.startswith(("folder:", "npz:", "tar:", "features:")):
         return source
     path = Path(source).expanduser()
     if not path.exists():
@@ -119,7 +120,8 @@ def named(source: str, *, features: bool = False) -> str:
         )
     if features:
         return f"features:{path}"
-    return f"npz:{path}" if path.suffix == ".npz" else f"folder:{path}"
+    kind = {".npz": "npz", ".tar": "tar"}.get(path.suffix, "folder")
+    return f"{kind}:{path}"
 
 
 def _limited(images_set: ImageSet, limit: int | None) -> ImageSet:
@@ -134,6 +136,11 @@ def _found(name: str, data_dir: Path, reading: Reading, labels_from_folders: boo
         return replace(found, name=name)
     if name.startswith("features:"):
         return replace(read_several(name[9:]), name=name)
+    if name.startswith("tar:"):
+        path = Path(name[4:]).expanduser()
+        read = any_images(path, reading)
+        labels, classes = labels_of_folders(path, read.ids) if labels_from_folders else (None, ())
+        return from_files(name, read, labels=labels, class_names=classes)
     if name.startswith("folder:"):
         root, (size, in_memory, rules) = Path(name[7:]).expanduser(), reading
         found = read_folder(root, size, labels_from_folders, in_memory, rules)
@@ -152,7 +159,7 @@ def _named(name: str, data_dir: Path, reading: Reading) -> ImageSet:
     if name not in CATALOGUE:
         hint = nearest_name(name, CATALOGUE)
         raise InputError(
-            f"unknown data set '{name}': {hint} (or npz:PATH, folder:PATH, features:PATH)"
+            f"unknown data set '{name}': {hint} (or npz:PATH, folder:PATH, tar:PATH, features:PATH)"
         )
     entry = CATALOGUE[name]
     if not present(name, data_dir):

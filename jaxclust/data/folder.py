@@ -51,7 +51,7 @@ def read_folder(
     root = root if root.is_dir() else root.parent
     places = Files(root, found.images).read_by(rules)
     read = read_images(places, found.images, size, in_memory, str(root))
-    labels, names = _folder_labels(root, read.ids) if labels_from_folders else (None, ())
+    labels, names = labels_of_folders(root, read.ids) if labels_from_folders else (None, ())
     return Folder(read, labels, names, found.passed_over, found.told_others())
 
 
@@ -72,7 +72,7 @@ def _found(root: Path) -> searching.Listing:
     return found
 
 
-def _folder_labels(root: Path, ids: Names) -> tuple[np.ndarray, tuple[str, ...]]:
+def labels_of_folders(root: Path, ids: Names) -> tuple[np.ndarray, tuple[str, ...]]:
     """Numbers of the first folders in which the images' paths differ, and their names."""
     folders = [name.split("/")[:-1] for name in ids]
     # A folder around all the others, as archives have it, tells nothing.

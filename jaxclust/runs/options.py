@@ -17,8 +17,8 @@ class Options:
     """What every run has, whatever its method."""
 
     dataset: str = "digits"
-    """A name that `jaxclust datasets` lists, npz:PATH, folder:PATH or features:PATH; features of
-    the same images by several encoders as features:A,B."""
+    """A name that `jaxclust datasets` lists, npz:PATH, folder:PATH, tar:PATH or
+    features:PATH; features of the same images by several encoders as features:A,B."""
     method: str = "ccnn"
     """The method; its own settings are listed below. A folder of photographs needs none named: it
     gets derc_r."""

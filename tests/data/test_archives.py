@@ -215,3 +215,32 @@ def test_classes_of_a_prepared_training_set(tmp_path):
     assert found.labels.tolist() == expected
     with pytest.raises(InputError, match="lacks 14 of 15 classes"):
         catalogue.load("imagenet_dog", tmp_path)
+
+
+def test_any_tar_of_images(tmp_path, monkeypatch):
+    """The same images as its folder's, in the same order, and labels by folders."""
+    monkeypatch.setenv("JAXCLUST_CACHE_DIR", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        file = tmp_path / "in" / "ab"[i % 2] / f"{i:02d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).save(file)
+    (tmp_path / "in" / "a" / "note.txt").write_text("no image")
+    with tarfile.open(tmp_path / "in.tar", "w") as archive:
+        # In another order than by name.
+        for file in sorted((tmp_path / "in").rglob("*.*"), reverse=True):
+            archive.add(file, file.relative_to(tmp_path / "in"))
+    for in_memory in (None, 0):
+        options = {"image_size": 8, "labels_from_folders": True, "in_memory": in_memory}
+        folder = catalogue.load(f"folder:{tmp_path / 'in'}", tmp_path, **options)
+        found = catalogue.load(f"tar:{tmp_path / 'in.tar'}", tmp_path, **options)
+        assert list(found.ids) == list(folder.ids)
+        np.testing.assert_array_equal(found.images[:], folder.images[:])
+        np.testing.assert_array_equal(found.labels, folder.labels)
+    assert catalogue.named(str(tmp_path / "in.tar")) == f"tar:{tmp_path / 'in.tar'}"
+    (tmp_path / "torn.tar").write_bytes(b"torn")
+    with tarfile.open(tmp_path / "none.tar", "w") as archive:
+        archive.add(tmp_path / "in" / "a" / "note.txt", "note.txt")
+    for name, said in (("torn", "uncompressed tar"), ("none", "no image in"), ("x", "no such")):
+        with pytest.raises(InputError, match=said):
+            catalogue.load(f"tar:{tmp_path / name}.tar", tmp_path, image_size=8)
