@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxclust.clustering import health
+from jaxclust.clustering.host.cluster_count import Curve
 from jaxclust.clustering.host.likeness import Likeness, likeness
 from jaxclust.core import device, processes
 from jaxclust.core import interrupts as ctrl_c
@@ -161,7 +162,9 @@ def finish(
     predicting += time.perf_counter() - clock
     sizes = np.bincount(prediction.assignments, minlength=ready.n_clusters)
     complaint = health.complaint(sizes)
-    warnings = [*([complaint] if complaint else []), *(complaints or [])]
+    counted = ready.record.get("cluster_count")
+    unsure = None if counted is None else Curve(**counted).complaint()
+    warnings = [*filter(None, (complaint, unsure)), *(complaints or [])]
     if not ready.quiet:
         for text in warnings:
             print(f"warning: {text}", file=sys.stderr)

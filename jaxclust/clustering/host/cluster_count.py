@@ -24,6 +24,8 @@ _EVERY, _GROWTH = 40, 0.04
 _SUBSAMPLES, _SHARE = 4, 0.8
 # What a map's cluster is at least wide, so that two samples in one place have a density.
 _LEAST_VARIANCE = 1e-3
+# Below it groups hardly lie apart (Kaufman & Rousseeuw 1990); evenly spread samples have 0.4.
+_APART = 0.5
 
 
 class Curve(NamedTuple):
@@ -44,6 +46,16 @@ class Curve(NamedTuple):
     def as_json(self) -> dict[str, Any]:
         """Its fields by name."""
         return self._asdict()
+
+    def complaint(self) -> str | None:
+        """What to be wary of, in a line."""
+        best = self.silhouette[self.counts.index(self.chosen)]
+        if best >= _APART:
+            return None
+        return (
+            f"the groups hardly lie apart (silhouette {best:.2f} at {self.chosen} clusters), and "
+            "their number is a guess; look at the curve in the page, and give --n-clusters"
+        )
 
 
 def asked(said: int | str, n: int) -> list[int]:

@@ -77,3 +77,12 @@ def test_what_can_be_asked_for():
     for wrong in ("many", "5:", ":5", "1:4", "9:3", "2:100", "2:3:4", ""):
         with pytest.raises(InputError, match="n_clusters"):
             cluster_count.asked(wrong, 100)
+
+
+def test_groups_that_hardly_lie_apart_are_said():
+    apart = cluster_count.Curve([2, 3], [0.4, 0.8], [1.0, 1.0], [2.0, 1.0], 3, None, 3)
+    assert apart.complaint() is None
+    spread = np.random.default_rng(0).uniform(size=(300, 2))
+    found = cluster_count.curve(spread, [2, 3, 4, 5])
+    assert "hardly lie apart" in found.complaint()
+    assert f"at {found.chosen} clusters" in found.complaint()
