@@ -40,7 +40,8 @@ class Options:
     """As many runs, from --seed on; the summary has their means and standard deviations."""
     seeds_together: Literal["auto", "yes", "no"] = "auto"
     """Run them as one program: faster on accelerators, where auto does so for methods that
-    never leave the device; on CPU slower. Numbers then differ from single runs' by rounding."""
+    never leave the device and have no convolution; on CPU slower. Numbers then differ from
+    single runs' by rounding."""
     data_dir: Path | None = None
     """Where prepared sets lie; default JAXCLUST_DATA_DIR or ~/tensorflow_datasets."""
     image_size: int | None = setting(None, least=1, most=2**14)

@@ -23,7 +23,7 @@ from jaxclust.runs.options import (
     plain,
 )
 from jaxclust.runs.prepare import Prepared
-from jaxclust.training.mapped import can_share
+from jaxclust.training.mapped import can_share, convolves
 
 # What differs between runs and is summarised by mean and standard deviation.
 _AVERAGED = ("nmi", "ari", "acc", "empty_clusters", "clusters_found", "images_per_second")
@@ -111,6 +111,9 @@ def _runs(
         with device.deterministic(options.deterministic):
             first = prepare.prepare(singles[0], config, command, after)
             reason = _apart(first, singles)
+            slower = options.seeds_together == "auto" and reason is None
+            if slower and convolves(first.method, first.data):
+                reason = "convolutions mapped over seeds are slower than runs in turn"
             if reason is None:
                 begin()
                 with ExitStack() as held:

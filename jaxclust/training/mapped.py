@@ -23,6 +23,9 @@ from jaxclust.core.types import (
     StepInfo,
     TrainState,
 )
+from jaxclust.training.placement import Data
+from jaxclust.training.programs import chunk_program
+from jaxclust.training.starting import template
 
 # The counter is one for all seeds, so that what depends on it alone stays a branch and
 # does not become a choice between two results.
@@ -36,6 +39,27 @@ def can_share(method: Method) -> bool:
     """Whether a method's seeds can be one program: nothing of it runs on the host."""
     refits = [refit for phase in method.phases for refit in (phase.first, phase.between)]
     return not any(refit is not None and refit.on == "host" for refit in refits)
+
+
+def convolves(method: Method, data: Data) -> bool:
+    """Whether a step of the method has a convolution; traced, not compiled.
+
+    Mapped over seeds it has a kernel for each: a grouped convolution, of which cuDNN does a
+    fraction of what it does of plain ones. A dense layer becomes a batched matrix product,
+    which loses nothing.
+    """
+    images = jax.ShapeDtypeStruct(data.images.shape, data.images.dtype)
+    for i, phase in enumerate(method.phases):
+        if phase.step is None:
+            continue
+        each = (1, phase.batches.size)
+        rows = jax.ShapeDtypeStruct(each, jnp.int32)
+        at = jax.ShapeDtypeStruct((), jnp.int32)
+        chunk: Any = chunk_program(phase.step, phase.batches, data.normalisation)
+        traced = chunk.trace(template(method, data, i), images, rows, rows, at, at)
+        if "conv_general_dilated" in str(traced.jaxpr):
+            return True
+    return False
 
 
 def together(method: Method, seeds: Sequence[int]) -> Method:

@@ -164,6 +164,28 @@ def test_what_cannot_run_together_is_refused_where_it_is_asked_for(capsys, tmp_p
     assert not (tmp_path / "no").exists()
 
 
+def test_accelerators_share_a_program_where_nothing_convolves(monkeypatch, tmp_path):
+    import jax
+
+    from jaxclust.core import device
+    from jaxclust.runs import several
+
+    class Shared(Exception):
+        pass
+
+    def shared(*_):
+        raise Shared
+
+    monkeypatch.setattr(several, "as_one_program", shared)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(device, "compile_once", lambda folder: None)
+    run = ["run", "--dataset=digits", "--limit=60", "--seeds=2", "--starts=1", "--quiet"]
+    run += ["--epochs=0", "--pretrain-epochs=0", "--no-report"]
+    with pytest.raises(Shared):
+        main([*run, "--method=dec", "--out=dec"])
+    assert main([*run, "--method=ccnn", "--out=ccnn"]) == 0
+
+
 def test_a_first_seed_that_was_interrupted_goes_on(tmp_path, capsys, monkeypatch):
     from jaxclust.core.errors import Stopped
     from jaxclust.runs import single

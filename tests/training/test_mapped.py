@@ -14,7 +14,7 @@ from jaxclust.images.normalisation import measure
 from jaxclust.methods.registry import METHODS
 from jaxclust.training import loop, placement
 from jaxclust.training.hooks import Calls
-from jaxclust.training.mapped import can_share, of_seed, prediction_of_seed, together
+from jaxclust.training.mapped import can_share, convolves, of_seed, prediction_of_seed, together
 from jaxclust.training.prediction import predictor
 from tests.methods import small
 from tests.trees import assert_same
@@ -61,6 +61,15 @@ def test_each_seed_ends_as_it_does_alone(name):
         assert np.mean(found.assignments != expected.assignments) <= 0.05
     one, other = (prediction_of_seed(predicted, i) for i in range(2))
     assert not np.array_equal(one.probabilities, other.probabilities)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("ccnn", True), ("dac", True), ("dec", False), ("idec", False), ("minibatch_kmeans", False)],
+)
+def test_which_methods_convolve(name, expected):
+    method, data = build(name)
+    assert convolves(method, data) == expected
 
 
 def test_the_first_step_is_that_of_each_alone():
