@@ -73,7 +73,8 @@ def compared(cpu: dict[str, Any], other: dict[str, Any], bound: float) -> dict[s
 
 def started(name: str, precision: str, platform: str | None) -> subprocess.Popen:
     """A side's process."""
-    environment = dict(os.environ)
+    # All at once: none may take the whole device's memory.
+    environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     if platform is not None:
         environment["JAX_PLATFORMS"] = platform
     call = [sys.executable, __file__, "--side", f"{name} {precision}"]
@@ -86,6 +87,23 @@ def answer(process: subprocess.Popen) -> dict[str, Any]:
     if process.returncode:
         raise SystemExit("a side failed; its message stands above")
     return json.loads(said.splitlines()[-1])
+
+
+def judged(
+    cpu: dict[str, subprocess.Popen], here: dict[tuple[str, str], subprocess.Popen]
+) -> tuple[list[dict[str, Any]], str]:
+    """A row for every side that is compared, and the device."""
+    witnesses = {name: answer(process) for name, process in cpu.items()}
+    rows, device = [], ""
+    for (name, precision), process in here.items():
+        other = answer(process)
+        device = other["device"]
+        row = compared(witnesses[name], other, BOUNDS[precision])
+        rows.append({"method": name, "precision": precision, **row})
+        worst = max(row["relative_differences"].items(), key=lambda item: item[1])
+        said = "within" if row["within_bound"] else "OUTSIDE"
+        print(f"{name}, {precision}: {worst[0]} differs by {worst[1]:.1e}, {said} the bound")
+    return rows, device
 
 
 def main() -> None:
@@ -103,16 +121,11 @@ def main() -> None:
     here = {one: started(*one, None) for one in wanted}
     # The CPU's own arithmetic is float32 either way.
     cpu = {name: started(name, "exact", "cpu") for name in options.methods}
-    witnesses = {name: answer(process) for name, process in cpu.items()}
-    rows, device = [], ""
-    for (name, precision), process in here.items():
-        other = answer(process)
-        device = other["device"]
-        row = compared(witnesses[name], other, BOUNDS[precision])
-        rows.append({"method": name, "precision": precision, **row})
-        worst = max(row["relative_differences"].items(), key=lambda item: item[1])
-        said = "within" if row["within_bound"] else "OUTSIDE"
-        print(f"{name}, {precision}: {worst[0]} differs by {worst[1]:.1e}, {said} the bound")
+    try:
+        rows, device = judged(cpu, here)
+    finally:
+        for process in (*cpu.values(), *here.values()):
+            process.kill()
     result = {"benchmark": "correctness", "bounds": BOUNDS, "rows": rows, "device": device}
     kind = measuring.kind_of(device)
     print(f"written: {measuring.write(f'correctness-{kind}', result)}")

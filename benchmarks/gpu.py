@@ -69,10 +69,25 @@ def script(name: str, *words: object) -> list[str]:
     return [str(BENCHMARKS / f"{name}.py"), *map(str, words)]
 
 
+def torch_sees_what_jax_does() -> bool:
+    """Whether PyTorch is there and has a GPU if JAX has one; asked in processes of their own."""
+    if importlib.util.find_spec("torch") is None:
+        return False
+    asked = (
+        "import torch; print(torch.cuda.is_available())",
+        "import jax; print(jax.default_backend() != 'cpu')",
+    )
+    said = [
+        subprocess.run([sys.executable, "-c", one], capture_output=True, text=True).stdout.split()
+        for one in asked
+    ]
+    return len({words[-1] for words in said if words}) == 1
+
+
 def steps(options: argparse.Namespace) -> list[Step]:
     """What is measured, in order of worth."""
     toy, data = options.toy, options.data
-    torch = [] if importlib.util.find_spec("torch") else ["--no-torch"]
+    torch = [] if torch_sees_what_jax_does() else ["--no-torch"]
     few = ["--rounds", 1, "--repeats", 1, "--steps", 2] if toy else []
     timed = few or ["--rounds", 3, "--repeats", 2, "--steps", 30]
     small = ["--n", 600, "--size", 12] if toy else ["--n", 5120, "--size", 28]
@@ -86,8 +101,10 @@ def steps(options: argparse.Namespace) -> list[Step]:
             *words.split(),
             f"--data-dir={data}",
             f"--runs={runs}",
+            # A folder each, for they run at once; `--collect` gathers them.
+            f"--results={runs.parent / 'tables' / str(i)}",
         ]
-        for table, words in ROWS
+        for i, (table, words) in enumerate(ROWS)
     ]
     return [
         Step(
@@ -227,11 +244,14 @@ def main() -> None:
     )
     parser.add_argument("--data", required=True, help="folder of npz files")
     parser.add_argument("--minutes", type=float, default=8.0)
-    parser.add_argument("--results", default=str(BENCHMARKS / "results" / "gpu"))
+    parser.add_argument("--results", help="default: benchmarks/results/gpu, with --toy gpu-toy")
     parser.add_argument("--encoder", help="weights of an encoder, for step embed")
     parser.add_argument("--only", nargs="+", help="steps by name")
     parser.add_argument("--toy", action="store_true", help="every step small")
     options = parser.parse_args()
+    options.results = options.results or str(
+        BENCHMARKS / "results" / ("gpu-toy" if options.toy else "gpu")
+    )
     results = Path(options.results).resolve()
     results.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
@@ -251,6 +271,8 @@ def main() -> None:
             progress[step.name] = {"seconds": seconds, "commands": said}
             path.write_text(json.dumps(progress, indent=1) + "\n")
         print(f"{step.name}: {seconds} s; {said or 'done before'}", flush=True)
+    if any("failed" in one["commands"].values() for one in progress.values()):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,9 @@ class Held:
         self.name = side
         call = [sys.executable, script, "--side", side, *arguments]
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(call, stdin=pipe, stdout=pipe, text=True)
+        # Both sides share a GPU's memory.
+        environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **os.environ}
+        self._process = subprocess.Popen(call, stdin=pipe, stdout=pipe, text=True, env=environment)
         # What it says when it is ready: its device, its first loss.
         self.report = self._answer()
 
@@ -216,15 +218,20 @@ def kind_of(device: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", device.lower())
 
 
+def results_folder() -> Path:
+    """benchmarks/results/, or where JAXCLUST_BENCHMARK_RESULTS says; made where it is missing."""
+    folder = Path(os.environ.get("JAXCLUST_BENCHMARK_RESULTS", RESULTS))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def write(name: str, report: dict[str, Any]) -> Path:
     """NAME.json with the command that printed it.
 
     In benchmarks/results/, or where JAXCLUST_BENCHMARK_RESULTS says.
     """
-    folder = Path(os.environ.get("JAXCLUST_BENCHMARK_RESULTS", RESULTS))
-    folder.mkdir(parents=True, exist_ok=True)
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    path = folder / f"{name}.json"
+    path = results_folder() / f"{name}.json"
     path.write_text(json.dumps({"command": command, **report}, indent=1) + "\n")
     return path
 

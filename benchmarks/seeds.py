@@ -43,7 +43,6 @@ def main() -> None:
     data = put(images, measure(images))
     config = replace(short(METHODS[options.method].config("best")), epochs=EPOCHS)
     method = METHODS[options.method].build(config, jc.spec_of(images, 10))
-    seconds: dict[str, list[float]] = {"in_turn": [], "together": []}
 
     def timing(kept: list[float]) -> Calls:
         marks: list[float] = []
@@ -56,6 +55,7 @@ def main() -> None:
 
         return Calls(on_epoch=epoch)
 
+    seconds: dict[str, list[float]] = {}
     for _ in range(2):  # once to compile
         seconds = {"in_turn": [], "together": []}
         for seed in range(options.seeds):

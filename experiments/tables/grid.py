@@ -116,15 +116,15 @@ def merge(old: Row | None, new: Row) -> Row:
     return merged
 
 
-def recorded(table: Table) -> dict[str, Row]:
+def recorded(table: Table, results: Path = RESULTS) -> dict[str, Row]:
     """The rows of earlier calls, by name."""
-    path = RESULTS / f"{table.name}.json"
+    path = results / f"{table.name}.json"
     return {row["name"]: row for row in json.loads(path.read_text())} if path.is_file() else {}
 
 
-def collect(table: Table, runs: Path) -> list[Row]:
+def collect(table: Table, runs: Path, results: Path = RESULTS) -> list[Row]:
     """A row for every cell that has a seed, recorded earlier or finished now."""
-    rows = recorded(table)
+    rows = recorded(table, results)
     order: list[str] = []
     for cell in table.cells:
         order.append(cell.name)
@@ -179,16 +179,18 @@ def page(table: Table, rows: Sequence[Row]) -> str:
     )
 
 
-def write(table: Table, rows: Sequence[Row]) -> None:
-    """The table's json and md in experiments/results/."""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{table.name}.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (RESULTS / f"{table.name}.md").write_text(page(table, rows))
+def write(table: Table, rows: Sequence[Row], results: Path = RESULTS) -> None:
+    """The table's json and md; nothing where there is no row yet."""
+    if not rows:
+        return
+    results.mkdir(parents=True, exist_ok=True)
+    (results / f"{table.name}.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (results / f"{table.name}.md").write_text(page(table, rows))
 
 
 def _run(table: Table, options: argparse.Namespace) -> int:
     """Run the cells' missing seeds; the first exit status that is not zero, else zero."""
-    known = {} if options.again else recorded(table)
+    known = {} if options.again else recorded(table, options.results)
     place = [f"--data-dir={options.data_dir}"] if options.data_dir else []
     for seed in options.seeds:
         for cell in table.cells:
@@ -219,6 +221,7 @@ def main(table: Table, description: str) -> int:
     )
     parser.add_argument("--data-dir")
     parser.add_argument("--runs", type=Path, default=Path("runs") / table.name)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the table is written")
     parser.add_argument("--datasets", nargs="+", choices=datasets, default=datasets)
     parser.add_argument(
         "--seeds", nargs="+", type=int, choices=table.seeds, default=list(table.seeds)
@@ -229,7 +232,7 @@ def main(table: Table, description: str) -> int:
     options = parser.parse_args()
     if not options.collect and (status := _run(table, options)):
         return status
-    rows = collect(table, options.runs)
-    write(table, rows)
+    rows = collect(table, options.runs, options.results)
+    write(table, rows, options.results)
     print(markdown(rows, table.columns))
     return 0

@@ -15,7 +15,7 @@ from jaxclust.core.visible import visible
 # Each is a file of jaxclust/cli/ with a function `main`.
 _COMMANDS = ("run", "embed", "predict", "report", "export", "table", "datasets")
 _USAGE = """\
-usage: jaxclust run --method METHOD --dataset DATASET [options]
+usage: jaxclust run [--method METHOD] --dataset DATASET [options]
        jaxclust embed SOURCE --encoder NAME --out FILE
        jaxclust predict RUN_DIR IMAGES [--out FILE] [--in-memory GB] [--data-dir DIR]
        jaxclust report RUN_DIR [--map MAP] [--images FOLDER] [--data-dir DIR]

@@ -22,14 +22,14 @@ JAXCLUST_CACHE_DIR, where `jaxclust run --encoder` finds them, too.
 """
 
 
-def main(arguments: Sequence[str]) -> int:
-    """`jaxclust embed`: decode, encode, write."""
+def _parser() -> Parser:
     parser = Parser("embed", _ABOUT)
     parser.add_argument("source", metavar="SOURCE", help="a folder, a tar, or what --dataset takes")
     parser.add_argument(
         "--encoder",
         required=True,
-        help=f"{', '.join(frozen.PACKAGES)} (extra photos), or a weights file",
+        help=f"{', '.join(frozen.PACKAGES)} (extra photos), a weights file, clip_openai:FILE, "
+        "openclip:FILE or onnx:FILE",
     )
     parser.add_argument(
         "--out", type=path, metavar="FILE", required=True, help=".npz or .parquet; replaced"
@@ -40,7 +40,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     data_dir(parser)
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`jaxclust embed`: decode, encode, write."""
+    given = _parser().parse_args(arguments)
     if given.source.startswith("features:"):
         raise InputError(f"{given.source} holds features already; give images")
     check_writable_kind(given.out)

@@ -29,14 +29,14 @@ def main(arguments: Sequence[str]) -> int:
     if not helping:
         if dataset is None:
             raise InputError("--dataset is missing; see jaxclust run --help")
-        method = method or defaults.method_of(dataset)
+        method = method or defaults.method_of(dataset, last_value(arguments, "encoder"))
         if method is None:
             raise InputError("--method is missing; see jaxclust run --help")
     registered = registry.find(method or Options.method)
     config = registered.config(last_value(arguments, "preset") or Options.preset)
     about = "\n\n".join(f"{name}: {entry.about}" for name, entry in registry.METHODS.items())
     options, config = parse(arguments, replace(Options(), method=method or "ccnn"), config, about)
-    options = defaults.with_encoder(options, config)
+    options = defaults.with_encoder(options)
     command = shlex.join(["jaxclust", "run", *arguments])
     after = _page_writer(options)
     if options.seeds != 1:

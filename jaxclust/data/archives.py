@@ -79,8 +79,16 @@ def read_labelled(
     return Labelled(read, labels[read.kept])
 
 
-def members(archive: tarfile.TarFile, path: Path, start: int = 0) -> Iterable[Named]:
+def members(
+    archive: tarfile.TarFile, path: Path, start: int = 0, links: list[str] | None = None
+) -> Iterable[Named]:
     """The files in an open tar, whose content begins `start` bytes into `path`.
+
+    Args:
+        archive: the tar.
+        path: it is in.
+        start: where in that.
+        links: takes the names of links, which are passed over; None: they are refused.
 
     Raises:
         InputError: a member that unpacking would put elsewhere.
@@ -90,7 +98,11 @@ def members(archive: tarfile.TarFile, path: Path, start: int = 0) -> Iterable[Na
         # It would keep what it knows of every member, kilobytes each.
         remembered.members = []
         name = PurePosixPath(member.name)
-        if name.is_absolute() or ".." in name.parts or member.islnk() or member.issym():
+        linked = member.islnk() or member.issym()
+        if linked and links is not None:
+            links.append(str(name))
+            continue
+        if name.is_absolute() or ".." in name.parts or linked:
             raise InputError(
                 f"{path} holds '{member.name}', which points out of its folder; such an "
                 "archive is not read: make it anew, or get the official one again"
@@ -121,17 +133,28 @@ def _labelled(found: Index, label: Callable[[str], int], path: Path, reading: Re
     return read_labelled(places, names, labels, reading, str(path))
 
 
-def any_images(path: Path, reading: Reading) -> Read:
+_COMPRESSED = {".gz", ".tgz", ".bz2", ".xz", ".zst"}
+
+
+def any_images(path: Path, reading: Reading) -> tuple[Read, list[tuple[str, str]]]:
     """The images of any uncompressed tar, by their files' names, in the order of those.
+
+    What macOS puts beside its files is left out.
+
+    Returns:
+        The images, and the links that were passed over with the reason.
 
     Raises:
         InputError: no such tar, no image in it, or images that cannot be read.
     """
     if not path.is_file():
         raise InputError(f"no such file: {path}; give tar:PATH with images in it")
+    if path.suffix.lower() in _COMPRESSED:
+        raise InputError(f"{path} is compressed; decompress it first, so that it is read in place")
+    links: list[str] = []
 
     def index(archive: tarfile.TarFile) -> Iterable[Named]:
-        return (one for one in members(archive, path) if kind_by_name(one.name) == "image")
+        return (one for one in members(archive, path, links=links) if _is_image(one.name))
 
     found = _opened(path, index)
     if not found.names:
@@ -139,7 +162,16 @@ def any_images(path: Path, reading: Reading) -> Read:
     order = found.names.order()
     places = Stretches(path, found.offsets[order], found.sizes[order]).read_by(reading.rules)
     names = found.names.take(order)
-    return read_images(places, names, reading.size, reading.in_memory, str(path))
+    read = read_images(places, names, reading.size, reading.in_memory, str(path))
+    passed = [(name, "a link, which is not followed in a tar") for name in links if _is_image(name)]
+    return read, passed
+
+
+def _is_image(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    if "__MACOSX" in parts or parts[-1].startswith("._"):
+        return False
+    return kind_by_name(name) == "image"
 
 
 def _list_of_imagenet(file: str) -> list[str]:

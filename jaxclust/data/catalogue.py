@@ -1,5 +1,6 @@
 """The data sets users name on the command line: by name, or by a path behind a prefix."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def load(
     max_megapixels: float = MAX_MEGAPIXELS,
     ranges: Ranges | None = None,
     view: View | None = None,
+    scales: Sequence[float] = (),
 ) -> ImageSet:
     """Load a data set by name, `npz:PATH`, `folder:PATH`, `tar:PATH` or `features:PATH`.
 
@@ -50,18 +52,16 @@ def load(
         max_megapixels: images in files that have more are skipped.
         ranges: of wide greys and integers, as an :class:`ImageSet` has them; None: its own.
         view: an encoder's, in place of `image_size`; images are read when needed.
+        scales: of features by several encoders, as an :class:`ImageSet` has them; else their own.
 
     Raises:
         InputError: unknown name, missing or unusable files; says what goes where.
     """
-    if limit is not None and limit < 1:
-        raise InputError(f"‹limit› must be at least 1, not {limit}")
     rules = Rules(max_megapixels, {k: (low, high) for k, (low, high) in (ranges or {}).items()})
     reading = _viewing(Reading(image_size, in_memory, rules), view)
-    images_set = _found(name, data_dir, reading, labels_from_folders)
-    images_set = _resized(images_set, None if view else image_size)
-    images_set = _imbalanced(images_set, imbalance, seed)
-    return _viewed(_limited(images_set, limit), view)
+    found = _found(name, data_dir, reading, labels_from_folders, scales)
+    found = _resized(found, None if view else image_size)
+    return _viewed(_limited(_imbalanced(found, imbalance, seed), limit), view)
 
 
 def _viewing(reading: Reading, view: View | None) -> Reading:
@@ -84,7 +84,9 @@ def _viewed(images_set: ImageSet, view: View | None) -> ImageSet:
             f"an ‹encoder› sees images of bytes, and {images_set.name} holds {images.dtype} "
             f"values of shape {images.shape[1:]}; give none"
         )
-    resized = Resized(images, view.size, view.resampling, whole=view.whole, margin=view.margin)
+    resized = Resized(
+        images, view.size, view.resampling, whole=view.whole, margin=view.margin or 1.0
+    )
     return replace(images_set, images=resized)
 
 
@@ -114,6 +116,8 @@ def named(source: str, *, features: bool = False) -> str:
     if source in CATALOGUE or source.startswith(("folder:", "npz:", "tar:", "features:")):
         return source
     path = Path(source).expanduser()
+    if features and "," in source and not path.exists():
+        return f"features:{source}"
     if not path.exists():
         raise InputError(
             f"no such images: {source}; give a folder, an image, an npz file or a data set's name"
@@ -126,21 +130,29 @@ def named(source: str, *, features: bool = False) -> str:
 
 def _limited(images_set: ImageSet, limit: int | None) -> ImageSet:
     n = len(images_set.ids)
+    if limit is not None and limit < 1:
+        raise InputError(f"‹limit› must be at least 1, not {limit}")
     return images_set if limit is None or limit >= n else images_set.take(evenly_spread(n, limit))
 
 
-def _found(name: str, data_dir: Path, reading: Reading, labels_from_folders: bool) -> ImageSet:
+def _found(
+    name: str,
+    data_dir: Path,
+    reading: Reading,
+    labels_from_folders: bool,
+    scales: Sequence[float],
+) -> ImageSet:
     """The whole set by its name or path."""
     if name.startswith("npz:"):
         found = read_npz(Path(name[4:]).expanduser(), reading.rules.ranges)
         return replace(found, name=name)
     if name.startswith("features:"):
-        return replace(read_several(name[9:]), name=name)
+        return replace(read_several(name[9:], scales), name=name)
     if name.startswith("tar:"):
         path = Path(name[4:]).expanduser()
-        read = any_images(path, reading)
+        read, passed = any_images(path, reading)
         labels, classes = labels_of_folders(path, read.ids) if labels_from_folders else (None, ())
-        return from_files(name, read, labels=labels, class_names=classes)
+        return from_files(name, read, labels=labels, class_names=classes, passed_over=passed)
     if name.startswith("folder:"):
         root, (size, in_memory, rules) = Path(name[7:]).expanduser(), reading
         found = read_folder(root, size, labels_from_folders, in_memory, rules)

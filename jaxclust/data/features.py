@@ -1,7 +1,7 @@
 """Features in files: vectors instead of images, as `jaxclust embed` and others write them."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,13 +55,14 @@ def read_features(path: Path) -> ImageSet:
     return replace(ImageSet(path.stem, features, labels, ids, classes), class_names=names)
 
 
-def read_several(paths: str) -> ImageSet:
+def read_several(paths: str, scales: Sequence[float] = ()) -> ImageSet:
     """Features of the same images by several encoders, side by side: `A.npz,B.npz`.
 
     Each is scaled so that its rows have a mean squared length of one: none outweighs the others.
 
     Args:
         paths: of one file, or of several with commas between.
+        scales: what each is divided by, where other images' features are to be scaled alike.
 
     Raises:
         InputError: as :func:`read_features`; or files of different images.
@@ -78,12 +79,16 @@ def read_several(paths: str) -> ImageSet:
                 f"{len(first.ids):,} of {first.name}: their ids, in order, must be the same"
             )
     labelled = next((one for one in sets if one.labels is not None), first)
-    scaled = [one.images / max(_length(one.images), 1e-12) for one in sets]
+    scales = tuple(scales) or tuple(max(_length(one.images), 1e-12) for one in sets)
+    if len(scales) != len(sets):
+        raise InputError(f"features of {len(scales)} encoders are expected, not of {len(sets)}")
+    scaled = [one.images / scale for one, scale in zip(sets, scales, strict=True)]
     return replace(
         labelled,
         name="+".join(one.name for one in sets),
         images=np.concatenate(scaled, axis=1).astype(np.float32),
         spaces=tuple(one.images.shape[1] for one in sets),
+        scales=scales,
     )
 
 

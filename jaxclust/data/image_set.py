@@ -42,6 +42,7 @@ class ImageSet:
     pictures: Any = None
     encoder: dict[str, Any] | None = None  # its name, digest, and how it sees images
     spaces: tuple[int, ...] = ()  # of features by several encoders: the width of each's
+    scales: tuple[float, ...] = ()  # and what each was divided by
     mark: str = ""  # of features: tells the pictures and the encoder from others
 
     def passed_over(self) -> str | None:

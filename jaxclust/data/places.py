@@ -62,7 +62,8 @@ class View(NamedTuple):
     size: int
     resampling: Resampling = "bicubic"
     whole: bool = True  # no part is cut off, and proportions are given up
-    margin: float = 1.0  # else how much larger they are before the square is cut out
+    # Else how much larger they are before the square is cut out; None: as the set has it.
+    margin: float | None = None
 
 
 class Reading(NamedTuple):

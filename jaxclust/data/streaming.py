@@ -95,7 +95,7 @@ class Streamed:
         digest.update(f"{sorted(rules.ranges.items())}".encode() if rules.ranges else b"")
         sizing = (rules.resampling, rules.whole)
         digest.update(b"" if sizing == ("bilinear", False) else f"{sizing}".encode())
-        digest.update(b"" if rules.margin in {None, 1.0} else f"{rules.margin}".encode())
+        digest.update(b"" if rules.margin is None else f"{rules.margin}".encode())
         for name, place in zip(self.ids, self.places, strict=True):
             digest.update(f"{name}\0{place.mark()}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()

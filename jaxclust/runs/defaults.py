@@ -15,7 +15,7 @@ from PIL import Image
 
 from jaxclust.core.errors import InputError
 from jaxclust.core.types import DataSpec
-from jaxclust.data.formats import kind_by_name
+from jaxclust.data.formats import formats, kind_by_name
 from jaxclust.data.npz import shape_of_bytes
 from jaxclust.methods import registry
 from jaxclust.models.encoders import frozen
@@ -58,7 +58,7 @@ def _sides(place: Path) -> list[int]:
                 continue
             tried += 1
             try:
-                with Image.open(folder / name) as image:
+                with Image.open(folder / name, formats=formats(name)) as image:
                     sides.append(min(image.size))
             except Exception:  # told of when images are read
                 continue
@@ -78,15 +78,19 @@ def installed() -> bool:
     return True
 
 
-def method_of(dataset: str) -> str | None:
+def method_of(dataset: str, encoder: str | None = None) -> str | None:
     """The method of a set for which none is given; None where one must be.
+
+    Args:
+        dataset: as `--dataset` has it.
+        encoder: as `--encoder` has it, where it is given.
 
     Raises:
         InputError: photographs, and nothing is installed that makes features of them.
     """
     if not photographs(dataset):
         return None
-    if installed():
+    if installed() or encoder not in {None, "none"}:
         return METHOD
     raise InputError(
         f"photographs are clustered by a pre-trained encoder's features: {INSTALL}; or choose a "
@@ -94,25 +98,24 @@ def method_of(dataset: str) -> str | None:
     )
 
 
-def takes_features(method: str, config: Any) -> bool:
+def takes_features(method: str) -> bool:
     """Whether a method clusters vectors."""
+    registered = registry.find(method)
     try:
-        registry.find(method).build(config, DataSpec(100, (8,), 2))
+        registered.build(registered.config(), DataSpec(1000, (8,), 2))
     except InputError:
         return False
     return True
 
 
-def with_encoder(options: Options, config: Any) -> Options:
-    """The options with the encoder that nobody named, or without the one called "none".
-
-    Args:
-        options: as they were given.
-        config: the method's settings.
-    """
+def with_encoder(options: Options) -> Options:
+    """The options with the encoder that nobody named, or without the one called "none"."""
     if options.encoder is not None:
         return replace(options, encoder=None) if options.encoder == "none" else options
-    if options.image_size is not None or not takes_features(options.method, config):
+    # An encoder is for one process.
+    if options.image_size is not None or options.num_processes > 1:
+        return options
+    if not takes_features(options.method):
         return options
     if not photographs(options.dataset):
         return options
@@ -121,7 +124,7 @@ def with_encoder(options: Options, config: Any) -> Options:
     if not options.quiet:
         print(
             f"note: {options.method} sees the pictures' own values; features of a pre-trained "
-            f"encoder tell photographs apart far better: {INSTALL} (--encoder none says nothing)",
+            f"encoder tell photographs apart far better: {INSTALL} (--encoder none silences this)",
             file=sys.stderr,
         )
     return options

@@ -25,6 +25,7 @@ _CONFIG = "config.json"
 _FILES = (
     "metrics.jsonl",
     "assignments.csv",
+    "duplicates.csv",
     "embeddings.npz",
     warm_start.FILE,
     "summary.json",

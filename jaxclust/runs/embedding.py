@@ -103,7 +103,9 @@ def encoded(image_set: ImageSet, encoder: Frozen, say: Say, store: Path | None =
     folder = (cache_dir() / "features" if store is None else store) / _key(mark, image_set.images)
     features = embed(image_set.images, encoder, folder, say)
     about: dict[str, Any] = {"name": encoder.name, "source": encoder.source}
-    about |= {"digest": encoder.digest, "view": list(view_of(encoder))}
+    view = list(view_of(encoder))
+    # As runs had it before there were margins.
+    about |= {"digest": encoder.digest, "view": view[:-1] if view[-1] is None else view}
     return replace(image_set, images=features, pictures=image_set.images, encoder=about, mark=mark)
 
 

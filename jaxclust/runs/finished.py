@@ -156,6 +156,7 @@ def images_of(
         max_megapixels=options.get("max_megapixels", MAX_MEGAPIXELS),
         ranges=run.config["data"].get("value_ranges"),
         view=None if encoder is None else View(*encoder["view"]),
+        scales=run.config["data"].get("scales", ()),
     )
     if encoder is not None:
         image_set = _with_features_of(run, image_set, encoder["digest"])
@@ -181,9 +182,9 @@ def _source(config: dict[str, Any], images: Path | None) -> str:
     if images is None:
         return recorded
     kind, colon, path = recorded.partition(":")
-    if not colon:
+    if not colon or (kind == "features" and "," in path and not Path(path).exists()):
         raise InputError(
-            f"‹images› is for runs on folder:PATH or npz:PATH, and this one's is {recorded}; give "
+            f"‹images› is for runs on one folder or file, and this one's is {recorded}; give "
             "‹data_dir› if it lies elsewhere now"
         )
     if kind != "folder" and images.is_dir():

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxclust.clustering.host import cluster_count
 from jaxclust.clustering.host.cluster_count import Curve
+from jaxclust.core import processes
 from jaxclust.core.errors import InputError
 from jaxclust.core.types import DataSpec
 from jaxclust.data import catalogue
@@ -59,7 +60,12 @@ def find(options: Options, config: Any, begun: dict[str, Any]) -> Found:
     if "cluster_count" in begun:
         curve = Curve(**begun["cluster_count"])
         return Found(image_set, curve.chosen, curve, config)
+    # Processes on other machines might find another number: the first one's is everybody's.
+    if options.process_id != 0:
+        chosen = int(processes.largest_of_processes(np.zeros(1, np.int64))[0])
+        return Found(image_set, chosen, None, config)
     curve = cluster_count.curve(_features(image_set, config), counts)
+    processes.largest_of_processes(np.array([curve.chosen]))
     if not options.quiet:
         print(
             f"clusters: {curve.chosen} by silhouette of {counts[0]} to {counts[-1]}; next best "

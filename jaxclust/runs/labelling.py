@@ -148,6 +148,7 @@ def _load(
         in_memory=in_memory,
         max_megapixels=opened.record["options"].get("max_megapixels", MAX_MEGAPIXELS),
         ranges=opened.record["data"].get("value_ranges"),
+        scales=opened.record["data"].get("scales", ()),
     )
     found = seen = loaded.images
     if isinstance(found, Streamed):

@@ -185,6 +185,7 @@ def _record(
             "normalisation": data.normalisation.as_json(),
             "value_ranges": {kind: list(pair) for kind, pair in image_set.ranges.items()},
             **({} if image_set.encoder is None else {"encoder": image_set.encoder}),
+            **({"scales": list(image_set.scales)} if image_set.scales else {}),
         },
         "streamed": data.streamed,
         "versions": versions(),

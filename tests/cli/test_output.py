@@ -132,7 +132,7 @@ def test_places_that_cannot_be_written_are_found_before_work_starts(
     monkeypatch.setattr("jaxclust.cli.predict.label", work)
     monkeypatch.setattr("jaxclust.cli.export.read_finished", work)
     monkeypatch.setattr("jaxclust.report.comparison.rows_of", work)
-    monkeypatch.setattr("jaxclust.runs.prepare._load", work)
+    monkeypatch.setattr("jaxclust.runs.inputs._load", work)
     new = ["run", "--method=kmeans", "--dataset=digits"]
     for arguments in (
         ["predict", run, "digits", "--out", tmp_path / "missing" / "x.csv"],

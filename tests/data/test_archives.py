@@ -230,6 +230,10 @@ def test_any_tar_of_images(tmp_path, monkeypatch):
         # In another order than by name.
         for file in sorted((tmp_path / "in").rglob("*.*"), reverse=True):
             archive.add(file, file.relative_to(tmp_path / "in"))
+        archive.add(tmp_path / "in" / "a" / "note.txt", "a/._00.png")
+        link = tarfile.TarInfo("a/copy.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "00.png"
+        archive.addfile(link)
     for in_memory in (None, 0):
         options = {"image_size": 8, "labels_from_folders": True, "in_memory": in_memory}
         folder = catalogue.load(f"folder:{tmp_path / 'in'}", tmp_path, **options)
@@ -237,6 +241,10 @@ def test_any_tar_of_images(tmp_path, monkeypatch):
         assert list(found.ids) == list(folder.ids)
         np.testing.assert_array_equal(found.images[:], folder.images[:])
         np.testing.assert_array_equal(found.labels, folder.labels)
+        assert [name for name, _ in found.skipped] == ["a/copy.png"]
+    (tmp_path / "in.tar.gz").write_bytes(b"packed")
+    with pytest.raises(InputError, match="decompress it first"):
+        catalogue.load(f"tar:{tmp_path / 'in.tar.gz'}", tmp_path)
     assert catalogue.named(str(tmp_path / "in.tar")) == f"tar:{tmp_path / 'in.tar'}"
     (tmp_path / "torn.tar").write_bytes(b"torn")
     with tarfile.open(tmp_path / "none.tar", "w") as archive:

@@ -247,3 +247,10 @@ def test_features_by_several_encoders(tmp_path, monkeypatch, capsys):
     rows = list(csv.DictReader(Path("labels.csv").open()))  # noqa: SIM115
     ours = list(csv.DictReader(Path("../run/assignments.csv").open()))  # noqa: SIM115
     assert [row["cluster"] for row in rows] == [row["cluster"] for row in ours]
+    # A few of them alone are scaled as all were.
+    for name in "ab":
+        arrays = dict(np.load(f"../{name}.npz"))
+        np.savez(f"few_{name}.npz", **{key: value[:5] for key, value in arrays.items()})
+    assert main(["predict", "../run", "few_a.npz,few_b.npz", "--out=few.csv"]) == 0
+    few = list(csv.DictReader(Path("few.csv").open()))  # noqa: SIM115
+    assert [row["confidence"] for row in few] == [row["confidence"] for row in rows[:5]]

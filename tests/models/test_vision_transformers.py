@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxclust.core.errors import InputError
-from jaxclust.models.encoders import vit_names
+from jaxclust.models.encoders import vit_names, vit_parameters
 from jaxclust.models.encoders.position_tables import resampled
 from jaxclust.models.encoders.vision_transformer import VisionTransformer
 from jaxclust.models.encoders.weight_files import read
@@ -249,8 +249,13 @@ def test_what_fits_no_transformer_is_refused_by_name():
     assert vit_names.find({"fc.weight": np.ones(3)}, "w") is None
     with pytest.raises(InputError, match=r"w has no blocks\.0\.attn\.qkv\.weight"):
         vit_names.find(small_dino(**{"blocks.0.attn.qkv.weight": None}), "w")
-    with pytest.raises(InputError, match=r"nothing here bears its blocks\.0\.attn\.q_norm\.weight"):
+    with pytest.raises(InputError, match=r"has an array blocks\.0\.attn\.q_norm\.weight, for"):
         vit_names.find(small_dino(**{"blocks.0.attn.q_norm.weight": (32,)}), "w")
+    with pytest.raises(InputError, match="so that its heads are not"):
+        vit_parameters.heads_of("dino", 100)
+    # timm's SO400M and OpenCLIP's ViT-H have wider heads than the rest.
+    assert vit_parameters.heads_of("siglip", 1152) == vit_parameters.heads_of("clip", 1280) == 16
+    assert vit_parameters.heads_of("dino", 384) == 6
     found = vit_names.find(small_dino(), "w", side=28)
     assert found.name == "DINOv2 ViT-64/14"
     assert jnp.isfinite(vectors(found, pictures(28))).all()

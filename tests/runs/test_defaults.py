@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from jaxclust.cli import main
-from jaxclust.methods import registry
 from jaxclust.runs import defaults
 from jaxclust.runs.options import Options
 
@@ -38,8 +37,7 @@ def test_what_counts_as_photographs(tmp_path):
 
 def resolved(monkeypatch, method, dataset, there=True, **given):
     monkeypatch.setattr(defaults, "installed", lambda: there)
-    options = Options(dataset=dataset, method=method, **given)
-    return defaults.with_encoder(options, registry.find(method).config()).encoder
+    return defaults.with_encoder(Options(dataset=dataset, method=method, **given)).encoder
 
 
 def test_who_gets_the_encoder(monkeypatch, capsys):
@@ -52,6 +50,7 @@ def test_who_gets_the_encoder(monkeypatch, capsys):
     assert resolved(monkeypatch, "kmeans", "folder:photos", encoder="none") is None
     assert resolved(monkeypatch, "kmeans", "folder:photos", encoder="w.pth") == "w.pth"
     assert resolved(monkeypatch, "kmeans", "folder:photos", image_size=28) is None
+    assert resolved(monkeypatch, "kmeans", "folder:photos", num_processes=2) is None
     assert not capsys.readouterr().err
     assert resolved(monkeypatch, "kmeans", "folder:photos", there=False) is None
     (line,) = capsys.readouterr().err.splitlines()
@@ -64,6 +63,7 @@ def test_without_the_extra_a_folder_of_photographs_says_how_to_get_it(monkeypatc
     assert "pip install 'jaxclust[photos]'" in capsys.readouterr().err
     assert main(["run", "--dataset=folder:icons"]) == 2
     assert "--method is missing" in capsys.readouterr().err
+    assert defaults.method_of("folder:photos", "mine.pth") == "derc_r"
 
 
 def test_a_folder_alone_is_clustered(tmp_path):

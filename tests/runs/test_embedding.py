@@ -307,11 +307,11 @@ def test_weights_changed_since_a_run_are_refused(weights, folder, capsys):
     assert "are not those the run was made with (ResNet)" in capsys.readouterr().err
 
 
-def onnx_encoder(path, channels_first, side):
+def onnx_encoder(path, channels_first, side, batch="n"):
     """Means of rows of pixels, by ONNX: a model of one input and one output."""
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed (extra onnx)")
-    shape = ["n", 3, side, side] if channels_first else ["n", side, side, 3]
+    shape = [batch, 3, side, side] if channels_first else [batch, side, side, 3]
     kind = onnx.TensorProto.FLOAT
     axes = [2, 3] if channels_first else [1, 2]
     node = onnx.helper.make_node("ReduceMean", ["x"], ["y"], axes=axes, keepdims=0)
@@ -319,15 +319,15 @@ def onnx_encoder(path, channels_first, side):
         [node],
         "means",
         [onnx.helper.make_tensor_value_info("x", kind, shape)],
-        [onnx.helper.make_tensor_value_info("y", kind, ["n", 3])],
+        [onnx.helper.make_tensor_value_info("y", kind, [batch, 3])],
     )
     opset = [onnx.helper.make_opsetid("", 13)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
 
 
-@pytest.mark.parametrize("channels_first", [True, False])
-def test_onnx_encoders(tmp_path, capsys, channels_first):
-    onnx_encoder("means.onnx", channels_first, 16)
+@pytest.mark.parametrize(("channels_first", "batch"), [(True, "n"), (False, 1), (True, 7)])
+def test_onnx_encoders(tmp_path, capsys, channels_first, batch):
+    onnx_encoder("means.onnx", channels_first, 16, batch)
     for i in range(40):
         Path("in").mkdir(exist_ok=True)
         Image.fromarray(np.full((20, 20, 3), (5 * i, 3 * i, i), np.uint8)).save(f"in/{i:02d}.png")

@@ -93,8 +93,19 @@ def test_copies_and_outliers_are_written_shown_and_read_back(capsys):
     np.testing.assert_array_equal(back.outlier, scores)
     page = Path("c/report.html").read_text("utf-8")
     assert page == render(back, images_of(back))
-    assert "1 groups of images" in page
+    assert "1 group of near-copies" in page
     assert 'id="outliers"' in page
+
+
+def test_another_run_in_the_folder_leaves_no_duplicates_behind(capsys):
+    x = np.repeat(np.random.default_rng(0).normal(size=(30, 4)), 2, axis=0)
+    np.savez("twins.npz", features=x.astype(np.float32))
+    exact = "--duplicate-distance=0"
+    run(capsys, "--dataset=features:twins.npz", "--n-clusters=3", exact, "--out=o")
+    assert len(read_finished(Path("o")).duplicates) == 30
+    run(capsys, "--dataset=digits", "--limit=40", "--overwrite", "--out=o")
+    assert not Path("o/duplicates.csv").exists()
+    assert read_finished(Path("o")).duplicates == ()
 
 
 def test_learned_features_have_no_copies_to_look_for(capsys):

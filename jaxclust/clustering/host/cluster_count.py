@@ -86,10 +86,11 @@ def asked(said: int | str, n: int) -> list[int]:
         ) from None
     if not colon:
         return [first]
-    if not 2 <= first <= last < n:
+    most = min(n, MOST_SAMPLES)
+    if not 2 <= first <= last < most:
         raise InputError(
-            f"‹n_clusters› {said}: a range runs from 2 or more to fewer than the {n:,} images, the "
-            "smaller number first"
+            f"‹n_clusters› {said}: a range runs from 2 or more to fewer than {most:,} (of {n:,} "
+            "images), the smaller number first"
         )
     return _spaced(first, last)
 

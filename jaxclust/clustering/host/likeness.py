@@ -14,6 +14,9 @@ MOST = 50_000
 _JUDGED_BY, _LOOKED_AT = 10, 50
 # Images of a chain of copies whose distances are all held.
 _HELD = 2_000
+_ROUNDING = 1e-6
+# Distance that is taken for usual at least: where most images are copies, the median is none.
+_LEAST = 1e-4
 
 
 class Likeness(NamedTuple):
@@ -43,7 +46,7 @@ def likeness(x: np.ndarray, bound: float) -> Likeness | None:
     find = device.jit(neighbours.nearest, static_argnums=1)
     rows, distances = map(np.asarray, find(jnp.asarray(x), min(_LOOKED_AT, n - 1)))
     mean = distances[:, :_JUDGED_BY].mean(axis=1)
-    outlier = mean / max(float(np.median(mean)), 1e-12)
+    outlier = mean / max(float(np.median(mean)), _LEAST)
     return Likeness(np.round(outlier.astype(np.float64), 4), _groups(x, rows, distances, bound))
 
 
@@ -54,6 +57,8 @@ def _groups(
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
+    # Of exact copies rounding leaves a few millionths.
+    bound += _ROUNDING
     near = distances <= bound
     if not near.any():
         return []

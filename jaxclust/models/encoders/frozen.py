@@ -39,7 +39,8 @@ class Frozen(NamedTuple):
     apply: Callable[[PyTree, Array], Array]
     digest: str  # of the file and of how images are brought to it
     resampling: Resampling = "bicubic"
-    margin: float = 1.0  # how much larger an image is before its square is cut out
+    # How much larger an image is before its square is cut out; None: as the set has it.
+    margin: float | None = None
     on_host: bool = False  # `apply` is NumPy's, and no part of a compiled program
 
 
@@ -159,7 +160,7 @@ def _transformer(found: Found, file: Path, source: str, precision: Precision) ->
         return vectors.astype(jnp.float32)
 
     width = found.shape.width if found.shape.output is None else found.shape.output
-    digest = _digest(file, found.name, found.side, precision)
+    digest = _digest(file, found.name, found.side, found.shape.heads, precision)
     sizes = (found.side, width, sight.whole)
     return Frozen(
         found.name, source, *sizes, variables, apply, digest, sight.resampling, sight.margin
@@ -174,7 +175,10 @@ def _of_onnx(file: Path) -> Frozen:
         del variables
         return session.features(np.asarray(images))
 
-    digest = _digest(file, "onnx", session.side)
+    # Weights may lie in a file beside it.
+    beside = [file.with_name(file.name + end) for end in (".data", "_data")]
+    others = [_digest(other) for other in beside if other.is_file()]
+    digest = _digest(file, "onnx", session.side, *others)
     name, source = f"ONNX {file.stem}", f"{_ONNX}{file.resolve()}"
     sizes = (session.side, session.width, False)
     return Frozen(name, source, *sizes, None, apply, digest, "bicubic", 256 / 224, True)

@@ -21,6 +21,7 @@ class Session(NamedTuple):
     side: int
     channels_first: bool
     width: int  # of the features
+    batch: int | None  # images a call, where the file fixes their number
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Images uint8 [b, side, side, 3] -> float32 [b, width].
@@ -28,6 +29,8 @@ class Session(NamedTuple):
         Values are normalised by ImageNet's mean and deviation. Maps [b, c, h, w] are averaged over
         places, tokens [b, n, c] over tokens.
         """
+        if self.batch is not None and len(images) != self.batch:
+            return self._in_batches(images, self.batch)
         values = (images.astype(np.float32) - _MEAN) / _STD
         if self.channels_first:
             values = values.transpose(0, 3, 1, 2)
@@ -37,6 +40,15 @@ class Session(NamedTuple):
         elif found.ndim == 3:
             found = found.mean(axis=1)
         return np.asarray(found.reshape(len(images), -1), np.float32)
+
+    def _in_batches(self, images: np.ndarray, size: int) -> np.ndarray:
+        """The same of any number of images; the last batch is filled up."""
+        parts = []
+        for start in range(0, len(images), size):
+            part = images[start : start + size]
+            full = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+            parts.append(self.features(full)[: len(part)])
+        return np.concatenate(parts)
 
 
 def load(path: Path) -> Session:
@@ -69,7 +81,8 @@ def load(path: Path) -> Session:
     channels_first = shape[1] == 3 or shape[3] != 3
     sides = shape[2:] if channels_first else shape[1:3]
     side = next((side for side in sides if isinstance(side, int)), _SIDE)
-    session = Session(run, inputs[0].name, side, channels_first, 0)
+    batch = shape[0] if isinstance(shape[0], int) else None
+    session = Session(run, inputs[0].name, side, channels_first, 0, batch)
     try:
         example = session.features(np.zeros((1, side, side, 3), np.uint8))
     except Exception as error:

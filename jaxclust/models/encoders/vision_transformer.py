@@ -38,7 +38,7 @@ class Shape(NamedTuple):
     first_norm: bool  # before the blocks (CLIP)
     activation: Activation
     epsilon: float  # of layer norms
-    pooling: Literal["token", "mean", "attention"]
+    pooling: Literal["token", "attention"]
     output: int | None = None  # width that a last product takes the pooled vector to
 
 
@@ -83,12 +83,7 @@ class VisionTransformer(Encoder):
         s = self.shape
         assert s is not None
         x = self._norm(x, "norm")
-        if s.pooling == "token":
-            x = x[:, 0]
-        elif s.pooling == "mean":
-            x = jnp.mean(x[:, s.class_token + s.registers :], axis=1)
-        else:
-            x = self._attention_pool(x)
+        x = x[:, 0] if s.pooling == "token" else self._attention_pool(x)
         if s.output is not None:
             x = x @ self._vector("output", (s.width, s.output), x)
         return x

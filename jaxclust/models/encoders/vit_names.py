@@ -31,8 +31,12 @@ def _timm_blocks(read: Reader, gated: bool) -> Arrays:
         params |= read.norm(f"{of}norm1", f"{to}norm1") | read.norm(f"{of}norm2", f"{to}norm2")
         params |= read.linear(f"{of}attn.qkv", f"{to}qkv")
         params |= read.linear(f"{of}attn.proj", f"{to}proj")
-        first, second = ("mlp.w12", "mlp.w3") if gated else ("mlp.fc1", "mlp.fc2")
-        params |= read.linear(of + first, f"{to}fc1") | read.linear(of + second, f"{to}fc2")
+        if read.has(f"{of}mlp.w1.weight"):  # DINOv3's gated ones
+            parts = [read.linear(f"{of}mlp.{name}", "p") for name in ("w1", "w2")]
+            params |= joined(parts, f"{to}fc1") | read.linear(f"{of}mlp.w3", f"{to}fc2")
+        else:
+            first, second = ("mlp.w12", "mlp.w3") if gated else ("mlp.fc1", "mlp.fc2")
+            params |= read.linear(of + first, f"{to}fc1") | read.linear(of + second, f"{to}fc2")
         for scale in (1, 2):
             if read.has(f"{of}ls{scale}.gamma"):
                 params[f"{to}scale{scale}"] = read.take(f"{of}ls{scale}.gamma")
@@ -63,13 +67,15 @@ def dino(weights: Mapping[str, np.ndarray], where: str, side: int | None) -> Fou
     plain: Activation = "gelu_tanh" if pooled else "gelu"
     shape = shape_of(
         params,
+        kind,
         size,
         patch,
         "silu_gated" if is_gated(params) else plain,
         epsilon=1e-5 if rotary else 1e-6,
         pooling="attention" if pooled else "token",
     )
-    name = {"siglip": "SigLIP", "dinov3": "DINOv3", "dino": "DINOv2"}[kind]
+    own = read.has("mask_token") or "registers" in params
+    name = {"siglip": "SigLIP", "dinov3": "DINOv3", "dino": "DINOv2" if own else "timm"}[kind]
     return Found(f"{name} ViT-{shape.width}/{patch}", shape, params, size, kind)
 
 
@@ -132,7 +138,13 @@ def hugging_face(weights: Mapping[str, np.ndarray], where: str, side: int | None
     params |= read.norm("layernorm", "norm")
     read.check_all_used(("embeddings.mask_token",))
     shape = shape_of(
-        params, size, patch, "silu_gated" if gated else "gelu", epsilon=1e-6, pooling="token"
+        params,
+        "dino",
+        size,
+        patch,
+        "silu_gated" if gated else "gelu",
+        epsilon=1e-6,
+        pooling="token",
     )
     return Found(f"DINOv2 ViT-{shape.width}/{patch}", shape, params, size, "dino")
 
@@ -162,7 +174,13 @@ def hugging_face_dinov3(weights: Mapping[str, np.ndarray], where: str, side: int
     params |= read.norm("norm", "norm")
     read.check_all_used(("embeddings.mask_token", "rope_embeddings"))
     shape = shape_of(
-        params, size, patch, "silu_gated" if gated else "gelu", epsilon=1e-5, pooling="token"
+        params,
+        "dinov3",
+        size,
+        patch,
+        "silu_gated" if gated else "gelu",
+        epsilon=1e-5,
+        pooling="token",
     )
     return Found(f"DINOv3 ViT-{shape.width}/{patch}", shape, params, size, "dinov3")
 
@@ -191,7 +209,9 @@ def clip(weights: Mapping[str, np.ndarray], where: str, activation: Activation) 
     read.weights = visual
     read.check_all_used(())
     side, output = grid * patch, params["output"].shape[1]
-    shape = shape_of(params, side, patch, activation, epsilon=1e-5, pooling="token", output=output)
+    shape = shape_of(
+        params, "clip", side, patch, activation, epsilon=1e-5, pooling="token", output=output
+    )
     return Found(f"CLIP ViT-{width}/{patch}, {activation}", shape, params, side, "clip")
 
 

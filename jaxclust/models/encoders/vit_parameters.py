@@ -9,7 +9,15 @@ from jaxclust.core.errors import InputError
 from jaxclust.models.encoders.vision_transformer import Activation, Shape
 
 Arrays = dict[str, np.ndarray]
-_OF_HEADS = 64  # values of a head, of all that are known
+_OF_HEAD = 64  # values of a head, where nothing else is known
+# Heads of widths whose heads are of another size: timm's ViT-H to -G and SO400M, OpenCLIP's,
+# SigLIP's, DINOv3's 7B.
+_HEADS = {
+    "dino": {1152: 16, 1280: 16, 1408: 16, 1664: 16},
+    "clip": {1280: 16, 1408: 16, 1664: 16},
+    "siglip": {1152: 16, 1536: 16},
+    "dinov3": {4096: 32},
+}
 SIDE = 224
 
 
@@ -38,7 +46,9 @@ class Reader:
         """An array by its name, float32; InputError where it is missing."""
         self.used.add(self.prefix + name)
         if not self.has(name):
-            raise InputError(f"{self.where} has no {self.prefix}{name}, which its others ask for")
+            raise InputError(
+                f"{self.where} has no {self.prefix}{name}, which its other arrays go with"
+            )
         return np.asarray(self.weights[self.prefix + name], np.float32)
 
     def linear(self, name: str, to: str) -> Arrays:
@@ -74,11 +84,22 @@ class Reader:
             if name.startswith(self.prefix) and name not in self.used:
                 rest = name.removeprefix(self.prefix)
                 if not rest.startswith(ignored) and not rest.endswith(("bias_mask", "periods")):
-                    raise InputError(f"{self.where} does not fit: nothing here bears its {name}")
+                    raise InputError(
+                        f"{self.where} has an array {name}, for which this network has no place"
+                    )
+
+
+def heads_of(kind: str, width: int) -> int:
+    """Heads of a transformer of this family and width, which no file tells."""
+    if width in _HEADS[kind]:
+        return _HEADS[kind][width]
+    if width % _OF_HEAD:
+        raise InputError(f"no transformer of {width} values is known, so that its heads are not")
+    return width // _OF_HEAD
 
 
 def shape_of(
-    params: Arrays, side: int, patch: int, activation: Activation, **given: object
+    params: Arrays, kind: str, side: int, patch: int, activation: Activation, **given: object
 ) -> Shape:
     """What the arrays say of a transformer."""
     width = params["patch_bias"].shape[0]
@@ -87,7 +108,7 @@ def shape_of(
     known = {
         "width": width,
         "depth": depth,
-        "heads": max(1, width // _OF_HEADS),
+        "heads": heads_of(kind, width),
         "patch": patch,
         "grid": side // patch,
         "hidden": hidden,

@@ -24,7 +24,7 @@ def read(path: Path) -> Weights:
     if not path.is_file():
         raise InputError(
             f"there is no weights file {path}; --init takes random, autoencoder or the path of a "
-            ".safetensors, .npz or .pth file"
+            ".safetensors, .npz or .pth file, --encoder the path or a name"
         )
     kind = path.suffix.lower()
     try:
@@ -35,7 +35,7 @@ def read(path: Path) -> Weights:
             from safetensors.numpy import load_file
 
             return load_file(path)
-        if kind in {".pth", ".pt"}:
+        if kind in {".pth", ".pt", ".bin"}:
             return _named(torch_files.read(path))
     except ModuleNotFoundError as error:
         raise InputError(
