@@ -59,7 +59,8 @@ def interrupting(name, *rest, **more):
     return load(name, *rest, **more)
 builtins.__import__ = interrupting
 import importlib
-importlib.import_module = lambda name: (interrupting("{module}"), importlib.__import__(name))[1]
+found = importlib.import_module
+importlib.import_module = lambda *names: (interrupting("{module}"), found(*names))[1]
 script({[*LONG, f"--out={tmp_path}/run"]!r})
 """
     done = subprocess.run(
