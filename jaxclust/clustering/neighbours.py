@@ -1,6 +1,7 @@
 """Nearest neighbours of all samples, block by block: no n x n array is ever held."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,27 +27,31 @@ def nearest(x: Array, count: int) -> Neighbours:
         x: float [n, d].
         count: fewer than n.
     """
-    n = x.shape[0]
     unit = x / jnp.maximum(jnp.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    starts = jnp.arange(0, n, _BLOCK)
 
-    def block(start: Array) -> Neighbours:
-        rows = jnp.minimum(start + jnp.arange(_BLOCK), n - 1)
+    def of(rows: Array) -> Neighbours:
         alike = jnp.dot(unit[rows], unit.T, precision=jax.lax.Precision.HIGHEST)
         alike = alike.at[jnp.arange(_BLOCK), rows].set(-jnp.inf)
         most, where = jax.lax.top_k(alike, count)
         return Neighbours(where.astype(jnp.int32), jnp.clip(1 - most, 0, 2))
 
-    return Neighbours(*(v.reshape(-1, count)[:n] for v in jax.lax.map(block, starts)))
+    return _by_blocks(of, x.shape[0])
 
 
 def nearest_among(x: Array, others: Array, count: int) -> Array:
     """Of each x[n, d] its nearest of others[m, d] by Euclidean distance: int32 [n, count]."""
-    n = x.shape[0]
-    starts = jnp.arange(0, n, _BLOCK)
 
-    def block(start: Array) -> Array:
-        rows = jnp.minimum(start + jnp.arange(_BLOCK), n - 1)
+    def of(rows: Array) -> Array:
         return jax.lax.top_k(-relative_distances(x[rows], others), count)[1].astype(jnp.int32)
 
-    return jax.lax.map(block, starts).reshape(-1, count)[:n]
+    return _by_blocks(of, x.shape[0])
+
+
+def _by_blocks(of: Callable[[Array], Any], n: int) -> Any:
+    """What `of` says of rows int32 [_BLOCK], for all n, in arrays with an axis of n first."""
+
+    def block(start: Array) -> Any:
+        return of(jnp.minimum(start + jnp.arange(_BLOCK), n - 1))
+
+    found = jax.lax.map(block, jnp.arange(0, n, _BLOCK))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], found)

@@ -50,6 +50,12 @@ class Index:
         self.offsets = np.asarray(offsets, np.int64)
         self.sizes = np.asarray(sizes, np.int64)
 
+    def in_order(self) -> tuple[Names, Stretches]:
+        """Names in their order, and the places of those."""
+        order = self.names.order()
+        places = Stretches(self.path, self.offsets[order], self.sizes[order])
+        return self.names.take(order), places
+
 
 class Labelled(NamedTuple):
     """Images and the classes of those that can be read."""
@@ -126,10 +132,8 @@ def _labelled(found: Index, label: Callable[[str], int], path: Path, reading: Re
     """Read images in the order of their names and look up their classes."""
     if not found.names:
         raise InputError(f"{path} holds none of the images wanted; it is not the official one")
-    order = found.names.order()
-    names = found.names.take(order)
+    names, places = found.in_order()
     labels = np.fromiter(map(label, names), np.int64, len(names))
-    places = Stretches(path, found.offsets[order], found.sizes[order])
     return read_labelled(places, names, labels, reading, str(path))
 
 
@@ -159,9 +163,8 @@ def any_images(path: Path, reading: Reading) -> tuple[Read, list[tuple[str, str]
     found = _opened(path, index)
     if not found.names:
         raise InputError(f"no image in {path}; give a tar with JPEG, PNG, WebP or other images")
-    order = found.names.order()
-    places = Stretches(path, found.offsets[order], found.sizes[order]).read_by(reading.rules)
-    names = found.names.take(order)
+    names, places = found.in_order()
+    places = places.read_by(reading.rules)
     read = read_images(places, names, reading.size, reading.in_memory, str(path))
     passed = [(name, "a link, which is not followed in a tar") for name in links if _is_image(name)]
     return read, passed

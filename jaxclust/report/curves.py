@@ -14,7 +14,7 @@ class Panel(NamedTuple):
     title: str
     svg: str
     legend: list[tuple[str, str]]  # colour, name
-    last: list[tuple[str, str]]  # name, last value
+    last: list[tuple[str, str]]  # name, its value at the end or where the chart is about
 
 
 # Curves that share a chart; every other one has its own.
@@ -62,17 +62,14 @@ def count(found: Mapping[str, Any] | None) -> Count | None:
         return None
     across, marks = found["counts"], [found["chosen"]]
 
-    def panel(title: str, names: Sequence[str]) -> Panel:
-        lines = {name: Line(across, found[name]) for name in names}
-        at = across.index(found["chosen"])
-        return Panel(
-            title,
-            line_chart(lines, marks, title, "clusters"),
-            [(COLOURS[i], name) for i, name in enumerate(names)],
-            [(name, f"{found[name][at]:.4g}") for name in names],
+    at = across.index(found["chosen"])
+    panels = [
+        _panel(title, {name: Line(across, found[name]) for name in names}, marks, "clusters", at)
+        for title, names in (
+            ("silhouette and stability", ("silhouette", "stability")),
+            ("BIC", ("bic",)),
         )
-
-    panels = [panel("silhouette and stability", ["silhouette", "stability"]), panel("BIC", ["bic"])]
+    ]
     return Count(found["chosen"], found["next_best"], found["hdbscan"], panels)
 
 
@@ -105,10 +102,17 @@ def _grouped(series: Mapping[str, Line]) -> dict[str, list[str]]:
     return {name: [name] for name in first} | groups | {name: [name] for name in rest}
 
 
-def _panel(title: str, lines: Mapping[str, Line], marks: Sequence[float]) -> Panel:
+def _panel(
+    title: str,
+    lines: Mapping[str, Line],
+    marks: Sequence[float],
+    x_title: str = "steps",
+    at: int = -1,
+) -> Panel:
+    """A chart whose values at one place, the last by default, are said below it."""
     return Panel(
         title,
-        line_chart(lines, marks, title),
+        line_chart(lines, marks, title, x_title),
         [(COLOURS[i % len(COLOURS)], name) for i, name in enumerate(lines)],
-        [(name, f"{line.y[-1]:.4g}") for name, line in lines.items()],
+        [(name, f"{line.y[at]:.4g}") for name, line in lines.items()],
     )

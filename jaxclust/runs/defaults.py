@@ -115,9 +115,7 @@ def with_encoder(options: Options) -> Options:
     # An encoder is for one process.
     if options.image_size is not None or options.num_processes > 1:
         return options
-    if not takes_features(options.method):
-        return options
-    if not photographs(options.dataset):
+    if not photographs(options.dataset) or not takes_features(options.method):
         return options
     if installed():
         return replace(options, encoder=ENCODER)

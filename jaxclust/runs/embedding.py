@@ -198,22 +198,25 @@ def _features(images: Any, encoder: Frozen, start: int) -> Iterator[tuple[int, n
         found = images[rows]
         return found.reshape(group.size, each, *found.shape[1:])
 
-    with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(read, start)
-        for at in range(start, len(images), block):
-            now = ahead.result()
-            if at + block < len(images):
-                ahead = reader.submit(read, at + block)
-            found = program(variables, group.spread(now))
-            yield at, np.asarray(found)[: len(images) - at]
+    for at, now in _read_ahead(read, range(start, len(images), block)):
+        found = program(variables, group.spread(now))
+        yield at, np.asarray(found)[: len(images) - at]
 
 
 def _on_host(images: Any, encoder: Frozen, start: int) -> Iterator[tuple[int, np.ndarray]]:
     """The same of an encoder that another library runs; the next block is decoded meanwhile."""
+    places = range(start, len(images), _ON_CPU)
+    for at, now in _read_ahead(lambda at: images[at : at + _ON_CPU], places):
+        yield at, np.asarray(encoder.apply(encoder.variables, now), np.float32)
+
+
+def _read_ahead(read: Callable[[int], Any], places: range) -> Iterator[tuple[int, Any]]:
+    """(place, what is read there), the next one read while this one is worked on."""
     with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(lambda: images[start : start + _ON_CPU])
-        for at in range(start, len(images), _ON_CPU):
+        ahead = reader.submit(read, places[0]) if places else None
+        for i, at in enumerate(places):
+            assert ahead is not None
             now = ahead.result()
-            following = at + _ON_CPU
-            ahead = reader.submit(lambda at=following: images[at : at + _ON_CPU])
-            yield at, np.asarray(encoder.apply(encoder.variables, now), np.float32)
+            if i + 1 < len(places):
+                ahead = reader.submit(read, places[i + 1])
+            yield at, now

@@ -157,9 +157,9 @@ def _tree(y: np.ndarray) -> Callable[[int], np.ndarray]:
 
 def _distances(y: np.ndarray) -> np.ndarray:
     """All distances, float32 [n, n]."""
-    squares = np.sum(np.square(y.astype(np.float64)), axis=1)
-    found = squares[:, None] + squares[None] - 2 * y.astype(np.float64) @ y.astype(np.float64).T
-    return np.sqrt(np.maximum(found, 0)).astype(np.float32)
+    from scipy.spatial.distance import cdist
+
+    return cdist(y, y).astype(np.float32)
 
 
 def _silhouette(distances: np.ndarray, labels: np.ndarray) -> float:

@@ -17,9 +17,9 @@ from jaxclust.models.encoders.vit_parameters import (
     Found,
     Reader,
     add_places,
-    is_gated,
+    found,
     joined,
-    shape_of,
+    patch_of,
 )
 
 
@@ -47,7 +47,6 @@ def dino(weights: Mapping[str, np.ndarray], where: str, side: int | None) -> Fou
     """DINOv2 and DINOv3 by their own names, and timm's transformers."""
     read = Reader(weights, "patch_embed.proj.weight", where)
     params = read.patches("patch_embed.proj")
-    patch = weights[f"{read.prefix}patch_embed.proj.weight"].shape[-1]
     params |= _timm_blocks(read, read.has("blocks.0.mlp.w12.weight")) | read.norm("norm", "norm")
     if read.has("cls_token"):
         params["class_token"] = read.take("cls_token")[0]
@@ -57,33 +56,21 @@ def dino(weights: Mapping[str, np.ndarray], where: str, side: int | None) -> Fou
     pooled, rotary = read.has("attn_pool.latent"), not read.has("pos_embed")
     size = side or SIDE
     if not rotary:
-        size = _places_of_timm(read, params, patch, side, pooled=pooled)
+        size = _places_of_timm(read, params, side, pooled=pooled)
     if pooled:
         params |= _attention_pool(read)
     elif "class_token" not in params:
         raise InputError(f"{where} has neither a class token nor a pooling layer")
     read.check_all_used(("mask_token", "head", "fc_norm", "rope_embed", "local_cls_norm"))
     kind = "siglip" if pooled else "dinov3" if rotary else "dino"
-    plain: Activation = "gelu_tanh" if pooled else "gelu"
-    shape = shape_of(
-        params,
-        kind,
-        size,
-        patch,
-        "silu_gated" if is_gated(params) else plain,
-        epsilon=1e-5 if rotary else 1e-6,
-        pooling="attention" if pooled else "token",
-    )
     own = read.has("mask_token") or "registers" in params
     name = {"siglip": "SigLIP", "dinov3": "DINOv3", "dino": "DINOv2" if own else "timm"}[kind]
-    return Found(f"{name} ViT-{shape.width}/{patch}", shape, params, size, kind)
+    return found(name, params, kind, size, "gelu_tanh" if pooled else "gelu")
 
 
-def _places_of_timm(
-    read: Reader, params: Arrays, patch: int, side: int | None, *, pooled: bool
-) -> int:
+def _places_of_timm(read: Reader, params: Arrays, side: int | None, *, pooled: bool) -> int:
     """Add the table of places, resampled as its owner does; the side of the images."""
-    places = read.take("pos_embed")[0]
+    places, patch = read.take("pos_embed")[0], patch_of(params)
     # timm's registers go without a place, and so does its class token beside them.
     square = round((len(places) - 1) ** 0.5) ** 2 == len(places) - 1
     classed = "class_token" in params and square
@@ -113,13 +100,12 @@ def hugging_face(weights: Mapping[str, np.ndarray], where: str, side: int | None
     """DINOv2 by Hugging Face's names."""
     read = Reader(weights, "embeddings.patch_embeddings.projection.weight", where)
     params, size = read.patches("embeddings.patch_embeddings.projection"), side or SIDE
-    patch = weights[f"{read.prefix}embeddings.patch_embeddings.projection.weight"].shape[-1]
     params["class_token"] = read.take("embeddings.cls_token")[0]
     registers = read.has("embeddings.register_tokens")
     if registers:
         params["registers"] = read.take("embeddings.register_tokens")[0]
     places = read.take("embeddings.position_embeddings")[0]
-    grid = size // patch
+    grid = size // patch_of(params)
     add_places(params, places, True, lambda table: resampled(table, grid, antialias=registers))
     gated = read.has("encoder.layer.0.mlp.weights_in.weight")
     for i in range(read.depth("encoder.layer.")):
@@ -137,23 +123,13 @@ def hugging_face(weights: Mapping[str, np.ndarray], where: str, side: int | None
             params[f"{to}scale{scale}"] = read.take(f"{of}layer_scale{scale}.lambda1")
     params |= read.norm("layernorm", "norm")
     read.check_all_used(("embeddings.mask_token",))
-    shape = shape_of(
-        params,
-        "dino",
-        size,
-        patch,
-        "silu_gated" if gated else "gelu",
-        epsilon=1e-6,
-        pooling="token",
-    )
-    return Found(f"DINOv2 ViT-{shape.width}/{patch}", shape, params, size, "dino")
+    return found("DINOv2", params, "dino", size)
 
 
 def hugging_face_dinov3(weights: Mapping[str, np.ndarray], where: str, side: int | None) -> Found:
     """DINOv3 by Hugging Face's names."""
     read = Reader(weights, "embeddings.patch_embeddings.weight", where)
     params, size = read.patches("embeddings.patch_embeddings"), side or SIDE
-    patch = weights[f"{read.prefix}embeddings.patch_embeddings.weight"].shape[-1]
     params["class_token"] = read.take("embeddings.cls_token")[0]
     params["registers"] = read.take("embeddings.register_tokens")[0]
     # Newer files have "model." before their layers.
@@ -173,23 +149,13 @@ def hugging_face_dinov3(weights: Mapping[str, np.ndarray], where: str, side: int
             params[f"{to}scale{scale}"] = read.take(f"{of}layer_scale{scale}.lambda1")
     params |= read.norm("norm", "norm")
     read.check_all_used(("embeddings.mask_token", "rope_embeddings"))
-    shape = shape_of(
-        params,
-        "dinov3",
-        size,
-        patch,
-        "silu_gated" if gated else "gelu",
-        epsilon=1e-5,
-        pooling="token",
-    )
-    return Found(f"DINOv3 ViT-{shape.width}/{patch}", shape, params, size, "dinov3")
+    return found("DINOv3", params, "dinov3", size)
 
 
 def clip(weights: Mapping[str, np.ndarray], where: str, activation: Activation) -> Found:
     """CLIP's image tower by OpenAI's and OpenCLIP's names."""
     read = Reader(weights, "visual.conv1.weight", where)
     params, width = read.patches("visual.conv1"), read.take("visual.class_embedding").shape[-1]
-    patch = weights[f"{read.prefix}visual.conv1.weight"].shape[-1]
     params["class_token"] = read.take("visual.class_embedding").reshape(1, width)
     places = read.take("visual.positional_embedding")
     grid = round((len(places) - 1) ** 0.5)
@@ -208,11 +174,8 @@ def clip(weights: Mapping[str, np.ndarray], where: str, activation: Activation) 
     visual = {n: w for n, w in weights.items() if n.startswith(f"{read.prefix}visual.")}
     read.weights = visual
     read.check_all_used(())
-    side, output = grid * patch, params["output"].shape[1]
-    shape = shape_of(
-        params, "clip", side, patch, activation, epsilon=1e-5, pooling="token", output=output
-    )
-    return Found(f"CLIP ViT-{width}/{patch}, {activation}", shape, params, side, "clip")
+    made = found("CLIP", params, "clip", grid * patch_of(params), activation)
+    return made._replace(name=f"{made.name}, {activation}")
 
 
 def find(

@@ -52,11 +52,15 @@ class Reader:
         return np.asarray(self.weights[self.prefix + name], np.float32)
 
     def linear(self, name: str, to: str) -> Arrays:
-        """A linear layer's kernel and bias, zeros where it has none."""
+        """A linear layer's kernel and bias."""
         kernel = self.take(f"{name}.weight")
         kernel = kernel.reshape(kernel.shape[0], -1).T
-        bias = self.take(f"{name}.bias") if self.has(f"{name}.bias") else np.zeros(kernel.shape[1])
-        return {f"{to}_kernel": kernel, f"{to}_bias": np.asarray(bias, np.float32)}
+        return {f"{to}_kernel": kernel, f"{to}_bias": self._bias(name, kernel.shape[1])}
+
+    def _bias(self, name: str, width: int) -> np.ndarray:
+        """A layer's bias, zeros where it has none."""
+        name = f"{name}.bias"
+        return self.take(name) if self.has(name) else np.zeros(width, np.float32)
 
     def norm(self, name: str, to: str) -> Arrays:
         """A layer norm's scale and bias."""
@@ -66,10 +70,9 @@ class Reader:
         """The patches' convolution [d, 3, p, p] as a product with rows, columns, channels."""
         kernel = self.take(f"{name}.weight").transpose(2, 3, 1, 0)
         width = kernel.shape[-1]
-        bias = self.take(f"{name}.bias") if self.has(f"{name}.bias") else np.zeros(width)
         return {
             "patch_kernel": kernel.reshape(-1, width),
-            "patch_bias": np.asarray(bias, np.float32),
+            "patch_bias": self._bias(name, width),
         }
 
     def depth(self, blocks: str) -> int:
@@ -98,32 +101,50 @@ def heads_of(kind: str, width: int) -> int:
     return width // _OF_HEAD
 
 
-def shape_of(
-    params: Arrays, kind: str, side: int, patch: int, activation: Activation, **given: object
-) -> Shape:
-    """What the arrays say of a transformer."""
-    width = params["patch_bias"].shape[0]
-    depth = sum(name.endswith("_qkv_kernel") for name in params)
-    hidden = params["block0_fc2_kernel"].shape[0]
-    known = {
-        "width": width,
-        "depth": depth,
-        "heads": heads_of(kind, width),
-        "patch": patch,
-        "grid": side // patch,
-        "hidden": hidden,
-        "class_token": "class_token" in params,
-        "registers": len(params.get("registers", ())),
-        "positions": "table" if "positions" in params else "rotary",
-        "class_position": "class_position" in params,
-        "layer_scale": "block0_scale1" in params,
-        "first_norm": "first_norm_scale" in params,
-        "activation": activation,
-    }
-    return Shape(**{**known, **given})  # pyright: ignore[reportArgumentType]
+# Of layer norms.
+_EPSILON = {"dino": 1e-6, "siglip": 1e-6, "dinov3": 1e-5, "clip": 1e-5}
 
 
-def is_gated(params: Arrays) -> bool:
+def patch_of(params: Arrays) -> int:
+    """Pixels a side of a patch, of three colours."""
+    return round((params["patch_kernel"].shape[0] / 3) ** 0.5)
+
+
+def found(
+    name: str, params: Arrays, kind: str, side: int, activation: Activation = "gelu"
+) -> Found:
+    """The transformer that the arrays make.
+
+    Args:
+        name: of its family, for people.
+        params: all of its arrays.
+        kind: as :class:`Found` has it.
+        side: of the images.
+        activation: of MLPs without a gate.
+    """
+    width, patch = params["patch_bias"].shape[0], patch_of(params)
+    shape = Shape(
+        width=width,
+        depth=sum(name.endswith("_qkv_kernel") for name in params),
+        heads=heads_of(kind, width),
+        patch=patch,
+        grid=side // patch,
+        hidden=params["block0_fc2_kernel"].shape[0],
+        class_token="class_token" in params,
+        registers=len(params.get("registers", ())),
+        positions="table" if "positions" in params else "rotary",
+        class_position="class_position" in params,
+        layer_scale="block0_scale1" in params,
+        first_norm="first_norm_scale" in params,
+        activation="silu_gated" if _is_gated(params) else activation,
+        epsilon=_EPSILON[kind],
+        pooling="attention" if "pool_latent" in params else "token",
+        output=params["output"].shape[1] if "output" in params else None,
+    )
+    return Found(f"{name} ViT-{width}/{patch}", shape, params, side, kind)
+
+
+def _is_gated(params: Arrays) -> bool:
     """Whether the MLPs' first product has a gate beside the values (SwiGLU)."""
     return params["block0_fc1_kernel"].shape[1] == 2 * params["block0_fc2_kernel"].shape[0]
 
