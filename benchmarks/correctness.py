@@ -13,9 +13,7 @@ differences add up. All methods run at once, each side in a process of its own.
 
 import argparse
 import json
-import os
 import subprocess
-import sys
 from typing import Any
 
 import measuring
@@ -71,32 +69,14 @@ def compared(cpu: dict[str, Any], other: dict[str, Any], bound: float) -> dict[s
     }
 
 
-def started(name: str, precision: str, platform: str | None) -> subprocess.Popen:
-    """A side's process."""
-    # All at once: none may take the whole device's memory.
-    environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    if platform is not None:
-        environment["JAX_PLATFORMS"] = platform
-    call = [sys.executable, __file__, "--side", f"{name} {precision}"]
-    return subprocess.Popen(call, stdout=subprocess.PIPE, text=True, env=environment)
-
-
-def answer(process: subprocess.Popen) -> dict[str, Any]:
-    """What it printed last."""
-    said, _ = process.communicate()
-    if process.returncode:
-        raise SystemExit("a side failed; its message stands above")
-    return json.loads(said.splitlines()[-1])
-
-
 def judged(
     cpu: dict[str, subprocess.Popen], here: dict[tuple[str, str], subprocess.Popen]
 ) -> tuple[list[dict[str, Any]], str]:
     """A row for every side that is compared, and the device."""
-    witnesses = {name: answer(process) for name, process in cpu.items()}
+    witnesses = {name: measuring.answer(process, name) for name, process in cpu.items()}
     rows, device = [], ""
     for (name, precision), process in here.items():
-        other = answer(process)
+        other = measuring.answer(process, name)
         device = other["device"]
         row = compared(witnesses[name], other, BOUNDS[precision])
         rows.append({"method": name, "precision": precision, **row})
@@ -118,9 +98,14 @@ def main() -> None:
         print(json.dumps(one_side(*options.side.split())))
         return
     wanted = [(name, precision) for name in options.methods for precision in BOUNDS]
-    here = {one: started(*one, None) for one in wanted}
+    # All at once: none may take the whole device's memory.
+    shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    here = {one: measuring.start_side(__file__, " ".join(one), **shared) for one in wanted}
     # The CPU's own arithmetic is float32 either way.
-    cpu = {name: started(name, "exact", "cpu") for name in options.methods}
+    cpu = {
+        name: measuring.start_side(__file__, f"{name} exact", **shared, JAX_PLATFORMS="cpu")
+        for name in options.methods
+    }
     try:
         rows, device = judged(cpu, here)
     finally:

@@ -12,9 +12,6 @@ in float32 without TF32. Decoding is left out: on many cores it is the limit.
 """
 
 import argparse
-import os
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -116,21 +113,12 @@ def main() -> None:
     parser.add_argument("--encoder", default="efficientnet_lite2")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--repeats", type=int, default=5, help="measurements a turn")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of both sides")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="PyTorch's")
-    parser.add_argument("--no-torch", dest="torch", action="store_false")
-    parser.add_argument("--no-compile", dest="compile", action="store_false")
-    parser.add_argument("--exchange", help=argparse.SUPPRESS)
-    measuring.sided(parser, list(SIDES))
+    measuring.beside_torch_options(parser)
     options = parser.parse_args()
     if options.side:
         SIDES[options.side](options)
         return
-    names = ["jax", "torch"] if options.torch else ["jax"]
-    with tempfile.TemporaryDirectory() as folder:
-        passed = [*sys.argv[1:], "--exchange", f"{folder}/exchange.npz"]
-        sides = measuring.in_turns(__file__, names, passed, options.rounds)
+    sides = measuring.beside_torch(__file__, options)
     seconds = {what: each for side in sides.values() for what, each in side["seconds"].items()}
     rows = {what: measuring.spread(each) for what, each in seconds.items()}
     ours = rows["jaxclust"]["median_ms"]

@@ -87,7 +87,9 @@ def torch_sees_what_jax_does() -> bool:
 def steps(options: argparse.Namespace) -> list[Step]:
     """What is measured, in order of worth."""
     toy, data = options.toy, options.data
-    torch = [] if torch_sees_what_jax_does() else ["--no-torch"]
+    # Asking takes seconds of a GPU's time.
+    asking = not options.only or "steps" in options.only
+    torch = [] if asking and torch_sees_what_jax_does() else ["--no-torch"]
     few = ["--rounds", 1, "--repeats", 1, "--steps", 2] if toy else []
     timed = few or ["--rounds", 3, "--repeats", 2, "--steps", 30]
     small = ["--n", 600, "--size", 12] if toy else ["--n", 5120, "--size", 28]

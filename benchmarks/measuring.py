@@ -9,9 +9,11 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -36,11 +38,24 @@ def run_side(script: str, side: str, arguments: Sequence[str]) -> dict[str, Any]
 
     Two thread pools in one process would take turns at the same cores.
     """
+    return answer(start_side(script, side, arguments), side)
+
+
+def start_side(
+    script: str, side: str, arguments: Sequence[str] = (), **environment: str
+) -> subprocess.Popen:
+    """A side's process, begun; :func:`answer` waits for it."""
     call = [sys.executable, script, "--side", side, *arguments]
-    done = subprocess.run(call, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
+    around = {**os.environ, **environment}
+    return subprocess.Popen(call, stdout=subprocess.PIPE, text=True, env=around)
+
+
+def answer(process: subprocess.Popen, side: str) -> dict[str, Any]:
+    """The last line a side's process prints, as JSON."""
+    said, _ = process.communicate()
+    if process.returncode:
         raise SystemExit(f"the side '{side}' failed; its message stands above")
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(said.splitlines()[-1])
 
 
 class Held:
@@ -99,31 +114,21 @@ def check_same_device(reports: dict[str, dict[str, Any]]) -> None:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Alone among the processes of a benchmark that compile at the same time.
-
-    Those share the file that JAXCLUST_BENCHMARK_LOCK names until they are ready; whoever
-    measures has it alone. Without it nothing is waited for.
-    """
+def _locked(how: int) -> Iterator[None]:
+    """Hold the file that JAXCLUST_BENCHMARK_LOCK names; without it nothing is waited for."""
     path = os.environ.get("JAXCLUST_BENCHMARK_LOCK")
     if path is None:
         yield
         return
     with Path(path).open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, how)
         yield
 
 
-@contextmanager
-def getting_ready() -> Iterator[None]:
-    """The other side of :func:`undisturbed`."""
-    path = os.environ.get("JAXCLUST_BENCHMARK_LOCK")
-    if path is None:
-        yield
-        return
-    with Path(path).open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        yield
+# Processes of a benchmark that compile at the same time share the lock until they are ready;
+# whoever measures has it alone.
+getting_ready = partial(_locked, fcntl.LOCK_SH)
+undisturbed = partial(_locked, fcntl.LOCK_EX)
 
 
 def in_turns(
@@ -150,6 +155,25 @@ def in_turns(
         for one in held:
             one.close()
     return {side: {**reports[side], "seconds": seconds[side]} for side in sides}
+
+
+def beside_torch_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a script that :func:`beside_torch` runs."""
+    parser.add_argument("--repeats", type=int, default=5, help="measurements a turn")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of both sides")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="PyTorch's")
+    parser.add_argument("--no-torch", dest="torch", action="store_false")
+    parser.add_argument("--no-compile", dest="compile", action="store_false")
+    parser.add_argument("--exchange", help=argparse.SUPPRESS)
+    sided(parser, ["jax", "torch"])
+
+
+def beside_torch(script: str, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The sides 'jax' and, where wanted, 'torch' in turns; see :func:`in_turns`."""
+    sides = ["jax", "torch"] if options.torch else ["jax"]
+    with tempfile.TemporaryDirectory() as folder:
+        passed = [*sys.argv[1:], "--exchange", f"{folder}/exchange.npz"]
+        return in_turns(script, sides, passed, options.rounds)
 
 
 def alternate(

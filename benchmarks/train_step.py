@@ -26,9 +26,6 @@ when the device is done.
 """
 
 import argparse
-import os
-import sys
-import tempfile
 from typing import Any
 
 import measuring
@@ -121,23 +118,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--steps", type=int, default=5, help="steps a measurement")
-    parser.add_argument("--repeats", type=int, default=5, help="measurements a turn")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of both sides")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="PyTorch's")
-    parser.add_argument("--no-torch", dest="torch", action="store_false")
-    parser.add_argument("--no-compile", dest="compile", action="store_false")
-    parser.add_argument("--exchange", help=argparse.SUPPRESS)
-    measuring.sided(parser, ["jax", "torch"])
+    measuring.beside_torch_options(parser)
     options = parser.parse_args()
     options.shape = options.shape or SHAPES[options.subject]
     options.batch = options.batch or BATCHES.get(options.subject, 256)
     if options.side:
         side(options)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        names = ["jax", "torch"] if options.torch else ["jax"]
-        passed = [*sys.argv[1:], "--exchange", f"{folder}/exchange.npz"]
-        sides = measuring.in_turns(__file__, names, passed, options.rounds)
+    sides = measuring.beside_torch(__file__, options)
     if options.torch and options.precision == "float32":
         check_losses(sides["jax"], sides["torch"])
     result = report(options, sides)

@@ -156,9 +156,10 @@ def finish(
         complaints: what libraries warned of on the way.
     """
     clock, alike = time.perf_counter(), None
+    artifacts = fitted.method.artifacts(fitted.state)
     if ready.writes:
         alike = _likeness(ready)
-        _write_clustering(ready.directory, ready.image_set, prediction, fitted, alike)
+        _write_clustering(ready.directory, ready.image_set, prediction, artifacts, alike)
     predicting += time.perf_counter() - clock
     sizes = np.bincount(prediction.assignments, minlength=ready.n_clusters)
     complaint = health.complaint(sizes)
@@ -169,15 +170,12 @@ def finish(
         for text in warnings:
             print(f"warning: {text}", file=sys.stderr)
     summary = _summary(ready, fitted, prediction, predicting, warnings)
-    mapped = fitted.method.artifacts(fitted.state).get("mapped")
-    if mapped is not None and mapped < len(ready.image_set.ids):
-        summary["map_fitted_on"] = int(mapped)
-    if alike is not None:
-        summary["near_duplicates"] = sum(len(group) for group in alike.groups)
+    summary |= _found(ready, artifacts, alike)
     if ready.writes:
         ready.directory.write_json("summary.json", summary)
         if ready.after is not None:
-            ready.after(_left_behind(ready, summary, prediction, fitted, alike), ready.image_set)
+            run = _left_behind(ready, summary, prediction, artifacts.get("map"), alike)
+            ready.after(run, ready.image_set)
     return summary
 
 
@@ -187,6 +185,16 @@ def _likeness(ready: Prepared) -> Likeness | None:
     if len(images.shape) != 2:
         return None
     return likeness(images, ready.options.duplicate_distance)
+
+
+def _found(ready: Prepared, artifacts: dict[str, Any], alike: Likeness | None) -> dict[str, Any]:
+    """What of the summary only runs on features have."""
+    found, mapped = {}, artifacts.get("mapped")
+    if mapped is not None and mapped < len(ready.image_set.ids):
+        found["map_fitted_on"] = int(mapped)
+    if alike is not None:
+        found["near_duplicates"] = sum(len(group) for group in alike.groups)
+    return found
 
 
 def _count(record: dict[str, Any]) -> dict[str, Any]:
@@ -236,7 +244,7 @@ def _left_behind(
     ready: Prepared,
     summary: dict[str, Any],
     prediction: Prediction,
-    fitted: Fitted,
+    drawn: Any,
     alike: Likeness | None,
 ) -> FinishedRun:
     """The finished run without reading it back."""
@@ -250,7 +258,7 @@ def _left_behind(
         confidence(prediction),
         image_set.labels,
         np.asarray(prediction.features),
-        flat_map(fitted.method.artifacts(fitted.state).get("map")),
+        flat_map(drawn),
         image_set.skipped,
         None if alike is None else alike.outlier,
         () if alike is None else tuple(tuple(group.tolist()) for group in alike.groups),
@@ -261,13 +269,12 @@ def _write_clustering(
     directory: RunDirectory,
     image_set: catalogue.ImageSet,
     prediction: Prediction,
-    fitted: Fitted,
+    artifacts: dict[str, Any],
     alike: Likeness | None,
 ) -> None:
     """assignments.csv, embeddings.npz and, of features, duplicates.csv."""
-    kept = {n: np.asarray(v) for n, v in fitted.method.artifacts(fitted.state).items()}
+    kept = {n: np.asarray(v) for n, v in artifacts.items() if n != "mapped"}
     outlier = None if alike is None else alike.outlier
-    kept.pop("mapped", None)
     write_assignments(directory, image_set, prediction, kept.pop("noise", None), outlier)
     if alike is not None:
         write_duplicates(directory, image_set, alike.groups)
