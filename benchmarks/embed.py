@@ -65,6 +65,7 @@ def torch_side(options: argparse.Namespace) -> None:
     values = given.to(place).permute(0, 3, 1, 2).float().sub(127.0).div(128.0)
     values = values.contiguous(memory_format=torch.channels_last)
     low = options.precision == "bfloat16"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
     def pooled(x: torch.Tensor) -> torch.Tensor:
         return network.extract_features(x).float().mean(dim=(2, 3))

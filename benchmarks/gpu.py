@@ -17,7 +17,6 @@ several runs at once).
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import signal
@@ -25,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,7 +71,7 @@ def script(name: str, *words: object) -> list[str]:
 
 def torch_sees_what_jax_does() -> bool:
     """Whether PyTorch is there and has a GPU if JAX has one; asked in processes of their own."""
-    if importlib.util.find_spec("torch") is None:
+    if find_spec("torch") is None:
         return False
     asked = (
         "import torch; print(torch.cuda.is_available())",
@@ -163,7 +163,7 @@ def steps(options: argparse.Namespace) -> list[Step]:
                     script(
                         "embed",
                         f"--encoder={options.encoder}",
-                        "--no-torch",
+                        *([] if find_spec("efficientnet_lite_pytorch") else ["--no-torch"]),
                         *(
                             ["--batch", 2, "--repeats", 1]
                             if toy

@@ -43,6 +43,7 @@ METHODS = {
         ["--method=derc_r", "--starts=1", "--clusterer=hdbscan"],
     ),
     "turtle": ("TURTLE", ["--method=turtle"]),
+    "turtle_1000": ("TURTLE, batches of 1000", ["--method=turtle", "--batch-size=1000"]),
     "temi": ("TEMI", ["--method=temi"]),
 }
 # Name, classes, and the variable that says where the photographs lie.
@@ -53,7 +54,7 @@ SETS = (
     ("tiny_imagenet_200", 200, "JAXCLUST_TINY_IMAGENET"),
 )
 # Hours on a CPU for another encoder's.
-_LARGE, _SLOW = "tiny_imagenet_200", ("turtle", "temi")
+_LARGE, _SLOW = "tiny_imagenet_200", ("turtle", "turtle_1000", "temi")
 
 
 def cells(name: str, n_clusters: int) -> list[Cell]:

@@ -36,6 +36,7 @@ from jaxclust.core.types import (
 )
 from jaxclust.losses.temi import neighbour_information
 from jaxclust.methods.parts.gradient import Aux, Context, gradient_step
+from jaxclust.methods.parts.pretraining import epochs_or
 from jaxclust.methods.parts.recipe import recorded
 
 # How much of the running loss of a head a step leaves as it is.
@@ -45,18 +46,18 @@ _SHARES = 0.9  # and of the clusters' running shares
 
 @dataclass(frozen=True)
 class Config:
-    """TEMI's settings; the defaults are the published ones, by batches of 256."""
+    """TEMI's settings; the defaults are the published ones but for small sets."""
 
     starts: int = setting(1, least=1, most=64)
     """Starts that are begun; one is chosen without labels and trained to the end."""
-    epochs: int = setting(100, least=0)
-    """Passes over the data."""
+    epochs: int | None = setting(None, least=0)
+    """Passes over the data; default 100, or of a small set as many as make 2000 steps."""
     batch_size: int = setting(256, least=2)
     """Images a step, each with a neighbour."""
     learning_rate: float = setting(1e-4, above=0)
     """AdamW's, after its warm-up."""
-    warmup_epochs: int = setting(20, least=0)
-    """Passes in which it grows from nothing."""
+    warmup_epochs: int | None = setting(None, least=0)
+    """Passes in which it grows from nothing; default a fifth of all."""
     weight_decay: float = setting(1e-4, least=0)
     """AdamW's, of the heads' weights."""
     neighbours: int = setting(50, least=1)
@@ -75,7 +76,9 @@ class Config:
     """How much of the teacher a step leaves as it is."""
 
 
-PRESETS = {"best": Config(), "paper": Config()}
+# Passes, and the least steps: a hundred passes over 500 images move the heads too little.
+USUAL = (100, 2000)
+PRESETS = {"best": Config(), "paper": Config(epochs=USUAL[0])}
 
 
 class ClusterState(NamedTuple):
@@ -164,10 +167,11 @@ def _step(config: Config, inner: Step) -> Step:
     return step
 
 
-def _optimiser(config: Config, an_epoch: int) -> optax.GradientTransformation:
+def _optimiser(config: Config, epochs: int, an_epoch: int) -> optax.GradientTransformation:
     rate: Any = config.learning_rate
-    if config.warmup_epochs:
-        steps = config.warmup_epochs * an_epoch
+    warmup = epochs // 5 if config.warmup_epochs is None else config.warmup_epochs
+    if warmup:
+        steps = warmup * an_epoch
         rate = optax.schedules.warmup_constant_schedule(0.0, config.learning_rate, steps)
     # Heads lie along the first axis: what has two more is a weight.
     return optax.adamw(
@@ -194,9 +198,9 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
     """
     settings.check(config)
     width, k, n = spec.width, spec.n_clusters, spec.n_images
-    count = min(config.neighbours, n - 1)
-    an_epoch = -(-n // min(config.batch_size, n))
-    adamw = _optimiser(config, an_epoch)
+    count, an_epoch = min(config.neighbours, n - 1), -(-n // min(config.batch_size, n))
+    epochs = epochs_or(config.epochs, USUAL, config.batch_size, n)
+    adamw = _optimiser(config, epochs, an_epoch)
 
     def init(key: Array, images: Array) -> TrainState:
         del images
@@ -224,5 +228,5 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
         _loss(config, an_epoch, compute.axis_name), adamw, axis_name=compute.axis_name
     )
     batches = Batches(config.batch_size, extra=_neighbour)
-    phase = Phase("cluster", _step(config, inner), config.epochs, batches, first=Refit(look))
+    phase = Phase("cluster", _step(config, inner), epochs, batches, first=Refit(look))
     return Method(init, predict, (phase,))

@@ -231,3 +231,30 @@ def test_a_set_of_one_batch_takes_its_steps_in_a_row():
     assert (phase.batches.repeats, phase.epochs) == (1, 2000)
     phase = turtle.build(turtle.Config(epochs=7), SPEC).phases[0]
     assert phase.epochs == 7
+
+
+def test_temi_takes_as_many_steps_on_a_small_set():
+    """A hundred passes over 500 images are 200 steps, after which its heads know little."""
+    spec = DataSpec(500, (D,), K)
+    assert temi.build(temi.Config(), spec).phases[0].epochs == 1000
+    assert temi.build(temi.PRESETS["paper"], spec).phases[0].epochs == 100
+    assert temi.build(temi.Config(), DataSpec(5000, (D,), K)).phases[0].epochs == 100
+
+
+def test_temis_warm_up_is_a_fifth_of_its_passes():
+    """AdamW's first step is of the rate itself: how far a weight moves at one says it."""
+
+    def moved(config: temi.Config) -> float:
+        method = temi.build(config, SPEC)
+        state = method.init(jax.random.key(0), jnp.asarray(BLOBS[:2]))
+        x = jnp.asarray(BLOBS[:30])
+        batch = Batch(x, jnp.arange(30), x)
+        for _ in range(3):
+            before, (state, _) = state, jax.jit(method.step)(state, batch)
+        change = jnp.abs(state.params["hidden_bias"] - before.params["hidden_bias"])
+        return float(change.max())
+
+    short = dataclasses.replace(temi.Config(), batch_size=30, heads=1, hidden_width=6, bottleneck=4)
+    steps = N // 30 * 2  # of ten passes' warm-up
+    whole = moved(dataclasses.replace(short, epochs=10, warmup_epochs=0))
+    assert moved(dataclasses.replace(short, epochs=10)) == pytest.approx(2 / steps * whole, rel=0.2)
