@@ -29,7 +29,7 @@ def _parser() -> Parser:
         "--encoder",
         required=True,
         help=f"{', '.join(frozen.PACKAGES)} (extra photos), a weights file, clip_openai:FILE, "
-        "openclip:FILE or onnx:FILE",
+        "openclip:FILE, heads=N:FILE (a transformer of other heads) or onnx:FILE",
     )
     parser.add_argument(
         "--out", type=path, metavar="FILE", required=True, help=".npz or .parquet; replaced"

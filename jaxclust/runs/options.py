@@ -26,9 +26,9 @@ class Options:
     """Where the method's settings start from: best, paper or a preset of its own."""
     encoder: str | None = None
     """What makes features of the images, for the method to cluster: efficientnet_lite0, 1 or 2
-    (extra photos), a weights file (of CLIP clip_openai:FILE or openclip:FILE), or onnx:FILE; its
-    weights stay as they are. Features are kept in
-    JAXCLUST_CACHE_DIR, so that a second run on the same images starts at once. Default:
+    (extra photos), a weights file (of CLIP clip_openai:FILE or openclip:FILE; heads=N: before the
+    file of a transformer of other heads than the known ones), or onnx:FILE; its weights stay as
+    they are. Features are kept in JAXCLUST_CACHE_DIR, so that a second run on the same images starts at once. Default:
     efficientnet_lite2 for folder: and npz: images of 64 pixels or more, where the extra is
     installed and the method takes features; none: without."""
     n_clusters: int | str | None = None

@@ -376,3 +376,10 @@ def test_a_transformers_features(folder, capsys):
     assert "clip_openai" not in capsys.readouterr().err
     with pytest.raises(InputError, match="is no CLIP model"):
         frozen.load("openclip:dino.npz")
+    # Found again by its source, heads included, and kept apart from the other's features.
+    other = frozen.load(frozen.load("heads=4:dino.npz").source)
+    assert other.digest != encoder.digest
+    wanted = transformer._replace(shape=transformer.shape._replace(heads=4))
+    shown = np.round(values * [58.395, 57.12, 57.375] + [123.675, 116.28, 103.53])
+    close = other.apply(other.variables, shown[None].astype(np.uint8))
+    np.testing.assert_allclose(close, vectors(wanted, values[None]), rtol=1e-2, atol=1e-2)

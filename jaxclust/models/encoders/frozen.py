@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -72,6 +73,7 @@ def weights_of(name: str) -> Path:
 # CLIP's activation, which no file tells, by what stands before the file's name.
 _CLIPS: dict[str, Activation] = {"clip_openai:": "quick_gelu", "openclip:": "gelu"}
 _ONNX = "onnx:"
+_HEADS = re.compile(r"heads=(\d+):")
 
 
 def load(name: str, precision: Precision = "float32") -> Frozen:
@@ -79,7 +81,8 @@ def load(name: str, precision: Precision = "float32") -> Frozen:
 
     Args:
         name: one of :data:`PACKAGES`; the path of a file that :func:`pretrained.load` or
-            :func:`vit_names.find` knows; clip_openai:PATH or openclip:PATH; onnx:PATH.
+            :func:`vit_names.find` knows; clip_openai:PATH or openclip:PATH; heads=N: before
+            either, where a transformer has other heads than the known ones; onnx:PATH.
         precision: of the network's passes; features are float32.
 
     Raises:
@@ -87,11 +90,15 @@ def load(name: str, precision: Precision = "float32") -> Frozen:
     """
     if name.startswith(_ONNX):
         return _of_onnx(Path(name.removeprefix(_ONNX)).expanduser())
-    prefix = next((prefix for prefix in _CLIPS if name.startswith(prefix)), "")
-    file = weights_of(name.removeprefix(prefix))
-    weights = read(file)
-    found = vit_names.find(weights, str(file), _CLIPS.get(prefix))
-    source = name if name in PACKAGES else f"{prefix}{file.resolve()}"
+    said = _HEADS.match(name)
+    rest = name[said.end() :] if said else name
+    prefix = next((prefix for prefix in _CLIPS if rest.startswith(prefix)), "")
+    file = weights_of(rest.removeprefix(prefix))
+    weights, heads = read(file), int(said[1]) if said else None
+    found = vit_names.find(weights, str(file), _CLIPS.get(prefix), heads=heads)
+    source = name if name in PACKAGES else f"{said[0] if said else ''}{prefix}{file.resolve()}"
+    if heads is not None and found is None:
+        raise InputError(f"heads={heads}: {file} holds no transformer")
     if prefix and (found is None or found.kind != "clip"):
         raise InputError(f"{file} is no CLIP model: it has no visual.conv1.weight")
     if found is not None:

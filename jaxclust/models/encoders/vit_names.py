@@ -20,6 +20,7 @@ from jaxclust.models.encoders.vit_parameters import (
     found,
     joined,
     patch_of,
+    with_heads,
 )
 
 
@@ -183,6 +184,7 @@ def find(
     where: str,
     activation: Activation | None = None,
     side: int | None = None,
+    heads: int | None = None,
 ) -> Found | None:
     """The transformer that a file's names are those of; None of other files.
 
@@ -191,10 +193,19 @@ def find(
         where: the file, for messages.
         activation: CLIP's, which no file tells.
         side: of the images; default 224, or what the weights were trained on.
+        heads: of its attention, which no file tells; default those of the known one this wide.
 
     Raises:
-        InputError: such a file that lacks a name, or has one that nothing here bears.
+        InputError: such a file that lacks a name, or has one that nothing here bears; a number
+            of heads that does not fit or is not known.
     """
+    made = _by_name(weights, where, activation, side)
+    return None if made is None else with_heads(made, heads, where)
+
+
+def _by_name(
+    weights: Mapping[str, np.ndarray], where: str, activation: Activation | None, side: int | None
+) -> Found | None:
     ends = [name for name in weights if name.endswith("weight")]
     if any(name.endswith("visual.conv1.weight") for name in ends):
         if activation is None:

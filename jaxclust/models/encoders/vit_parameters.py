@@ -92,13 +92,32 @@ class Reader:
                     )
 
 
-def heads_of(kind: str, width: int) -> int:
-    """Heads of a transformer of this family and width, which no file tells."""
+def heads_of(kind: str, width: int) -> int | None:
+    """Heads of a transformer of this family and width, which no file tells; None: unknown."""
     if width in _HEADS[kind]:
         return _HEADS[kind][width]
-    if width % _OF_HEAD:
-        raise InputError(f"no transformer of {width} values is known, so that its heads are not")
-    return width // _OF_HEAD
+    return None if width % _OF_HEAD else width // _OF_HEAD
+
+
+def with_heads(found: Found, heads: int | None, where: str) -> Found:
+    """The transformer with a number of heads, where one is asked for.
+
+    Raises:
+        InputError: its values cannot be shared by so many, or nobody says how many there are.
+    """
+    width, known = found.shape.width, found.shape.heads
+    if heads is None and not known:
+        raise InputError(
+            f"{where} holds a transformer of {width} values, whose number of heads no file tells "
+            "and none known here has: say it by heads=N:FILE"
+        )
+    if heads is None:
+        return found
+    # Rotary positions turn two coordinates' pairs of values.
+    least = 4 if found.shape.positions == "rotary" else 1
+    if heads < 1 or width % (heads * least):
+        raise InputError(f"{where} has {width} values, which {heads} heads cannot share")
+    return found._replace(shape=found.shape._replace(heads=heads))
 
 
 # Of layer norms.
@@ -126,7 +145,7 @@ def found(
     shape = Shape(
         width=width,
         depth=sum(name.endswith("_qkv_kernel") for name in params),
-        heads=heads_of(kind, width),
+        heads=heads_of(kind, width) or 0,
         patch=patch,
         grid=side // patch,
         hidden=params["block0_fc2_kernel"].shape[0],
