@@ -250,6 +250,8 @@ class Method:
     # elsewhere expect it; None: the set's own statistics.
     normalisation: Any = None
     recipe: Recipe | None = None  # None: built with parts of one's own
+    # A run says how well a linear classifier of the features learns its clusters.
+    learned_from_features: bool = False
     # Starts that `jaxclust.fit` begins, to choose one without labels; see training.starts
     starts: int = 1
     # What was compiled of it, for as long as it lives; see training.programs.

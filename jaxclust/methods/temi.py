@@ -229,4 +229,4 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
     )
     batches = Batches(config.batch_size, extra=_neighbour)
     phase = Phase("cluster", _step(config, inner), epochs, batches, first=Refit(look))
-    return Method(init, predict, (phase,))
+    return Method(init, predict, (phase,), learned_from_features=True)

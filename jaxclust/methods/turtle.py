@@ -196,4 +196,4 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
     loss = _loss(config, spaces, compute.axis_name)
     step = gradient_step(loss, adam, axis_name=compute.axis_name)
     phase = Phase("cluster", step, epochs, Batches(config.batch_size, repeats))
-    return Method(init, _predict(spaces), (phase,))
+    return Method(init, _predict(spaces), (phase,), learned_from_features=True)

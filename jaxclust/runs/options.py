@@ -28,9 +28,9 @@ class Options:
     """What makes features of the images, for the method to cluster: efficientnet_lite0, 1 or 2
     (extra photos), a weights file (of CLIP clip_openai:FILE or openclip:FILE; heads=N: before the
     file of a transformer of other heads than the known ones), or onnx:FILE; its weights stay as
-    they are. Features are kept in JAXCLUST_CACHE_DIR, so that a second run on the same images starts at once. Default:
-    efficientnet_lite2 for folder: and npz: images of 64 pixels or more, where the extra is
-    installed and the method takes features; none: without."""
+    they are. Features are kept in JAXCLUST_CACHE_DIR, so that a second run on the same images
+    starts at once. Default: efficientnet_lite2 for folder: and npz: images of 64 pixels or more,
+    where the extra is installed and the method takes features; none: without."""
     n_clusters: int | str | None = None
     """A number; auto, which looks for it; or a range to look in, such as 5:40. Default: the data
     set's number of classes, else auto. auto and ranges need features: an encoder's, features:PATH

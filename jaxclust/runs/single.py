@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxclust.clustering import health
 from jaxclust.clustering.host.cluster_count import Curve
+from jaxclust.clustering.host.cross_validation import cross_validated
 from jaxclust.clustering.host.likeness import Likeness, likeness
 from jaxclust.core import device, processes
 from jaxclust.core import interrupts as ctrl_c
@@ -170,7 +171,7 @@ def finish(
         for text in warnings:
             print(f"warning: {text}", file=sys.stderr)
     summary = _summary(ready, fitted, prediction, predicting, warnings)
-    summary |= _found(ready, artifacts, alike)
+    summary |= _found(ready, artifacts, alike) | _learned(ready, fitted, prediction)
     if ready.writes:
         ready.directory.write_json("summary.json", summary)
         if ready.after is not None:
@@ -195,6 +196,14 @@ def _found(ready: Prepared, artifacts: dict[str, Any], alike: Likeness | None) -
     if alike is not None:
         found["near_duplicates"] = sum(len(group) for group in alike.groups)
     return found
+
+
+def _learned(ready: Prepared, fitted: Fitted, prediction: Prediction) -> dict[str, Any]:
+    """How well a linear classifier learns the clusters, of methods that are to be judged so."""
+    if not fitted.method.learned_from_features:
+        return {}
+    found = cross_validated(ready.image_set.images, prediction.assignments)
+    return {"cross_validated": None if found is None else round(found, 4)}
 
 
 def _count(record: dict[str, Any]) -> dict[str, Any]:
