@@ -3,19 +3,22 @@
 from pathlib import Path
 
 
-def linked_classes(source: Path, target: Path, count: int) -> Path:
-    """Link the pictures of the first `count` classes of `source` below `target`.
+def linked_classes(source: Path, target: Path, count: int, first: int = 0) -> Path:
+    """Link the pictures of `count` classes of `source` below `target`.
 
     Args:
         source: a folder with a sub-folder a class.
         target: made where it is missing; links that are there already stay.
         count: of the classes, in the order of their names.
+        first: of them, counted from 0.
 
     Returns:
         `target`.
     """
     classes = sorted(path for path in source.iterdir() if path.is_dir())
-    for picture in (path for folder in classes[:count] for path in folder.rglob("*.*")):
+    for picture in (
+        path for folder in classes[first : first + count] for path in folder.rglob("*.*")
+    ):
         relink(target / picture.relative_to(source), picture)
     return target
 
