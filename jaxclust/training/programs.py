@@ -6,12 +6,13 @@ DERC's rounds, evaluation, the end of a run and a second `fit` share them.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from jaxclust.core import collectives, device, keys
 from jaxclust.core.types import (
@@ -32,6 +33,7 @@ from jaxclust.training.placement import Data
 
 # Room for this many steps' reports in a chunk.
 CAPACITY = 512
+_Carry = tuple[TrainState, StepInfo]  # a state, and the reports of the steps until there
 
 
 def once(method: Method, key: tuple[Any, ...], make: Callable[[], Callable]) -> Callable:
@@ -128,15 +130,19 @@ def chunk_program(
     def run(
         state: TrainState, images: Array, rows: Array, places: Array, start: Array, stop: Array
     ) -> tuple[TrainState, StepInfo, Array]:
-        def body(i: Array, carry: tuple[TrainState, StepInfo]) -> tuple[TrainState, StepInfo]:
-            state, report = advance(i, carry[0], images, rows, places)
-            write = jax.tree.map(lambda all_, one: all_.at[i - start].set(one), carry[1], report)
-            return state, write
+        def draw(at: Array) -> Batch:
+            return Batch(normalise(images[places[at]], normalisation), rows[at])
 
-        _, report = jax.eval_shape(lambda: advance(start, state, images, rows, places))
+        _, report = jax.eval_shape(lambda: advance(state, draw(start), images))
         room = min(rows.shape[0] * batches.repeats, CAPACITY)
         empty = jax.tree.map(lambda leaf: jnp.zeros((room, *leaf.shape), leaf.dtype), report)
-        state, reports = jax.lax.fori_loop(start, stop, body, (state, empty))
+
+        def one(batch: Batch, i: Array, carry: _Carry) -> _Carry:
+            state, report = advance(carry[0], batch, images)
+            put = jax.tree.map(lambda all_, one: all_.at[i - start].set(one), carry[1], report)
+            return state, put
+
+        state, reports = _loop(one, draw, batches.repeats, (start, stop), (state, empty))
         return state, reports, _finite(state)
 
     if group is None:
@@ -144,14 +150,40 @@ def chunk_program(
     return group.pmap(run, (None, 0 if sharded else None, 0, 0, None, None), donate=(0,))
 
 
-def _advance(step: Step, batches: Batches, normalisation: Normalisation) -> Callable[..., Any]:
-    """The i-th step of an epoch: its batch put together, and what the step makes of it."""
+def _loop(
+    one: Callable[[Batch, Array, _Carry], _Carry],
+    draw: Callable[[Array], Batch],
+    repeats: int,
+    ends: tuple[Array, Array],
+    carry: _Carry,
+) -> _Carry:
+    """Steps from the first end to the second; a draw's images are gathered once for all its steps.
 
-    def advance(
-        i: Array, state: TrainState, images: Array, rows: Array, places: Array
-    ) -> tuple[TrainState, StepInfo]:
-        at = i // batches.repeats
-        batch = Batch(normalise(images[places[at]], normalisation), rows[at])
+    Args:
+        one: (draw, number of the step, carry) -> carry.
+        draw: by its number.
+        repeats: steps on a draw.
+        ends: numbers of steps.
+        carry: before the first step.
+    """
+    start, stop = ends
+
+    def on_draw(at: Array, carry: _Carry) -> _Carry:
+        batch = draw(at)
+        if repeats == 1:
+            return one(batch, at, carry)
+        first, end = jnp.maximum(at * repeats, start), jnp.minimum((at + 1) * repeats, stop)
+        return lax.fori_loop(first, end, partial(one, batch), carry)
+
+    return lax.fori_loop(start // repeats, -(-stop // repeats), on_draw, carry)
+
+
+def _advance(
+    step: Step, batches: Batches, normalisation: Normalisation
+) -> Callable[[TrainState, Batch, Array], tuple[TrainState, StepInfo]]:
+    """A step on a batch, with what it looks up in the images beside."""
+
+    def advance(state: TrainState, batch: Batch, images: Array) -> tuple[TrainState, StepInfo]:
         if batches.extra is not None:
             extra = batches.extra(state, keys.of(state, "extra"), batch.rows)
             batch = batch._replace(extra=_gathered(extra, images, normalisation))

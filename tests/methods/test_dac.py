@@ -13,10 +13,11 @@ from jaxclust.core.types import Batch, DataSpec
 from jaxclust.images.augment import Affine, Augmentation
 from jaxclust.losses import pairwise
 from jaxclust.methods import dac, registry
-from jaxclust.training import loop, placement, starting
+from jaxclust.training import loop, placement, programs, starting
 from jaxclust.training.hooks import Calls
 from jaxclust.training.prediction import predictor
 from tests.methods import small
+from tests.trees import assert_same
 
 N, M, K = 60, 20, 3
 
@@ -280,3 +281,41 @@ def test_contradictions_are_refused(changes):
     with pytest.raises(InputError) as refused:
         build(**changes)
     assert option(next(iter(changes))) in refused.value.on_command_line()
+
+
+def equations(jaxpr, depth=0):
+    """All equations, each with how many loops it lies in."""
+    for equation in jaxpr.eqns:
+        yield equation, depth
+        inner = depth + (equation.primitive.name == "while")
+        for part in jax.tree.leaves(list(equation.params.values()), is_leaf=is_jaxpr):
+            if is_jaxpr(part):
+                yield from equations(getattr(part, "jaxpr", part), inner)
+
+
+def is_jaxpr(part):
+    return hasattr(part, "eqns") or hasattr(part, "jaxpr")
+
+
+def test_a_draws_images_are_gathered_once_for_all_its_steps():
+    """Each of its tens of steps needs a small part of them."""
+    method, data = build(batch_size=5), small.data(N)
+    phase = method.phases[0]
+    program = programs.chunk_program(phase.step, phase.batches, data.normalisation)
+    state = jax.eval_shape(method.init, jax.random.key(0), jnp.zeros((2, 8, 8, 1)))
+    index, rows = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((N // M, M), jnp.int32)
+    jaxpr = program.trace(state, data.images, rows, rows, index, index).jaxpr
+    depths: dict[int, set[int]] = {}
+    for equation, depth in equations(jaxpr.jaxpr):
+        shape = equation.outvars[0].aval.shape
+        if equation.primitive.name == "gather" and shape[1:] == (8, 8, 1):
+            depths.setdefault(shape[0], set()).add(depth)
+    # The draw's in the loop over draws, an update's share of them in the one over its steps.
+    assert depths == {M: {1}, 5: {2}}
+
+
+def test_chunks_that_begin_and_end_within_a_draw_change_no_bit(monkeypatch):
+    method = build()
+    long = loop.fit(method, small.data(N), seed=0).state
+    monkeypatch.setattr(loop._PhaseRun, "length", lambda _: 5)
+    assert_same(loop.fit(method, small.data(N), seed=0).state, long)
