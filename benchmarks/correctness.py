@@ -8,12 +8,14 @@ side draws the same views and triplets, for random numbers are the same on all d
 are the first reported loss and gradient norm of each phase and the labels in the end, once with
 products of float32 in full ("exact": the bound is 1e-3 of the value) and once as JAX has them by
 default, TF32 on tensor cores (5e-2). A phase begins where the one before ended, so that
-differences add up. All methods run at once, each side in a process of its own.
+differences add up. Each side has a process of its own, two methods' at once, and a method's row is
+written as soon as it is known.
 """
 
 import argparse
 import json
 import subprocess
+from collections.abc import Sequence
 from typing import Any
 
 import measuring
@@ -22,6 +24,7 @@ from second_fit import pictures, short
 METHODS = ["ccnn", "dac", "ics", "derc", "dec", "idec", "vade"]
 BOUNDS = {"exact": 1e-3, "default": 5e-2}
 N = 256
+AT_ONCE = 2  # methods, of three sides each
 
 
 def one_side(name: str, precision: str) -> dict[str, Any]:
@@ -69,20 +72,34 @@ def compared(cpu: dict[str, Any], other: dict[str, Any], bound: float) -> dict[s
     }
 
 
-def judged(
-    cpu: dict[str, subprocess.Popen], here: dict[tuple[str, str], subprocess.Popen]
-) -> tuple[list[dict[str, Any]], str]:
-    """A row for every side that is compared, and the device."""
-    witnesses = {name: measuring.answer(process, name) for name, process in cpu.items()}
+def started(names: Sequence[str]) -> dict[tuple[str, str], subprocess.Popen]:
+    """The sides of some methods, begun; "cpu" among the precisions is the CPU's."""
+    # None may take the whole device's memory.
+    shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    begun: dict[tuple[str, str], subprocess.Popen] = {}
+    for name in names:
+        # The CPU's own arithmetic is float32 either way.
+        begun[name, "cpu"] = measuring.start_side(
+            __file__, f"{name} exact", **shared, JAX_PLATFORMS="cpu"
+        )
+        for precision in BOUNDS:
+            begun[name, precision] = measuring.start_side(__file__, f"{name} {precision}", **shared)
+    return begun
+
+
+def judged(begun: dict[tuple[str, str], subprocess.Popen]) -> tuple[list[dict[str, Any]], str]:
+    """A row for every side that is compared with the CPU's, and the device."""
+    said = {one: measuring.answer(process, one[0]) for one, process in begun.items()}
     rows, device = [], ""
-    for (name, precision), process in here.items():
-        other = measuring.answer(process, name)
+    for (name, precision), other in said.items():
+        if precision == "cpu":
+            continue
         device = other["device"]
-        row = compared(witnesses[name], other, BOUNDS[precision])
+        row = compared(said[name, "cpu"], other, BOUNDS[precision])
         rows.append({"method": name, "precision": precision, **row})
         worst = max(row["relative_differences"].items(), key=lambda item: item[1])
-        said = "within" if row["within_bound"] else "OUTSIDE"
-        print(f"{name}, {precision}: {worst[0]} differs by {worst[1]:.1e}, {said} the bound")
+        bound = "within" if row["within_bound"] else "OUTSIDE"
+        print(f"{name}, {precision}: {worst[0]} differs by {worst[1]:.1e}, {bound} the bound")
     return rows, device
 
 
@@ -97,23 +114,18 @@ def main() -> None:
     if options.side:
         print(json.dumps(one_side(*options.side.split())))
         return
-    wanted = [(name, precision) for name in options.methods for precision in BOUNDS]
-    # All at once: none may take the whole device's memory.
-    shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    here = {one: measuring.start_side(__file__, " ".join(one), **shared) for one in wanted}
-    # The CPU's own arithmetic is float32 either way.
-    cpu = {
-        name: measuring.start_side(__file__, f"{name} exact", **shared, JAX_PLATFORMS="cpu")
-        for name in options.methods
-    }
-    try:
-        rows, device = judged(cpu, here)
-    finally:
-        for process in (*cpu.values(), *here.values()):
-            process.kill()
-    result = {"benchmark": "correctness", "bounds": BOUNDS, "rows": rows, "device": device}
-    kind = measuring.kind_of(device)
-    print(f"written: {measuring.write(f'correctness-{kind}', result)}")
+    rows: list[dict[str, Any]] = []
+    for i in range(0, len(options.methods), AT_ONCE):
+        begun = started(options.methods[i : i + AT_ONCE])
+        try:
+            more, device = judged(begun)
+        finally:
+            for process in begun.values():
+                process.kill()
+        rows += more
+        result = {"benchmark": "correctness", "bounds": BOUNDS, "rows": rows, "device": device}
+        kind = measuring.kind_of(device)
+        print(f"written: {measuring.write(f'correctness-{kind}', result)}", flush=True)
 
 
 if __name__ == "__main__":

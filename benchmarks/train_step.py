@@ -118,6 +118,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--steps", type=int, default=5, help="steps a measurement")
+    parser.add_argument(
+        "--compile-seconds", type=int, default=0, help="PyTorch's compiler may take; 0: any time"
+    )
     measuring.beside_torch_options(parser)
     options = parser.parse_args()
     options.shape = options.shape or SHAPES[options.subject]
