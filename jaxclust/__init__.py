@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         StepInfo,
         TrainState,
     )
-    from jaxclust.estimators import CCNN, DAC, DEC, DERC, ICS, IDEC, VaDE
+    from jaxclust.estimators import CCNN, DAC, DEC, DERC, ICS, IDEC, IMSAT, VaDE
     from jaxclust.training import hooks
     from jaxclust.training.fitted import Fitted, predict
     from jaxclust.training.placement import spec_of
@@ -71,6 +71,7 @@ __all__ = [
     "DERC",
     "ICS",
     "IDEC",
+    "IMSAT",
     "Batch",
     "Batches",
     "Compute",

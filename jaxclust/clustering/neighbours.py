@@ -47,6 +47,23 @@ def nearest_among(x: Array, others: Array, count: int) -> Array:
     return _by_blocks(of, x.shape[0])
 
 
+def distance_to(x: Array, place: int) -> Array:
+    """Euclidean distance of each x[n, d] to its `place`-th nearest other -> float [n].
+
+    Args:
+        x: float [n, d].
+        place: 1 for the nearest; fewer than n.
+    """
+
+    def of(rows: Array) -> Array:
+        distances = relative_distances(x[rows], x).at[jnp.arange(_BLOCK), rows].set(jnp.inf)
+        found = jax.lax.top_k(-distances, place)[1][:, -1]
+        # Of the difference: that of squares rounds to nothing where samples are near.
+        return jnp.sqrt(jnp.sum(jnp.square(x[rows] - x[found]), axis=1))
+
+    return _by_blocks(of, x.shape[0])
+
+
 def _by_blocks(of: Callable[[Array], Any], n: int) -> Any:
     """What `of` says of rows int32 [_BLOCK], for all n, in arrays with an axis of n first."""
 

@@ -202,6 +202,8 @@ class Refit(NamedTuple):
     update: Callable[[TrainState, Any], TrainState]
     on: Literal["device", "host"] = "device"
     rows: int | None = None  # features of so many images are enough; None: of all
+    # images: in the features' place the normalised images themselves, flat [n, values].
+    sees: Literal["features", "images"] = "features"
 
 
 class Phase(NamedTuple):

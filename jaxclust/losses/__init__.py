@@ -5,6 +5,7 @@ it is called or traced, at no cost to compiled programs; under `jax.vmap` those 
 example's. What does not fit raises an AssertionError that says which.
 """
 
+from jaxclust.losses.adversarial import virtual_adversarial
 from jaxclust.losses.dec import kl_divergence, student_t_assignment, target_distribution
 from jaxclust.losses.entropy import assignment_entropy
 from jaxclust.losses.pairwise import (
@@ -35,5 +36,6 @@ __all__ = [
     "sum_of_squared_errors",
     "target_distribution",
     "triplet_separation",
+    "virtual_adversarial",
     "weighted_triplet",
 ]

@@ -6,7 +6,7 @@ from jax import Array
 from jax.scipy.special import entr
 
 
-def assignment_entropy(q: Array) -> Array:
+def assignment_entropy(q: Array, evenness: float = 1.0) -> Array:
     """Mean entropy of the rows less the entropy of their mean, to be minimised.
 
     Das, Ghosh & Bhowmick 2019, Eq. 6, after Bridle, Heading & MacKay 1992: its negative
@@ -16,9 +16,10 @@ def assignment_entropy(q: Array) -> Array:
 
     Args:
         q: float [n, k]; rows sum to one.
+        evenness: weight of the mean's entropy; Hu et al. 2017 take 4 (their mu).
 
     Returns:
-        float [], in [-log k, 0].
+        float [], with an evenness of 1 in [-log k, 0].
 
     >>> round(float(assignment_entropy(jnp.eye(2))), 4)  # sure and even: -log 2
     -0.6931
@@ -29,4 +30,4 @@ def assignment_entropy(q: Array) -> Array:
     chex.assert_type(q, float)
     # Entries of zero have entropy zero but an infinite slope.
     q = jnp.maximum(q, jnp.finfo(q.dtype).tiny)
-    return jnp.mean(jnp.sum(entr(q), axis=1)) - jnp.sum(entr(jnp.mean(q, axis=0)))
+    return jnp.mean(jnp.sum(entr(q), axis=1)) - evenness * jnp.sum(entr(jnp.mean(q, axis=0)))

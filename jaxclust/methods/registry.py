@@ -14,6 +14,7 @@ from jaxclust.methods import (
     dec,
     derc,
     ics,
+    imsat,
     plain_kmeans,
     temi,
     turtle,
@@ -147,6 +148,12 @@ METHODS: dict[str, Registered] = {
     ),
     "vade": entry(
         vade.build, vade.PRESETS, "variational deep embedding (Jiang et al. 2017)", "VaDE"
+    ),
+    "imsat": entry(
+        imsat.build,
+        imsat.PRESETS,
+        "information maximisation that small changes leave alone (Hu et al. 2017)",
+        "IMSAT",
     ),
     "temi": entry(
         temi.build,

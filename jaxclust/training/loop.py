@@ -23,7 +23,7 @@ from jaxclust.training.feed import Feed, epoch_rows
 from jaxclust.training.fitted import Fitted
 from jaxclust.training.hooks import Hook, Hooks, Moment, Progress, lasting
 from jaxclust.training.placement import Data, placed
-from jaxclust.training.prediction import predictor
+from jaxclust.training.prediction import of_images, predictor
 from jaxclust.training.programs import CAPACITY, chunk_of, refit_of
 from jaxclust.training.starting import Position, Seeds, all_of, init
 from jaxclust.training.warm_start import WarmStart, capture
@@ -168,7 +168,10 @@ class _PhaseRun:
         """
         on_host, group = refit.on == "host", self.data.group
         rows = None if refit.rows is None else evenly_spread(self.n, refit.rows)
-        features = self.predict(state, fields=("features",), rows=rows).features
+        predict = self.predict
+        if refit.sees == "images":
+            predict = predictor(of_images(self.method), self.data)
+        features = predict(state, fields=("features",), rows=rows).features
         features = features if on_host else jnp.asarray(features)
         compute = refit_of(self.method, refit)
         if group is None:

@@ -4,11 +4,13 @@ from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from jaxclust.core.types import Method, Prediction, TrainState
 from jaxclust.training.placement import Data
-from jaxclust.training.programs import prediction_of
+from jaxclust.training.programs import once, prediction_of
 
 _BLOCK = 500
 
@@ -77,6 +79,18 @@ def predictor(method: Method, data: Data) -> Predictor:
         return whole
 
     return predict
+
+
+def of_images(method: Method) -> Method:
+    """The method with the normalised images, flat [b, values], for the features it predicts."""
+
+    def predict(state: TrainState, images: Array) -> Prediction:
+        del state
+        nothing = jnp.zeros(images.shape[0], jnp.int32)
+        return Prediction(nothing, nothing[:, None], images.reshape(len(images), -1), {})
+
+    made: Any = once(method, ("images",), lambda: method.replace(predict=predict))  # pyright: ignore[reportArgumentType]
+    return made
 
 
 def _room_for(part: Prediction, count: int, room: Room) -> Any:

@@ -19,6 +19,7 @@ def arguments(dtype):
     targets = jnp.eye(N, dtype=dtype)
     mask = jnp.ones((N, N), dtype)
     difference, there = jnp.linspace(0, 1, N, dtype=dtype), jnp.arange(N) > 1
+    turn = jnp.linspace(-1, 1, K * K, dtype=dtype).reshape(K, K)
     return {
         "assignment_entropy": (q,),
         "cosine_similarities": (z,),
@@ -34,6 +35,7 @@ def arguments(dtype):
         "sum_of_squared_errors": (z, labels, there),
         "target_distribution": (q,),
         "triplet_separation": (z, same, other, 0.3),
+        "virtual_adversarial": (z, z @ turn, same, there.astype(dtype), lambda x: x @ turn),
         "weighted_triplet": (z, same, other, difference, there, 1.0),
     }
 
