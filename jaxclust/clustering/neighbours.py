@@ -47,6 +47,16 @@ def nearest_among(x: Array, others: Array, count: int) -> Array:
     return _by_blocks(of, x.shape[0])
 
 
+def nearest_others(x: Array, count: int) -> Array:
+    """Of each x[n, d] its nearest others by Euclidean distance: int32 [n, count], count < n."""
+
+    def of(rows: Array) -> Array:
+        distances = relative_distances(x[rows], x).at[jnp.arange(_BLOCK), rows].set(jnp.inf)
+        return jax.lax.top_k(-distances, count)[1].astype(jnp.int32)
+
+    return _by_blocks(of, x.shape[0])
+
+
 def distance_to(x: Array, place: int) -> Array:
     """Euclidean distance of each x[n, d] to its `place`-th nearest other -> float [n].
 
@@ -54,14 +64,9 @@ def distance_to(x: Array, place: int) -> Array:
         x: float [n, d].
         place: 1 for the nearest; fewer than n.
     """
-
-    def of(rows: Array) -> Array:
-        distances = relative_distances(x[rows], x).at[jnp.arange(_BLOCK), rows].set(jnp.inf)
-        found = jax.lax.top_k(-distances, place)[1][:, -1]
-        # Of the difference: that of squares rounds to nothing where samples are near.
-        return jnp.sqrt(jnp.sum(jnp.square(x[rows] - x[found]), axis=1))
-
-    return _by_blocks(of, x.shape[0])
+    found = nearest_others(x, place)[:, -1]
+    # Of the difference: that of squares rounds to nothing where samples are near.
+    return jnp.sqrt(jnp.sum(jnp.square(x - x[found]), axis=1))
 
 
 def _by_blocks(of: Callable[[Array], Any], n: int) -> Any:

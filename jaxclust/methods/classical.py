@@ -111,7 +111,7 @@ class Clusterer(NamedTuple):
     judge: Callable[[PyTree, Array], Array]  # (leavings, [b, d]) -> probabilities [b, k]
 
 
-def _build(config: Config, spec: DataSpec, limit: int, clusterer: Clusterer) -> Method:
+def in_one_go(config: Config, spec: DataSpec, limit: int, clusterer: Clusterer) -> Method:
     """One phase whose first refit is the algorithm."""
     settings.check(config)
     if spec.n_images > limit:
@@ -172,10 +172,10 @@ def build_mixture(config: MixtureConfig, spec: DataSpec, compute: Compute = Comp
         projected = jnp.dot(x - mean[None], basis, precision=jax.lax.Precision.HIGHEST)
         return mixture.responsibilities(projected, left.mixture)
 
-    return _build(config, spec, 200_000, Clusterer(blank, fit, judge))
+    return in_one_go(config, spec, 200_000, Clusterer(blank, fit, judge))
 
 
-def _by_neighbour(spec: DataSpec, assign: Callable[[np.ndarray, int], np.ndarray]) -> Clusterer:
+def by_neighbour(spec: DataSpec, assign: Callable[[np.ndarray, int], np.ndarray]) -> Clusterer:
     """A clusterer without a model: an image goes where its nearest one went."""
     n, k = spec.n_images, spec.n_clusters
 
@@ -202,7 +202,7 @@ def build_spectral(config: SpectralConfig, spec: DataSpec, compute: Compute = Co
     def assign(x: np.ndarray, seed: int) -> np.ndarray:
         return clusterers.spectral(x, spec.n_clusters, seed, config.neighbours)
 
-    return _build(config, spec, 100_000, _by_neighbour(spec, assign))
+    return in_one_go(config, spec, 100_000, by_neighbour(spec, assign))
 
 
 @recorded("agglomerative")
@@ -223,7 +223,7 @@ def build_agglomerative(
         return clusterers.agglomerative(x, spec.n_clusters, config.linkage)
 
     # Half of all pairs' distances: 3.6 GB at this many.
-    return _build(config, spec, 30_000, _by_neighbour(spec, assign))
+    return in_one_go(config, spec, 30_000, by_neighbour(spec, assign))
 
 
 @recorded("nmf")
@@ -249,7 +249,7 @@ def build_nmf(config: NMFConfig, spec: DataSpec, compute: Compute = Compute()) -
         return jnp.where(total > 0, weights / jnp.maximum(total, 1e-12), 1 / k)
 
     clusterer = Clusterer(lambda d: Parts(jnp.zeros(d), jnp.zeros((k, d))), fit, judge)
-    return _build(config, spec, 200_000, clusterer)
+    return in_one_go(config, spec, 200_000, clusterer)
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -8,6 +8,7 @@ from typing import Any
 from jaxclust.core.errors import InputError, nearest_name
 from jaxclust.core.types import Compute, DataSpec, Method
 from jaxclust.methods import (
+    ac_pic,
     ccnn,
     classical,
     dac,
@@ -188,6 +189,11 @@ METHODS: dict[str, Registered] = {
         classical.build_agglomerative,
         classical.PRESETS["agglomerative"],
         "agglomerative clustering, Ward's linkage",
+    ),
+    "ac_pic": entry(
+        ac_pic.build,
+        ac_pic.PRESETS,
+        "agglomeration by path integrals on the nearest-neighbour graph (Zhang et al. 2013)",
     ),
     "nmf": entry(
         classical.build_nmf, classical.PRESETS["nmf"], "non-negative matrix factorisation"

@@ -19,9 +19,9 @@ from tests.methods import small
 from tests.trees import assert_same
 
 N, K = 60, 3
-# Methods that cluster in one go have no train step; Ward's merging draws nothing.
-ONE_GO = {"gmm", "spectral", "agglomerative", "nmf"}
-DRAWS_NOTHING = {"agglomerative"}
+# Methods that cluster in one go have no train step; bottom-up merging draws nothing.
+ONE_GO = {"gmm", "spectral", "agglomerative", "ac_pic", "nmf"}
+DRAWS_NOTHING = {"agglomerative", "ac_pic"}
 OF_FEATURES = {"temi", "turtle"}
 # Of functions, in a printed program.
 ADDRESS = re.compile(r"0x[0-9a-f]+")
