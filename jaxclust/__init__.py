@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         StepInfo,
         TrainState,
     )
-    from jaxclust.estimators import CCNN, DAC, DEC, DERC, ICS, IDEC, IMSAT, VaDE
+    from jaxclust.estimators import CCNN, DAC, DEC, DEPICT, DERC, ICS, IDEC, IMSAT, VaDE
     from jaxclust.training import hooks
     from jaxclust.training.fitted import Fitted, predict
     from jaxclust.training.placement import spec_of
@@ -68,6 +68,7 @@ __all__ = [
     "CCNN",
     "DAC",
     "DEC",
+    "DEPICT",
     "DERC",
     "ICS",
     "IDEC",

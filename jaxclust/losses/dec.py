@@ -33,15 +33,17 @@ def student_t_assignment(squared_distances: Array, freedom: float = 1.0) -> Arra
     return kernel / jnp.sum(kernel, axis=1, keepdims=True)
 
 
-def target_distribution(q: Array) -> Array:
+def target_distribution(q: Array, power: float = 2.0, balance: float = 1.0) -> Array:
     """Assignments sharpened, and weighed against large clusters.
 
     Xie et al. 2016, Eq. 3; Das et al. 2019, Eq. 3: q^2 over the soft size of the cluster,
-    normalised over clusters. The sizes are sums over all rows, so that q should be of the
-    whole data set.
+    normalised over clusters; Dizaji et al. 2017, Eq. 6: q over the root of the size. The sizes
+    are sums over all rows, so that q should be of the whole data set.
 
     Args:
         q: float [n, k]; rows sum to one.
+        power: of q; above 1 it sharpens.
+        balance: power of the size that it is divided by.
 
     Returns:
         p, float [n, k]; rows sum to one. A cluster without any share gets none.
@@ -52,7 +54,8 @@ def target_distribution(q: Array) -> Array:
     chex.assert_rank(q, 2)
     chex.assert_type(q, float)
     sizes = jnp.sum(q, axis=0, keepdims=True)
-    weighed = jnp.square(q) / jnp.where(sizes > 0, sizes, 1)
+    sharp = jnp.square(q) if power == 2 else q**power
+    weighed = sharp / jnp.where(sizes > 0, sizes, 1) ** balance
     return weighed / jnp.sum(weighed, axis=1, keepdims=True)
 
 

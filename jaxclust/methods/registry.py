@@ -13,6 +13,7 @@ from jaxclust.methods import (
     classical,
     dac,
     dec,
+    depict,
     derc,
     ics,
     imsat,
@@ -149,6 +150,12 @@ METHODS: dict[str, Registered] = {
     ),
     "vade": entry(
         vade.build, vade.PRESETS, "variational deep embedding (Jiang et al. 2017)", "VaDE"
+    ),
+    "depict": entry(
+        depict.build,
+        depict.PRESETS,
+        "denoising autoencoder and balanced soft clusters (Dizaji et al. 2017)",
+        "DEPICT",
     ),
     "imsat": entry(
         imsat.build,

@@ -40,6 +40,16 @@ def targets_by_loop(q):
     return p
 
 
+@pytest.mark.parametrize(("power", "balance"), [(2.0, 1.0), (1.0, 0.5), (3.0, 1.0), (1.0, 0.0)])
+def test_targets_of_other_powers_against_a_loop(power, balance):
+    q = np.random.default_rng(1).dirichlet(np.ones(4), 7)
+    with jax.enable_x64(True):
+        p = losses.target_distribution(jnp.asarray(q), power, balance)
+    for i in range(7):
+        row = [q[i, j] ** power / sum(q[:, j]) ** balance for j in range(4)]
+        np.testing.assert_allclose(p[i], np.array(row) / sum(row), rtol=1e-10)
+
+
 def test_target_distribution_against_a_loop():
     q = assignments()
     p = losses.target_distribution(jnp.asarray(q))

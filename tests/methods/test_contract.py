@@ -41,7 +41,13 @@ def small_config(name):
     config = METHODS[name].config("best")
     wanted = {"epochs": 2, "pretrain_epochs": 1, "batch_size": 20, "k_m": 16, "n_m": 16}
     wanted |= {"heads": 2, "hidden_width": 8, "bottleneck": 4, "neighbours": 5, "inner_steps": 2}
-    wanted |= {"draw_size": 20, "inner_passes": 1, "augments": 2, "reducer": "pca"}
+    wanted |= {
+        "draw_size": 20,
+        "inner_passes": 1,
+        "augments": 2,
+        "reducer": "pca",
+        "start_epochs": 1,
+    }
     wanted["iterations"] = min(getattr(config, "iterations", 0), 1)
     known = {field.name for field in dataclasses.fields(config)}
     return dataclasses.replace(config, **{k: v for k, v in wanted.items() if k in known})
