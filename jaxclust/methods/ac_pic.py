@@ -25,8 +25,7 @@ class Config(classical.Config):
     z: float = setting(0.01, above=0, most=0.99)
     """How much less a path of one step more counts."""
     unit_length: bool = True
-    """Images are compared at unit length, the darkest value being zero; features as they are
-    directed. The figures that others print for CMU-PIE are of such."""
+    """Images are compared at unit length, the darkest value being zero."""
 
 
 PRESETS = {"best": Config(), "paper": Config()}
@@ -47,9 +46,7 @@ def build(
 
     def assign(x: np.ndarray, seed: int) -> np.ndarray:
         del seed  # nothing is drawn
-        if config.unit_length:
-            x = x - x.min() if len(spec.shape) == 3 else x
-            x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+        x = classical.at_unit_length(x, spec) if config.unit_length else x
         how = (config.neighbours, config.scale, config.z)
         return graph_merging.path_integral(x, spec.n_clusters, *how)
 

@@ -175,6 +175,16 @@ def build_mixture(config: MixtureConfig, spec: DataSpec, compute: Compute = Comp
     return in_one_go(config, spec, 200_000, Clusterer(blank, fit, judge))
 
 
+def at_unit_length(x: np.ndarray, spec: DataSpec) -> np.ndarray:
+    """Images [n, d] of unit length, the set's darkest value being zero; features as directed.
+
+    So the authors of the systems that the papers compare with bring images to their graphs: the
+    figures they print for CMU-PIE are of such, and a face is no farther from itself in the dark.
+    """
+    x = x - x.min() if len(spec.shape) == 3 else x
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
 def by_neighbour(spec: DataSpec, assign: Callable[[np.ndarray, int], np.ndarray]) -> Clusterer:
     """A clusterer without a model: an image goes where its nearest one went."""
     n, k = spec.n_images, spec.n_clusters

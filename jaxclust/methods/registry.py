@@ -15,9 +15,11 @@ from jaxclust.methods import (
     dec,
     depict,
     derc,
+    graph_nmf,
     ics,
     imsat,
     plain_kmeans,
+    sec,
     temi,
     turtle,
     vade,
@@ -201,6 +203,14 @@ METHODS: dict[str, Registered] = {
         ac_pic.build,
         ac_pic.PRESETS,
         "agglomeration by path integrals on the nearest-neighbour graph (Zhang et al. 2013)",
+    ),
+    "sec": entry(
+        sec.build, sec.PRESETS, "spectral embedded clustering, near a linear map (Nie et al. 2011)"
+    ),
+    "graph_nmf": entry(
+        graph_nmf.build,
+        graph_nmf.PRESETS,
+        "non-negative matrix factorisation along the neighbour graph (Cai et al. 2009)",
     ),
     "nmf": entry(
         classical.build_nmf, classical.PRESETS["nmf"], "non-negative matrix factorisation"

@@ -20,7 +20,7 @@ from tests.trees import assert_same
 
 N, K = 60, 3
 # Methods that cluster in one go have no train step; bottom-up merging draws nothing.
-ONE_GO = {"gmm", "spectral", "agglomerative", "ac_pic", "nmf"}
+ONE_GO = {"gmm", "spectral", "agglomerative", "ac_pic", "sec", "graph_nmf", "nmf"}
 DRAWS_NOTHING = {"agglomerative", "ac_pic"}
 OF_FEATURES = {"temi", "turtle"}
 # Of functions, in a printed program.
