@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         StepInfo,
         TrainState,
     )
-    from jaxclust.estimators import CCNN, DAC, DEC, DEPICT, DERC, ICS, IDEC, IMSAT, VaDE
+    from jaxclust.estimators import CCNN, DAC, DEC, DEPICT, DERC, ICS, IDEC, IMSAT, JULE, VaDE
     from jaxclust.training import hooks
     from jaxclust.training.fitted import Fitted, predict
     from jaxclust.training.placement import spec_of
@@ -73,6 +73,7 @@ __all__ = [
     "ICS",
     "IDEC",
     "IMSAT",
+    "JULE",
     "Batch",
     "Batches",
     "Compute",

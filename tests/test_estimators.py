@@ -17,7 +17,7 @@ from jaxclust.estimators import image_shape
 from jaxclust.methods import registry
 from tests.methods import small
 
-NAMES = ("CCNN", "DAC", "DEC", "DEPICT", "DERC", "ICS", "IDEC", "IMSAT", "VaDE")
+NAMES = ("CCNN", "DAC", "DEC", "DEPICT", "DERC", "ICS", "IDEC", "IMSAT", "JULE", "VaDE")
 # A few small steps; scikit-learn's checks fit a hundred times.
 QUICK = {
     "epochs": 1, "pretrain_epochs": 1, "batch_size": 20, "k_m": 16, "n_m": 16, "draw_size": 20,

@@ -19,10 +19,11 @@ from jaxclust.losses.pairwise import (
 from jaxclust.losses.pseudo_label import sum_of_squared_errors
 from jaxclust.losses.reconstruction import reconstruction_error
 from jaxclust.losses.temi import neighbour_information
-from jaxclust.losses.triplet import triplet_separation, weighted_triplet
+from jaxclust.losses.triplet import batch_triplet, triplet_separation, weighted_triplet
 
 __all__ = [
     "assignment_entropy",
+    "batch_triplet",
     "cosine_similarities",
     "kl_divergence",
     "neighbour_information",

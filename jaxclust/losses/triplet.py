@@ -79,3 +79,39 @@ def weighted_triplet(
         losses = jnp.maximum(losses + margin, 0)
     mask = jnp.asarray(mask, losses.dtype)
     return jnp.sum(losses * mask) / jnp.maximum(jnp.sum(mask), 1)
+
+
+def batch_triplet(z: Array, labels: Array, margin: float = 0.2) -> Array:
+    """Mean of `max(0, |z_i - z_j|^2 - |z_i - z_k|^2 + margin)` over a batch's triplets.
+
+    Yang, Parikh & Batra 2016, Eq. 8, with a weight of one: j of i's cluster, k of any other. Its
+    published code draws 20 k for each pair (i, j); here they are all of the batch, which is what
+    the draws' mean tends to.
+
+    Args:
+        z: embeddings, float [n, d].
+        labels: clusters, int [n].
+        margin: how much farther the other must be, squared distance.
+
+    Returns:
+        float []: mean over pairs of the mean over others; zero where no triplet exists.
+
+    >>> z = jnp.array([[0.0], [0.0], [1.0]])
+    >>> round(float(batch_triplet(z, jnp.array([0, 0, 1]))), 4)  # apart by the margin
+    0.0
+    >>> round(float(batch_triplet(z, jnp.array([0, 1, 0]))), 4)  # 1 - 0 + 0.2
+    1.2
+    """
+    chex.assert_rank([z, labels], [2, 1])
+    chex.assert_shape(labels, z.shape[:1])
+    chex.assert_type([z, labels], [float, int])
+    squares = jnp.sum(jnp.square(z[:, None] - z[None]), axis=2)
+    same = labels[:, None] == labels[None]
+    pairs = jnp.triu(same, 1).astype(z.dtype)  # each once, the first of the two as the anchor
+    others = (~same).astype(z.dtype)
+    losses = jnp.maximum(squares[:, :, None] - squares[:, None, :] + margin, 0)
+    per_pair = jnp.sum(losses * others[:, None], axis=2)
+    counts = jnp.sum(others, axis=1)
+    pairs = pairs * (counts[:, None] > 0).astype(z.dtype)
+    means = per_pair / jnp.maximum(counts, 1)[:, None]
+    return jnp.sum(means * pairs) / jnp.maximum(jnp.sum(pairs), 1)

@@ -18,6 +18,7 @@ from jaxclust.methods import (
     graph_nmf,
     ics,
     imsat,
+    jule,
     plain_kmeans,
     sec,
     temi,
@@ -152,6 +153,15 @@ METHODS: dict[str, Registered] = {
     ),
     "vade": entry(
         vade.build, vade.PRESETS, "variational deep embedding (Jiang et al. 2017)", "VaDE"
+    ),
+    "jule": entry(
+        jule.build,
+        jule.PRESETS,
+        "clusters merged bottom-up while a network learns from them (Yang et al. 2016)",
+        "JULE",
+    ),
+    "jule_rc": entry(
+        jule.build, jule.PRESETS, "JULE, its final features clustered anew (RC)", recluster=True
     ),
     "depict": entry(
         depict.build,

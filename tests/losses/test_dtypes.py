@@ -22,6 +22,7 @@ def arguments(dtype):
     turn = jnp.linspace(-1, 1, K * K, dtype=dtype).reshape(K, K)
     return {
         "assignment_entropy": (q,),
+        "batch_triplet": (z, labels),
         "cosine_similarities": (z,),
         "kl_divergence": (q, p),
         "neighbour_information": (q, p, p.mean(axis=0), q[:, 0]),

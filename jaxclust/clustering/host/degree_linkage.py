@@ -1,0 +1,152 @@
+"""Bottom-up merging by graph degrees (Zhang, Wang, Zhao & Tang 2012), as JULE has it.
+
+The affinity of two clusters is what the edges from one carry into the other and back. JULE (Yang,
+Parikh & Batra 2016, Sec. 3.3) merges where it stands out from those of the next nearest clusters.
+"""
+
+from collections import defaultdict
+
+import numpy as np
+
+from jaxclust.clustering.host import samples
+from jaxclust.clustering.host.graph_merging import neighbour_graph
+
+# From so many clusters on, the next nearest count too.
+_MANY = 100
+
+
+def degree_linkage(
+    x: np.ndarray, clusters: np.ndarray, down_to: int, count: int = 20, local: int = 5
+) -> np.ndarray:
+    """Merge clusters until so many are left.
+
+    The affinity of a and b is 1_a^T W_ab W_ba 1_a / |a|^2 + 1_b^T W_ba W_ab 1_b / |b|^2, W the
+    weights of the nearest-neighbour graph. A cluster without affinity to any other, which the
+    paper has no rule for, is merged with the one whose mean is nearest once no pair has any.
+
+    Args:
+        x: samples, float [n, d].
+        clusters: to begin with, int [n].
+        down_to: clusters that are left; no fewer than 1.
+        count: neighbours of each sample (K_s).
+        local: nearest clusters that a pair's affinity is to stand out from (K_c).
+
+    Returns:
+        assignments, int32 [n], in the order of the clusters' first samples.
+
+    Raises:
+        RunError: samples that are not finite.
+    """
+    samples.check_finite(x, "features")
+    _, first = np.unique(clusters, return_inverse=True)
+    linking = _Linking(np.asarray(x), first, count, local)
+    while len(linking.alive) > down_to:
+        linking.merge(*linking.best())
+    _, begins, found = np.unique(linking.of, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(begins))[found].astype(np.int32)
+
+
+class _Linking:
+    """Clusters, what the graph carries between them, and how much each pair stands out."""
+
+    def __init__(self, x: np.ndarray, clusters: np.ndarray, count: int, local: int) -> None:
+        from scipy.sparse import csr_array
+
+        self.x, self.of, self.local = x, clusters.copy(), local
+        k = int(clusters.max()) + 1
+        self.alive = set(range(k))
+        self.sizes = np.bincount(clusters).astype(np.float64)
+        self.sums = np.zeros((k, x.shape[1]))
+        np.add.at(self.sums, clusters, x)
+        weights = neighbour_graph(x, count).weights
+        member = csr_array((np.ones(len(x)), (clusters, np.arange(len(x)))), shape=(k, len(x)))
+        # What each cluster's edges carry to every sample, and what every sample's carry to it.
+        self.out, self.back = _rows(member @ weights), _rows(member @ weights.T)
+        # c -> {d: 1_c^T W_cd W_dc 1_c}, and for each d the c that have it.
+        self.carried: list[dict[int, float]] = [{} for _ in range(k)]
+        self.into: list[set[int]] = [set() for _ in range(k)]
+        for c in range(k):
+            self._carry(c)
+        self.scores = np.array([self._score(c)[0] for c in range(k)])
+
+    def best(self) -> tuple[int, int]:
+        """The cluster whose best affinity stands out most, and the other of the pair."""
+        a = int(np.argmax(self.scores))
+        if self.scores[a] > 0:
+            return a, self._score(a)[1]
+        a = min(self.alive, key=lambda c: (self.sizes[c], c))
+        others = np.array(sorted(self.alive - {a}))
+        means = self.sums / np.maximum(self.sizes, 1)[:, None]
+        return a, int(others[np.square(means[others] - means[a]).sum(axis=1).argmin()])
+
+    def merge(self, a: int, b: int) -> None:
+        """Make one cluster of two, under the larger one's number."""
+        if self.sizes[a] < self.sizes[b]:
+            a, b = b, a
+        touched = {*self.carried[a], *self.carried[b], *self.into[a], *self.into[b]} - {a, b}
+        for flow in (self.out, self.back):
+            for sample, weight in flow[b].items():
+                flow[a][sample] += weight
+            flow[b].clear()
+        self.of[self.of == b] = a
+        self.alive.remove(b)
+        self.sizes[a] += self.sizes[b]
+        self.sums[a] += self.sums[b]
+        self.scores[b] = -np.inf
+        for c in (a, b):
+            for d in self.carried[c]:
+                self.into[d].discard(c)
+            self.carried[c] = {}
+        # What others carry into the two adds up.
+        for d in self.into[b] - {a}:
+            self.carried[d][a] = self.carried[d].get(a, 0.0) + self.carried[d].pop(b)
+            self.into[a].add(d)
+        self.into[a] -= {a, b}
+        self.into[b] = set()
+        self._carry(a)
+        for c in (touched | {*self.carried[a], a}) & self.alive:
+            self.scores[c] = self._score(c)[0]
+
+    def _carry(self, c: int) -> None:
+        """What the cluster carries into every other one and back."""
+        out, back, found = self.out[c], self.back[c], defaultdict(float)
+        for sample in out.keys() & back.keys():
+            found[int(self.of[sample])] += out[sample] * back[sample]
+        found.pop(c, None)
+        self.carried[c] = dict(found)
+        for d in found:
+            self.into[d].add(c)
+
+    def _score(self, c: int) -> tuple[float, int]:
+        """How far the best affinity of a cluster stands out, and whose it is."""
+        affinities = [
+            (
+                self.carried[c].get(d, 0.0) / self.sizes[c] ** 2
+                + self.carried[d].get(c, 0.0) / self.sizes[d] ** 2,
+                -d,
+            )
+            for d in {*self.carried[c], *self.into[c]}
+        ]
+        if not affinities:
+            return 0.0, -1
+        affinities.sort(reverse=True)
+        best, other = affinities[0]
+        if len(self.alive) > _MANY and self.local > 1:
+            # Clusters beyond those that are linked have no affinity.
+            near = [value for value, _ in affinities[1 : self.local]]
+            near += [0.0] * (self.local - 1 - len(near))
+            best += sum(best - value for value in near) / (self.local - 1)
+        return best, -other
+
+
+def _rows(matrix: object) -> list[defaultdict[int, float]]:
+    """A sparse matrix's rows by column."""
+    found = matrix.tocsr()  # pyright: ignore[reportAttributeAccessIssue]
+    parts = zip(found.indptr[:-1], found.indptr[1:], strict=True)
+    return [
+        defaultdict(
+            float,
+            zip(found.indices[i:j].tolist(), found.data[i:j].tolist(), strict=True),
+        )
+        for i, j in parts
+    ]

@@ -1,0 +1,230 @@
+"""JULE: joint unsupervised learning of representations and clusters (Yang et al. 2016).
+
+Yang, Parikh & Batra 2016, "Joint Unsupervised Learning of Deep Representations and Image
+Clusters". Clusters are merged bottom-up, a share of them at a time; between two mergings a
+network is trained on triplets of the present clusters, and the next merging is of its features.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from jaxclust.clustering import kmeans
+from jaxclust.clustering.host.degree_linkage import degree_linkage
+from jaxclust.clustering.host.graph_merging import nearest_pairs, neighbour_graph
+from jaxclust.core import collectives, keys, settings
+from jaxclust.core.errors import InputError
+from jaxclust.core.settings import setting
+from jaxclust.core.types import (
+    Batches,
+    Compute,
+    DataSpec,
+    Method,
+    Network,
+    Phase,
+    Prediction,
+    PyTree,
+    Refit,
+    Step,
+    TrainState,
+    first_state,
+)
+from jaxclust.losses.triplet import batch_triplet
+from jaxclust.methods.classical import at_unit_length
+from jaxclust.methods.parts.gradient import Aux, Context, gradient_step
+from jaxclust.methods.parts.recipe import recorded
+from jaxclust.models.adapter import as_network
+from jaxclust.models.layers import Module
+from jaxclust.models.unit_embedding import UnitEmbedding
+
+_MOST = 100_000  # images whose first clusters are merged one by one
+
+
+@dataclass(frozen=True)
+class Config:
+    """JULE's settings; the defaults are the published ones."""
+
+    starts: int = setting(1, least=1, most=64)
+    """Starts that are begun; one is chosen without labels and trained to the end."""
+    epochs: int = setting(20, least=0)
+    """Passes over the data after each merging."""
+    batch_size: int = setting(100, least=2)
+    """Images a step, among which triplets are sought."""
+    unrolling: float = setting(0.9, above=0, most=1)
+    """Share of the clusters that is merged at a time (eta); the paper has 0.2 for faces."""
+    neighbours: int = setting(20, least=1)
+    """Edges of each image in the graph (K_s)."""
+    local: int = setting(5, least=1)
+    """Nearest clusters that the affinity of two is to stand out from (K_c)."""
+    margin: float = setting(0.2, least=0)
+    """Of the triplets."""
+    learning_rate: float = setting(0.01, above=0)
+    """Of gradient descent with momentum 0.9, decaying as (1 + step / 10,000)^-0.75."""
+    weight_decay: float = setting(5e-5, least=0)
+    """Of all weights."""
+    recluster: bool = False
+    """Cluster the final features once more from the start (the paper's RC)."""
+
+
+PRESETS = {
+    "best": Config(),
+    "paper": Config(),
+    "faces": Config(unrolling=0.2),
+}
+
+
+class ClusterState(NamedTuple):
+    """What has been merged."""
+
+    labels: Array  # int32 [n]: the present clusters, of which there may be thousands
+    cut: Array  # int32 [n]: those merged down to k
+    features: Array  # float [n, d]: of the images merged then
+
+
+def periods(config: Config, spec: DataSpec) -> int:
+    """Mergings until k clusters are left of as many as there may be first, half the images."""
+    left, count = max(spec.n_images // 2, 1), 0
+    while left > spec.n_clusters:
+        left -= min(math.ceil(left * config.unrolling), left - spec.n_clusters)
+        count += 1
+    return count
+
+
+def _descent(config: Config) -> optax.GradientTransformation:
+    def rate(step: Any) -> Any:
+        return config.learning_rate * (1 + 1e-4 * step) ** -0.75
+
+    return optax.chain(
+        optax.add_decayed_weights(config.weight_decay), optax.sgd(rate, momentum=0.9)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _JULE:
+    config: Config
+    spec: DataSpec
+    network: Network  # images -> [b, d], of unit length
+    width: int
+    sgd: optax.GradientTransformation
+    axis_name: str | None
+
+    def init(self, key: Array, images: Array) -> TrainState:
+        network_key, run_key = keys.pair(key)
+        variables = self.network.init(network_key, images)
+        stats = {name: value for name, value in variables.items() if name != "params"}
+        blank = jnp.zeros(self.spec.n_images, jnp.int32)
+        features = jnp.zeros((self.spec.n_images, self.width), jnp.float32)
+        cluster = ClusterState(blank, blank, features)
+        opt_state = self.sgd.init(variables["params"])
+        k = self.spec.n_clusters
+        return first_state(run_key, cluster, k, variables["params"], stats, opt_state)
+
+    def _linked(self, features: np.ndarray, labels: np.ndarray, down_to: int) -> np.ndarray:
+        how = (self.config.neighbours, self.config.local)
+        return degree_linkage(features, labels, down_to, *how)
+
+    def _state(
+        self, state: TrainState, features: np.ndarray, labels: np.ndarray, kept: np.ndarray
+    ) -> TrainState:
+        k = self.spec.n_clusters
+        cut = self._linked(features, labels, k)
+        usage = (np.bincount(cut, minlength=k)[:k] / len(cut)).astype(np.float32)
+        cluster = ClusterState(jnp.asarray(labels, jnp.int32), jnp.asarray(cut), jnp.asarray(kept))
+        return state.replace(cluster=cluster, usage=jnp.asarray(usage))
+
+    def begin(self, state: TrainState, images: np.ndarray) -> TrainState:
+        """The first clusters: images joined to their nearest ones, by their values."""
+        values = at_unit_length(images, self.spec)
+        labels = nearest_pairs(neighbour_graph(values, self.config.neighbours).nearest)
+        return self._state(state, values, labels, np.asarray(state.cluster.features))
+
+    def merge(self, state: TrainState, features: np.ndarray) -> TrainState:
+        """A share of the clusters merged, by the network's features."""
+        labels = np.asarray(state.cluster.labels)
+        count, k = len(np.unique(labels)), self.spec.n_clusters
+        merged = max(0, min(math.ceil(count * self.config.unrolling), count - k))
+        found = self._linked(features, labels, count - merged) if merged else labels
+        return self._state(state, features, found, features)
+
+    def finish(self, state: TrainState, features: np.ndarray) -> TrainState:
+        """All that are left merged; by RC anew from the first clusters."""
+        labels = np.asarray(state.cluster.labels)
+        if self.config.recluster:
+            labels = nearest_pairs(neighbour_graph(features, self.config.neighbours).nearest)
+        found = self._linked(features, labels, self.spec.n_clusters)
+        return self._state(state, features, found, features)
+
+    def loss(self, params: PyTree, at: Context) -> tuple[Array, Aux]:
+        variables = {"params": params, **at.state.model_state}
+        z, stats = self.network.apply(variables, at.batch.images, train=True, key=at.key)
+        z = collectives.gathered(z, self.axis_name)
+        labels = at.state.cluster.labels[collectives.gathered(at.batch.rows, self.axis_name)]
+        triplet = batch_triplet(z, labels, self.config.margin)
+        return triplet, Aux(stats, {"triplet": triplet}, at.state.cluster.cut[at.batch.rows])
+
+    def predict(self, state: TrainState, images: Array) -> Prediction:
+        variables = {"params": state.params, **state.model_state}
+        z, _ = self.network.apply(variables, images, train=False)
+        neighbour, _ = kmeans.assign(z, jnp.asarray(state.cluster.features))
+        assignments = jnp.asarray(state.cluster.cut)[neighbour].astype(jnp.int32)
+        sure = jnp.equal(assignments[:, None], jnp.arange(self.spec.n_clusters)[None])
+        return Prediction(assignments, sure.astype(jnp.float32), z, {"merged": assignments})
+
+    def phases(self, step: Step) -> tuple[Phase, ...]:
+        """Merging and training in turns; in between, features leave those that were merged."""
+        epochs, batches = self.config.epochs, Batches(self.config.batch_size)
+        first = Phase(
+            "train0", step, epochs, batches, Refit(self.begin, "host", sees="images"), scored=False
+        )
+        merging = Refit(self.merge, "host")
+        return (
+            first,
+            *(
+                Phase(f"train{i + 1}", step, epochs, batches, merging, scored=False)
+                for i in range(periods(self.config, self.spec))
+            ),
+            Phase("merge", None, 0, batches, Refit(self.finish, "host")),
+        )
+
+
+@recorded("jule")
+def build(
+    config: Config,
+    spec: DataSpec,
+    compute: Compute = Compute(),  # noqa: B008
+    network: Network | Module | None = None,
+    width: int = 160,
+) -> Method:
+    """JULE on images; new ones go with the nearest by their features.
+
+    Args:
+        config: settings; see :data:`PRESETS`.
+        spec: size and shape of the data, number of clusters.
+        compute: precision of the network's passes, and the devices' axis.
+        network: a Flax module (images, train) -> [b, width] of unit length in the paper's place,
+            or a `Network`; its batch norm must know the devices' axis.
+        width: of what it gives.
+
+    Raises:
+        InputError: settings without sense, features in place of images, or more images than the
+            first clusters are merged of.
+    """
+    settings.check(config)
+    if spec.n_images > _MOST:
+        raise InputError(
+            f"{spec.n_images:,} images are more than jule merges one by one ({_MOST:,}); take "
+            f"fewer (‹limit› {_MOST})"
+        )
+    if network is None:
+        if min(spec.image_shape[:2]) < 2:
+            raise InputError("jule needs images of two pixels a side or more")
+        network = UnitEmbedding(width, axis_name=compute.axis_name)
+    net = as_network(network, compute.precision)
+    jule = _JULE(config, spec, net, width, _descent(config), compute.axis_name)
+    step = gradient_step(jule.loss, jule.sgd, axis_name=compute.axis_name)
+    return Method(jule.init, jule.predict, jule.phases(step))

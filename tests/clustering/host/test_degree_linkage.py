@@ -1,0 +1,77 @@
+"""Graph degree linkage against dense matrices and every pair of clusters."""
+
+import numpy as np
+import pytest
+
+from jaxclust import metrics
+from jaxclust.clustering.host import degree_linkage as module
+from jaxclust.clustering.host.degree_linkage import degree_linkage
+from jaxclust.clustering.host.graph_merging import nearest_pairs, neighbour_graph
+
+RNG = np.random.default_rng(0)
+
+
+def blobs(n, k, apart):
+    kinds = np.arange(n) % k
+    return apart * RNG.normal(size=(k, 4))[kinds] + RNG.normal(size=(n, 4)), kinds
+
+
+def merged_by_hand(x, clusters, down_to, count, local, many):
+    weights = neighbour_graph(x, count).weights.toarray()
+    groups = [list(np.flatnonzero(clusters == c)) for c in np.unique(clusters)]
+
+    def affinity(a, b):
+        there, back = weights[np.ix_(a, b)], weights[np.ix_(b, a)]
+        return (there @ back).sum() / len(a) ** 2 + (back @ there).sum() / len(b) ** 2
+
+    while len(groups) > down_to:
+        table = np.array([[affinity(a, b) if a is not b else 0 for b in groups] for a in groups])
+        order = -np.sort(-table, axis=1)
+        scores = order[:, 0].copy()
+        if len(groups) > many:
+            near = order[:, 1:local]
+            scores += (order[:, :1] - near).sum(axis=1) / (local - 1)
+        a = int(scores.argmax())
+        assert scores[a] > 0
+        b = int(table[a].argmax())
+        groups[min(a, b)] = groups[a] + groups[b]
+        groups.pop(max(a, b))
+    found = np.empty(len(x), int)
+    for i, rows in enumerate(groups):
+        found[rows] = i
+    return found
+
+
+@pytest.mark.parametrize("many", [100, 4])
+@pytest.mark.parametrize("apart", [1.0, 4.0])
+def test_merges_are_those_of_every_pair_by_dense_matrices(monkeypatch, many, apart):
+    monkeypatch.setattr(module, "_MANY", many)
+    x, _ = blobs(70, 5, apart)
+    first = nearest_pairs(neighbour_graph(x, 10).nearest)
+    for down_to in (first.max() - 3, 8, 5):
+        expected = merged_by_hand(x, first, down_to, 10, 5, many)
+        found = degree_linkage(x, first, down_to, 10)
+        assert metrics.accuracy(expected, found) == 1
+        assert len(np.unique(found)) == down_to
+
+
+def test_going_on_from_where_it_stopped_is_the_same():
+    x, _ = blobs(60, 4, 3.0)
+    first = np.arange(60)
+    whole = degree_linkage(x, first, 6, 8)
+    halfway = degree_linkage(x, first, 20, 8)
+    assert metrics.accuracy(whole, degree_linkage(x, halfway, 6, 8)) == 1
+
+
+def test_groups_that_nothing_links_are_merged_by_their_means():
+    places = np.array([[0.0, 0], [100, 0], [103, 0], [0, 100]])
+    kinds = np.repeat(np.arange(4), [9, 7, 5, 9])
+    x = places[kinds] + 0.1 * RNG.normal(size=(30, 2))
+    found = degree_linkage(x, kinds, 3, count=3)
+    assert metrics.accuracy(np.array([0, 1, 1, 2])[kinds], found) == 1
+
+
+def test_numbers_follow_the_first_samples():
+    x, _ = blobs(30, 3, 8.0)
+    found = degree_linkage(x, np.arange(30)[::-1], 3, 5)
+    assert list(dict.fromkeys(found.tolist())) == [0, 1, 2]
