@@ -163,4 +163,6 @@ def _mapped_refit(refit: Refit | None, keep: Keep) -> Refit | None:
     def one(state: TrainState, features: Array) -> TrainState:
         return keep(state, refit.update(state, features))
 
-    return refit._replace(update=jax.vmap(one, (_AXES, 1), _AXES))
+    # Features are each seed's own, images are everybody's.
+    seen = None if refit.sees == "images" else 1
+    return refit._replace(update=jax.vmap(one, (_AXES, seen), _AXES))

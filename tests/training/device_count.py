@@ -84,7 +84,20 @@ def ccnn_method(axis_name):
     return ccnn.build(config, SPEC, Compute(axis_name=axis_name), body=body)
 
 
+def registered(name, **changes):
+    """A method with its own network."""
+
+    def method(axis_name):
+        config = dataclasses.replace(REGISTERED[name].config("best"), **changes)
+        return REGISTERED[name].build(config, SPEC, Compute(axis_name=axis_name))
+
+    return method
+
+
 METHODS = {
+    "depict": registered("depict"),
+    "imsat": registered("imsat", widths=(8, 8)),
+    "jule": registered("jule"),
     "ccnn": ccnn_method,
     "dac": dac_method,
     "idec": of_family("idec", PooledAutoencoder),
@@ -106,6 +119,8 @@ def start_of(method, images):
     phase = next((phase for phase in phases if phase.step and phase.first), phases[0])
     if phase.first:
         features = method.predict(state, images).features
+        if phase.first.sees == "images":
+            features = images.reshape(N, -1)
         on_host = phase.first.on == "host"
         state = phase.first.update(state, np.asarray(features) if on_host else features)
     return jax.tree.map(jnp.asarray, state), phase

@@ -1,6 +1,7 @@
 """Eight devices compute what one does."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,9 @@ def compared(method, dtype, steps):
 
 # A method each of every step there is: ICS has all terms of DEC's family, the variational
 # autoencoder's pre-training draws noise. tests/training/device_count.py knows more.
-METHODS = ["ccnn", "dac", "ics", "derc", "vae_kmeans"]
+METHODS = ["ccnn", "dac", "ics", "derc", "vae_kmeans", "imsat"]
+if os.environ.get("JAXCLUST_ALL_CHECKS"):
+    METHODS += ["depict", "jule"]
 
 
 @pytest.mark.parametrize("method", METHODS)

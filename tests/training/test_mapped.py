@@ -28,7 +28,7 @@ def build(name, pictures=None, **changes):
     registered = METHODS[name]
     config = registered.config("best")
     wanted = {"starts": 1, "epochs": 2, "pretrain_epochs": 1, "batch_size": 20, "k_m": 16}
-    wanted |= {"n_m": 16}
+    wanted |= {"n_m": 16, "widths": (16,)}
     wanted |= {"draw_size": 30, "inner_passes": 2, "augments": 2, **changes}
     wanted |= {"cluster_augmented": False, "pretrain_augmented": False}
     if isinstance(getattr(config, "views", None), Affine):
@@ -42,7 +42,7 @@ def build(name, pictures=None, **changes):
     return registered.build(config, placement.spec_of(data, K), Compute()), data
 
 
-@pytest.mark.parametrize("name", ["ccnn", "minibatch_kmeans"])
+@pytest.mark.parametrize("name", ["ccnn", "minibatch_kmeans", "imsat"])
 def test_each_seed_ends_as_it_does_alone(name):
     method, data = build(name)
     assert can_share(method)
