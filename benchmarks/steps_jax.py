@@ -20,7 +20,8 @@ from jaxclust.methods import ccnn, dac
 from jaxclust.methods.registry import METHODS
 from jaxclust.models import precision
 from jaxclust.models.allconvnet import cifar_network_2, mnist_network
-from jaxclust.models.autoencoder import NETWORKS, PooledAutoencoder
+from jaxclust.models.autoencoder import PooledAutoencoder
+from jaxclust.models.autoencoders import NETWORKS
 from jaxclust.models.feature_and_output import CCNN
 
 K = 10

@@ -192,6 +192,19 @@ METHODS: dict[str, Registered] = {
     "vae_kmeans": entry(
         dec.build, _DEC["vae_kmeans"], "k-means on a variational autoencoder's latents"
     ),
+    "sae_kmeans": entry(
+        dec.build, _DEC["sae_kmeans"], "k-means on a sparse autoencoder's latents (Ng 2011)"
+    ),
+    "decnn_kmeans": entry(
+        dec.build,
+        _DEC["decnn_kmeans"],
+        "k-means on the latents of strided and transposed convolutions (Zeiler et al. 2010)",
+    ),
+    "swwae_kmeans": entry(
+        dec.build,
+        _DEC["swwae_kmeans"],
+        "k-means on a stacked what-where autoencoder's latents (Zhao et al. 2015)",
+    ),
     "kmeans": entry(plain_kmeans.build, plain_kmeans.PRESETS, "full-set k-means"),
     "minibatch_kmeans": entry(
         plain_kmeans.build, plain_kmeans.PRESETS, "mini-batch k-means", full=False, epochs=10

@@ -1,8 +1,8 @@
 """Autoencoders, and decoders that turn a code back into images of the exact shape."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -288,13 +288,3 @@ class DenseVariational(DenseAutoencoder):
             noise = collectives.normal_rows(self.make_rng("latent"), mean, places)
             sample += jnp.exp(0.5 * log_variance) * noise
         return Sampled(mean, log_variance, sample, self.decode(sample))
-
-
-NETWORKS: dict[str, Callable[[Any, int], nn.Module]] = {
-    "shallow": lambda shape, width: PooledAutoencoder(shape, width, SHALLOW),
-    "deep": lambda shape, width: PooledAutoencoder(shape, width, DEEP),
-    "variational": lambda shape, width: VariationalAutoencoder(shape, width, SHALLOW),
-    "strided": lambda shape, width: StridedAutoencoder(shape, width),
-    "strided_valid": lambda shape, width: StridedAutoencoder(shape, width, padding="VALID"),
-    "dense": lambda shape, width: DenseAutoencoder(shape, width),
-}

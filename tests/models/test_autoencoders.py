@@ -3,8 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxclust.models.autoencoder import NETWORKS, StridedAutoencoder, VariationalAutoencoder
+from jaxclust.models.autoencoder import StridedAutoencoder, VariationalAutoencoder
+from jaxclust.models.autoencoders import NETWORKS
 from jaxclust.models.layers import ConvTranspose
+from jaxclust.models.sparse_autoencoder import SparseAutoencoder
+from jaxclust.models.what_where import WhatWhereAutoencoder
 
 SHAPES = [(8, 8, 1), (16, 16, 1), (28, 28, 1), (33, 17, 3)]
 
@@ -107,3 +110,48 @@ def test_conv_transpose_layer_is_flaxs(strides, padding):
     found = jax.jit(jax.value_and_grad(lambda v: loss(ours, v)))(variables)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_the_sparse_penalty_is_of_the_units_mean_activity():
+    """Ng's lecture notes: beta sum_j KL(rho || mean activity of j), where an error has a half."""
+    network = SparseAutoencoder((3, 3, 1), 5, activity=0.1, weight=2.0)
+    x = jax.random.normal(jax.random.key(0), (6, 3, 3, 1))
+    variables = network.init(jax.random.key(1), x, train=False)
+    coded = network.apply(variables, x, train=False)
+    layer = jax.tree.map(np.asarray, variables["params"]["to_latent"])
+    active = 1 / (1 + np.exp(-(np.asarray(x).reshape(6, 9) @ layer["kernel"] + layer["bias"])))
+    np.testing.assert_allclose(coded.latent, active, rtol=1e-5)
+    mean = active.mean(axis=0)
+    divergence = sum(0.1 * np.log(0.1 / m) + 0.9 * np.log(0.9 / (1 - m)) for m in mean)
+    np.testing.assert_allclose(coded.penalty, np.full(6, 2 * divergence), rtol=1e-4)
+
+
+@pytest.mark.parametrize("side", [8, 7])
+def test_the_decoder_puts_values_where_the_maxima_were(side):
+    """One level, read a second time in loops over windows."""
+    network = WhatWhereAutoencoder((side, side, 1), 3, (2,))
+    x = jax.random.normal(jax.random.key(0), (2, side, side, 1))
+    variables = network.init(jax.random.key(1), x, train=False)
+    coded = network.apply(variables, x, train=False)
+    convolved = np.asarray(network.apply(variables, x, method=lambda net, x: net.down[0](x)))
+    half = -(-side // 2)
+    values = np.asarray(
+        network.apply(
+            variables,
+            coded.latent,
+            method=lambda net, z: jax.nn.relu(
+                net.up_norms[0](net.from_latent(z).reshape(-1, half, half, 2), True)
+            ),
+        )
+    )
+    placed = np.zeros_like(convolved)
+    for b, i, j, c in np.ndindex(values.shape):
+        window = convolved[b, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2, c]
+        row, column = np.unravel_index(window.argmax(), window.shape)
+        placed[b, 2 * i + row, 2 * j + column, c] = values[b, i, j, c]
+    decoded = network.apply(variables, placed, method=lambda net, z: net.up[0](z))
+    np.testing.assert_allclose(coded.decoded, decoded, rtol=1e-4, atol=1e-5)
+    assert np.count_nonzero(placed) <= values.size
+    np.testing.assert_array_equal(
+        coded.latent, network.apply(variables, x, train=False, method="encode")
+    )

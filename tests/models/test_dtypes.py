@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxclust.models import allconvnet, autoencoder, precision
+from jaxclust.models import allconvnet, autoencoders, precision
 from jaxclust.models.autoencoder import Decoder
 from jaxclust.models.backbones import AlexNetBackbone, LeNetBackbone
 from jaxclust.models.encoders.mobilenet import MobileNetV1
@@ -39,7 +39,7 @@ NETWORKS = {
     "MobileNet": (MobileNetV1(width=0.25), LARGE),
     **{
         f"{name} autoencoder": (build(shape[1:], 3), shape)
-        for name, build in autoencoder.NETWORKS.items()
+        for name, build in autoencoders.NETWORKS.items()
         for shape in [(2, 37, 37, 1) if name == "strided_valid" else (2, 9, 13, 1)]
     },
 }

@@ -27,7 +27,9 @@ class Config:
     """Images a step, pre-training too."""
     network: autoencoding.Name = "dense"
     """dense: DEC's; shallow and deep: ICS's, three and five pooled convolutions; strided:
-    DERC's, strided_valid without padding; variational: shallow with a Gaussian latent."""
+    DERC's, strided_valid without padding; variational: shallow with a Gaussian latent; sparse:
+    one layer of seldom active units; what_where: shallow, its maxima's places told to the
+    decoder."""
     latent_width: int = setting(10, least=1)
     """Width of the latent that is clustered."""
 
@@ -84,6 +86,11 @@ PRESETS: dict[str, dict[str, Config]] = {
         "paper": replace(_AE, network="strided", pretrain_epochs=None),
     },
     "denoising_ae_kmeans": {name: replace(_AE, noise=0.5) for name in ("best", "paper")},
+    "sae_kmeans": {
+        name: replace(_AE, network="sparse", latent_width=200) for name in ("best", "paper")
+    },
+    "decnn_kmeans": {name: replace(_AE, network="strided") for name in ("best", "paper")},
+    "swwae_kmeans": {name: replace(_AE, network="what_where") for name in ("best", "paper")},
     "vae_kmeans": {name: replace(_AE, network="variational") for name in ("best", "paper")},
 }
 

@@ -9,10 +9,13 @@ from jax import Array
 from jaxclust.core.errors import InputError
 from jaxclust.core.types import Compute, DataSpec, Network, PyTree
 from jaxclust.models.adapter import from_flax
-from jaxclust.models.autoencoder import NETWORKS, Coded
+from jaxclust.models.autoencoder import Coded
+from jaxclust.models.autoencoders import NETWORKS
 from jaxclust.models.layers import Module
 
-Name = Literal["shallow", "deep", "variational", "strided", "strided_valid", "dense"]
+Name = Literal[
+    "shallow", "deep", "variational", "strided", "strided_valid", "dense", "sparse", "what_where"
+]
 # Below this side, unpadded convolutions leave nothing of an image.
 _VALID_SIDE = 37
 
@@ -105,8 +108,8 @@ def build(
 
 
 def _published(name: Name, latent_width: int, spec: DataSpec, compute: Compute) -> Module:
-    if name == "dense":
-        return NETWORKS[name](spec.shape, latent_width)
+    if name in {"dense", "sparse"}:
+        return NETWORKS[name](spec.shape, latent_width).clone(axis_name=compute.axis_name)
     height, width, _ = spec.image_shape
     if name == "strided_valid" and min(height, width) < _VALID_SIDE:
         raise InputError(
