@@ -20,7 +20,7 @@ def degree_linkage(
 ) -> np.ndarray:
     """Merge clusters until so many are left.
 
-    The affinity of a and b is 1_a^T W_ab W_ba 1_a / |a|^2 + 1_b^T W_ba W_ab 1_b / |b|^2, W the
+    The affinity of a and b is `1_a^T W_ab W_ba 1_a / |a|^2 + 1_b^T W_ba W_ab 1_b / |b|^2`, W the
     weights of the nearest-neighbour graph. A cluster without affinity to any other, which the
     paper has no rule for, is merged with the one whose mean is nearest once no pair has any.
 

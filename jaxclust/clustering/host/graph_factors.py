@@ -30,7 +30,7 @@ def graph_nmf(
 ) -> np.ndarray:
     """Clusters of x ~ V U^T whose V changes little along the neighbour graph.
 
-    Multiplicative updates of |x - V U^T|^2 + weight tr(V^T L V), L the Laplacian of the graph
+    Multiplicative updates of `|x - V U^T|^2 + weight tr(V^T L V)`, L the Laplacian of the graph
     with edges of weight one (Cai et al. 2011, Eqs. 14-15); then k-means on V's rows of unit
     length.
 

@@ -39,7 +39,10 @@ class Config:
     starts: int = setting(1, least=1, most=64)
     """Starts that are begun; one is chosen without labels and trained to the end."""
     epochs: int | None = setting(20, least=0)
-    """Passes over the data (outer epochs); None: until adaptive thresholds cross."""
+    """Passes over the data (outer epochs); None: by `updates`, or without them as many as
+    adaptive thresholds take to cross."""
+    updates: int | None = setting(None, least=1)
+    """Where no number of epochs is given: 40, or of a large set as many as make so many updates."""
     network: Literal["auto", "mnist", "cifar1", "cifar2", "stl", "dog"] = "auto"
     """One of the published networks; auto: the one whose images are nearest in size and
     not larger (cifar2 of the two for CIFAR)."""
@@ -113,6 +116,8 @@ _NATURAL = replace(
     views=_VIEWS_A,
 )
 
+_USUAL = 40  # epochs
+
 # Draws of their own for every epoch, and targets that do not depend on their order.
 _OWN = Config(draws="shuffled", target_batch=None, last_batch="filled")
 
@@ -123,7 +128,8 @@ PRESETS: dict[str, Config] = {
     "best": replace(
         _OWN,
         starts=4,
-        epochs=40,
+        epochs=None,
+        updates=4000,
         inner_passes=1,
         upper=(0.98, 0.9),
         lower=(0.6, 0.9),
@@ -157,18 +163,23 @@ def check(config: Config) -> None:
 
 
 def fit_to_set(config: Config, n_images: int) -> Config:
-    """The settings with draw and batches no larger than the set."""
+    """The settings with draw and batches no larger than the set, and a number of epochs."""
     draw = min(config.draw_size, n_images)
     batch = min(config.batch_size, draw)
     target = None if config.target_batch is None else min(config.target_batch, draw)
-    return replace(config, draw_size=draw, batch_size=batch, target_batch=target)
+    epochs = config.epochs
+    if epochs is None and config.updates is not None:
+        a_draw = -(-draw // batch) * config.inner_passes * config.views_per_batch
+        an_epoch = -(-n_images // draw) * a_draw
+        epochs = min(_USUAL, -(-config.updates // an_epoch))
+    return replace(config, epochs=epochs, draw_size=draw, batch_size=batch, target_batch=target)
 
 
 def schedule_of(config: Config) -> tuple[thresholds.Schedule, int]:
     """The thresholds' schedule and the number of epochs.
 
     Algorithm 1 ends where adaptive thresholds cross; linear ones take as many epochs
-    where none are named.
+    where none are named, nor the set (:func:`fit_to_set`).
     """
     crossing = thresholds.epochs_until_crossing(thresholds.adaptive(config.lambda_rate))
     epochs = crossing if config.epochs is None else config.epochs
