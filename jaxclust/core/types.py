@@ -216,7 +216,7 @@ class Phase(NamedTuple):
     first: Refit | None = None  # once, before the first step
     between: Refit | None = None  # after epochs
     every: int = 1  # epochs from one `between` to the next
-    # Asked after each epoch's `between`, bool []: nothing is left to do.
+    # Asked before the first step and after each epoch's `between`, bool []: nothing is left to do.
     until: Callable[[TrainState], Array] | None = None
     pretrains: bool = False  # what it ends with is worth keeping for other runs
     # Whether predictions after its epochs are worth scoring; those after `first` are.

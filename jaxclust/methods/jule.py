@@ -84,6 +84,7 @@ class ClusterState(NamedTuple):
     labels: Array  # int32 [n]: the present clusters, of which there may be thousands
     cut: Array  # int32 [n]: those merged down to k
     features: Array  # float [n, d]: of the images merged then
+    left: Array  # int32 []: number of the present clusters
 
 
 def periods(config: Config, spec: DataSpec) -> int:
@@ -119,7 +120,7 @@ class _JULE:
         stats = {name: value for name, value in variables.items() if name != "params"}
         blank = jnp.zeros(self.spec.n_images, jnp.int32)
         features = jnp.zeros((self.spec.n_images, self.width), jnp.float32)
-        cluster = ClusterState(blank, blank, features)
+        cluster = ClusterState(blank, blank, features, jnp.zeros((), jnp.int32))
         opt_state = self.sgd.init(variables["params"])
         k = self.spec.n_clusters
         return first_state(run_key, cluster, k, variables["params"], stats, opt_state)
@@ -134,7 +135,12 @@ class _JULE:
         k = self.spec.n_clusters
         cut = self._linked(features, labels, k)
         usage = (np.bincount(cut, minlength=k)[:k] / len(cut)).astype(np.float32)
-        cluster = ClusterState(jnp.asarray(labels, jnp.int32), jnp.asarray(cut), jnp.asarray(kept))
+        cluster = ClusterState(
+            jnp.asarray(labels, jnp.int32),
+            jnp.asarray(cut),
+            jnp.asarray(kept),
+            jnp.asarray(len(np.unique(labels)), jnp.int32),
+        )
         return state.replace(cluster=cluster, usage=jnp.asarray(usage))
 
     def begin(self, state: TrainState, images: np.ndarray) -> TrainState:
@@ -176,20 +182,23 @@ class _JULE:
         return Prediction(assignments, sure.astype(jnp.float32), z, {"merged": assignments})
 
     def phases(self, step: Step) -> tuple[Phase, ...]:
-        """Merging and training in turns; in between, features leave those that were merged."""
-        epochs, batches = self.config.epochs, Batches(self.config.batch_size)
-        first = Phase(
-            "train0", step, epochs, batches, Refit(self.begin, "host", sees="images"), scored=False
-        )
-        merging = Refit(self.merge, "host")
-        return (
+        """Merging and training in turns; in between, features leave those that were merged.
+
+        What is merged down to k is not trained on: as published, that is the end.
+        """
+        count, batches = periods(self.config, self.spec), Batches(self.config.batch_size)
+        first, merging = Refit(self.begin, "host", sees="images"), Refit(self.merge, "host")
+        training = Phase(
+            "train0",
+            step,
+            self.config.epochs,
+            batches,
             first,
-            *(
-                Phase(f"train{i + 1}", step, epochs, batches, merging, scored=False)
-                for i in range(periods(self.config, self.spec))
-            ),
-            Phase("merge", None, 0, batches, Refit(self.finish, "host")),
+            until=lambda state: state.cluster.left <= self.spec.n_clusters,
+            scored=False,
         )
+        more = (training._replace(name=f"train{i + 1}", first=merging) for i in range(count))
+        return (training, *more, Phase("merge", None, 0, batches, Refit(self.finish, "host")))
 
 
 @recorded("jule")

@@ -6,7 +6,7 @@ from jax import Array
 
 from jaxclust.models.layers import BatchNorm, Conv, Dense, Initializer, max_pool
 
-# A map of this side is convolved and pooled once more.
+# Maps of this side are pooled, and convolved once more.
 _LEAST = 10
 _WINDOW = 5
 
@@ -14,9 +14,9 @@ _WINDOW = 5
 class UnitEmbedding(nn.Module):
     """JULE's network (Yang, Parikh & Batra 2016, Sec. 4.1) -> [b, width], rows of unit length.
 
-    Blocks of a 5x5 convolution of 50 filters, batch norm, ReLU and 2x2 max-pool: two for images
-    of 28 to 32 pixels, one for those of 16; then a dense layer. Images too small for the window
-    are padded.
+    Blocks of a 5x5 convolution of 50 filters, batch norm, ReLU and, of maps of ten pixels or more,
+    2x2 max-pool: as in the published networks two for images of 28 and 32 pixels, one for those of
+    16; then a dense layer. Images too small for the window are padded.
     """
 
     width: int = 160
@@ -27,15 +27,17 @@ class UnitEmbedding(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """Images [b, h, w, c] -> [b, width]."""
-        first = True
-        while first or min(x.shape[1:3]) >= _LEAST:
+        while True:
             padding = "VALID" if min(x.shape[1:3]) > _WINDOW else "SAME"
             window = (_WINDOW, _WINDOW)
             x = Conv(
                 self.filters, window, padding=padding, use_bias=False, kernel_init=self.kernel_init
             )(x)
             x = nn.relu(BatchNorm(use_running_average=not train, axis_name=self.axis_name)(x))
-            x, first = max_pool(x, padding="SAME"), False
+            if min(x.shape[1:3]) >= _LEAST:
+                x = max_pool(x, padding="SAME")
+            if min(x.shape[1:3]) < _LEAST:
+                break
         x = Dense(self.width, kernel_init=self.kernel_init)(x.reshape(x.shape[0], -1))
         length = jnp.sqrt(jnp.sum(jnp.square(x), axis=1, keepdims=True) + 1e-12)
         return x / length

@@ -194,7 +194,7 @@ class _PhaseRun:
         with Feed(self.data, self.phase, size, self.rows_of) as feed:
             program = chunk_of(self.method, self.phase, self.data, sharded=feed.sharded)
             while done < self.total:
-                fresh = done and not done % self.per_epoch
+                fresh = not done % self.per_epoch
                 if fresh and self.phase.until and self.phase.until(state):
                     break
                 state, done, enough = self.chunk(program, feed, state, done)

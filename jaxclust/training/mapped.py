@@ -126,7 +126,7 @@ def _keeping(until: Callable[[TrainState], Array] | None) -> Keep:
     def kept(before: TrainState, after: TrainState) -> TrainState:
         if until is None:
             return after
-        # What ends a phase is decided between epochs; none has before its first.
+        # What ends a phase is decided between epochs.
         over = until(before)
         held = jax.tree.map(
             lambda old, new: jnp.where(over, old, new),

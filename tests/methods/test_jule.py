@@ -131,11 +131,23 @@ def test_it_finds_bars_and_keeps_their_labels(name):
     np.testing.assert_array_equal(found, state.cluster.cut)
 
 
+def test_what_is_merged_down_to_k_is_not_trained_on():
+    """As published: the wrong ones of the last mergings would be learned."""
+    config = dataclasses.replace(jule.Config(), epochs=1, batch_size=20, unrolling=1.0)
+    method = jule.build(config, DataSpec(N, (8, 8, 1), K), network=Linear(), width=3)
+    state = loop.fit(method, small.data(N), seed=0).state
+    assert len(method.phases) == 3
+    assert int(state.step) == N // 20  # one epoch on the first clusters alone
+    assert int(state.cluster.left) == K
+
+
 @pytest.mark.parametrize(("side", "blocks"), [(28, 2), (32, 2), (16, 1), (8, 1), (3, 1)])
 def test_as_many_blocks_as_the_image_has_room_for(side, blocks):
+    width = {28: 3200, 32: 1250, 16: 1800}.get(side)  # of the published networks' last maps
     network, x = UnitEmbedding(6), jnp.ones((2, side, side, 1))
     variables = network.init(jax.random.key(0), x, train=False)
     assert sum(name.startswith("Conv") for name in variables["params"]) == blocks
+    assert width is None or variables["params"]["Dense_0"]["kernel"].shape[0] == width
     found, _ = network.apply(variables, x + jnp.arange(2.0)[:, None, None, None], train=True,
                              mutable=["batch_stats"])  # fmt: skip
     np.testing.assert_allclose(jnp.sum(jnp.square(found), axis=1), 1, rtol=1e-4)
