@@ -33,7 +33,7 @@ def student_t_assignment(squared_distances: Array, freedom: float = 1.0) -> Arra
     return kernel / jnp.sum(kernel, axis=1, keepdims=True)
 
 
-def target_distribution(q: Array, power: float = 2.0, balance: float = 1.0) -> Array:
+def target_distribution(q: Array, power: float | Array = 2.0, balance: float = 1.0) -> Array:
     """Assignments sharpened, and weighed against large clusters.
 
     Xie et al. 2016, Eq. 3; Das et al. 2019, Eq. 3: q^2 over the soft size of the cluster,
@@ -42,7 +42,7 @@ def target_distribution(q: Array, power: float = 2.0, balance: float = 1.0) -> A
 
     Args:
         q: float [n, k]; rows sum to one.
-        power: of q; above 1 it sharpens.
+        power: of q, float or float []; above 1 it sharpens.
         balance: power of the size that it is divided by.
 
     Returns:
@@ -54,7 +54,8 @@ def target_distribution(q: Array, power: float = 2.0, balance: float = 1.0) -> A
     chex.assert_rank(q, 2)
     chex.assert_type(q, float)
     sizes = jnp.sum(q, axis=0, keepdims=True)
-    sharp = jnp.square(q) if power == 2 else q**power
+    plain = isinstance(power, float | int) and power == 2
+    sharp = jnp.square(q) if plain else q ** jnp.asarray(power, q.dtype)
     weighed = sharp / jnp.where(sizes > 0, sizes, 1) ** balance
     return weighed / jnp.sum(weighed, axis=1, keepdims=True)
 

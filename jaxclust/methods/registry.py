@@ -151,6 +151,11 @@ METHODS: dict[str, Registered] = {
     "idec": entry(
         dec.build, _DEC["idec"], "DEC that keeps reconstructing (Guo et al. 2017)", "IDEC"
     ),
+    "dbc": entry(
+        dec.build,
+        _DEC["dbc"],
+        "DEC on convolutions, its targets sharper and sharper (Li, Qiao & Zhang 2018)",
+    ),
     "vade": entry(
         vade.build, vade.PRESETS, "variational deep embedding (Jiang et al. 2017)", "VaDE"
     ),

@@ -71,12 +71,33 @@ def assign(params: PyTree, latent: Array) -> Array:
     return student_t_assignment(squared_distances(latent, params["centroids"]))
 
 
-def retarget(state: TrainState, latents: Array) -> TrainState:
-    """p of every image from its present assignments; latents [n, d]."""
+def retarget(state: TrainState, latents: Array, power: float | Array = 2.0) -> TrainState:
+    """p of every image from its present assignments, sharpened by a power; latents [n, d]."""
     q = assign(state.params, latents)
     assignments = jnp.argmax(q, axis=1).astype(jnp.int32)
     changed = health.churn(assignments, state.cluster.assignments)
-    return state.replace(cluster=ClusterState(target_distribution(q), assignments, changed))
+    targets = target_distribution(q, power)
+    return state.replace(cluster=ClusterState(targets, assignments, changed))
+
+
+def _sharpening(config: Config, spec: DataSpec, before: int) -> Callable[..., TrainState]:
+    """:func:`retarget` by a power that grows evenly over the phase's steps.
+
+    Args:
+        config: settings.
+        spec: of the data.
+        before: steps that pre-training takes.
+    """
+    first, last = config.power
+    if first == last == 2:
+        return retarget
+    total = max(config.epochs * -(-spec.n_images // min(config.batch_size, spec.n_images)), 1)
+
+    def update(state: TrainState, latents: Array) -> TrainState:
+        done = jnp.clip((state.step - before) / total, 0, 1)
+        return retarget(state, latents, first + (last - first) * done)
+
+    return update
 
 
 def _init(config: Config, spec: DataSpec, auto: Autoencoder) -> Callable[..., TrainState]:
@@ -97,7 +118,9 @@ def _init(config: Config, spec: DataSpec, auto: Autoencoder) -> Callable[..., Tr
     return init
 
 
-def _begin(config: Config, spec: DataSpec, auto: Autoencoder) -> Callable[..., TrainState]:
+def _begin(
+    config: Config, spec: DataSpec, auto: Autoencoder, retarget: Callable[..., TrainState]
+) -> Callable[..., TrainState]:
     def begin(state: TrainState, latents: Array) -> TrainState:
         """Centroids by k-means, the first targets, an optimiser without a past.
 
@@ -176,7 +199,12 @@ def pretraining(config: Config, spec: DataSpec, auto: Autoencoder, axis_name: st
 
 
 def _clustering(
-    config: Config, spec: DataSpec, auto: Autoencoder, further: Terms | None, axis_name: str | None
+    config: Config,
+    spec: DataSpec,
+    auto: Autoencoder,
+    further: Terms | None,
+    pretrain: Phase,
+    axis_name: str | None,
 ) -> Phase:
     step = gradient_step(
         _loss(config, auto, further),
@@ -184,13 +212,15 @@ def _clustering(
         views=augmented(config.views) if config.cluster_augmented else None,
         axis_name=axis_name,
     )
+    before = pretrain.epochs * -(-spec.n_images // min(pretrain.batches.size, spec.n_images))
+    renew = _sharpening(config, spec, before)
     return Phase(
         "cluster",
         step,
         config.epochs,
         Batches(config.batch_size),
-        first=Refit(_begin(config, spec, auto)),
-        between=Refit(retarget),
+        first=Refit(_begin(config, spec, auto, renew)),
+        between=Refit(renew),
         every=config.refresh_every,
         until=lambda state: state.cluster.changed < config.tolerance,
     )
@@ -228,13 +258,11 @@ def build(
     if len(spec.shape) == 1:
         config = without_views(config)
     auto = autoencoding.build(config.network, config.latent_width, spec, compute, network)
-    further = terms(auto) if terms else None
+    further, axis_name = terms(auto) if terms else None, compute.axis_name
+    pretrain = pretraining(config, spec, auto, axis_name)
     return Method(
         _init(config, spec, auto),
         _predict(config, auto),
-        (
-            pretraining(config, spec, auto, compute.axis_name),
-            _clustering(config, spec, auto, further, compute.axis_name),
-        ),
+        (pretrain, _clustering(config, spec, auto, further, pretrain, axis_name)),
         artifacts=lambda state: {"centroids": state.params["centroids"]},
     )
