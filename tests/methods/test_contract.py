@@ -193,4 +193,8 @@ def test_same_seed_same_run(case, request):
 
 
 def test_step_is_traced_once(stepping):
-    assert stepping.traced == {phase.name: 1 for phase in stepping.method.phases if phase.step}
+    phases = [phase for phase in stepping.method.phases if phase.step]
+    # A phase that can be over may be so before its first step.
+    sure = {phase.name for phase in phases if phase.until is None}
+    assert sure <= set(stepping.traced) <= {phase.name for phase in phases}
+    assert set(stepping.traced.values()) == {1}
