@@ -60,7 +60,8 @@ def interrupting(name, *rest, **more):
 builtins.__import__ = interrupting
 import importlib
 found = importlib.import_module
-importlib.import_module = lambda *names: (interrupting("{module}"), found(*names))[1]
+importlib.import_module = lambda *names, **more: (
+    interrupting("{module}"), found(*names, **more))[1]
 script({[*LONG, f"--out={tmp_path}/run"]!r})
 """
     done = subprocess.run(
