@@ -35,7 +35,7 @@ from jaxclust.losses.entropy import assignment_entropy
 from jaxclust.methods.parts.gradient import Aux, Context, gradient_step
 from jaxclust.methods.parts.pretraining import epochs_or
 from jaxclust.methods.parts.recipe import recorded
-from jaxclust.models.adapter import as_network
+from jaxclust.models.adapter import as_network, collections
 from jaxclust.models.layers import Module
 from jaxclust.models.perceptron import Perceptron
 
@@ -90,7 +90,7 @@ class _IMSAT:
     def init(self, key: Array, images: Array) -> TrainState:
         network_key, run_key = keys.pair(key)
         variables = self.network.init(network_key, images)
-        stats = {name: value for name, value in variables.items() if name != "params"}
+        stats = collections(variables)
         opt_state = optax.adam(self.config.learning_rate).init(variables["params"])
         cluster = ClusterState(jnp.zeros(self.spec.n_images, jnp.float32))
         return first_state(

@@ -16,7 +16,7 @@ from jax import Array
 
 from jaxclust.clustering import kmeans
 from jaxclust.clustering.host.degree_linkage import degree_linkage
-from jaxclust.clustering.host.graph_merging import nearest_pairs, neighbour_graph
+from jaxclust.clustering.host.graph_merging import Graph, nearest_pairs, neighbour_graph
 from jaxclust.core import collectives, keys, settings
 from jaxclust.core.errors import InputError
 from jaxclust.core.settings import setting
@@ -38,7 +38,7 @@ from jaxclust.losses.triplet import batch_triplet
 from jaxclust.methods.classical import at_unit_length
 from jaxclust.methods.parts.gradient import Aux, Context, gradient_step
 from jaxclust.methods.parts.recipe import recorded
-from jaxclust.models.adapter import as_network
+from jaxclust.models.adapter import as_network, collections
 from jaxclust.models.layers import Module
 from jaxclust.models.unit_embedding import UnitEmbedding
 
@@ -117,7 +117,7 @@ class _JULE:
     def init(self, key: Array, images: Array) -> TrainState:
         network_key, run_key = keys.pair(key)
         variables = self.network.init(network_key, images)
-        stats = {name: value for name, value in variables.items() if name != "params"}
+        stats = collections(variables)
         blank = jnp.zeros(self.spec.n_images, jnp.int32)
         features = jnp.zeros((self.spec.n_images, self.width), jnp.float32)
         cluster = ClusterState(blank, blank, features, jnp.zeros((), jnp.int32))
@@ -125,45 +125,59 @@ class _JULE:
         k = self.spec.n_clusters
         return first_state(run_key, cluster, k, variables["params"], stats, opt_state)
 
-    def _linked(self, features: np.ndarray, labels: np.ndarray, down_to: int) -> np.ndarray:
-        how = (self.config.neighbours, self.config.local)
-        return degree_linkage(features, labels, down_to, *how)
+    def _graph(self, features: np.ndarray) -> Graph:
+        return neighbour_graph(features, self.config.neighbours)
 
-    def _state(
-        self, state: TrainState, features: np.ndarray, labels: np.ndarray, kept: np.ndarray
+    def _merged(
+        self,
+        state: TrainState,
+        features: np.ndarray,
+        graph: Graph,
+        labels: np.ndarray,
+        down_to: int,
     ) -> TrainState:
-        k = self.spec.n_clusters
-        cut = self._linked(features, labels, k)
+        """The state with labels merged down to so many, and from there down to k."""
+        config, k = self.config, self.spec.n_clusters
+        how = (config.neighbours, config.local, graph)
+        labels = degree_linkage(features, labels, down_to, *how)
+        cut = degree_linkage(features, labels, k, *how)
         usage = (np.bincount(cut, minlength=k)[:k] / len(cut)).astype(np.float32)
-        cluster = ClusterState(
-            jnp.asarray(labels, jnp.int32),
-            jnp.asarray(cut),
-            jnp.asarray(kept),
-            jnp.asarray(len(np.unique(labels)), jnp.int32),
+        cluster = state.cluster._replace(
+            labels=jnp.asarray(labels, jnp.int32),
+            cut=jnp.asarray(cut),
+            left=jnp.asarray(len(np.unique(labels)), jnp.int32),
         )
         return state.replace(cluster=cluster, usage=jnp.asarray(usage))
+
+    @staticmethod
+    def _kept(state: TrainState, features: np.ndarray) -> TrainState:
+        """The state with the features that new images are compared with."""
+        return state.replace(cluster=state.cluster._replace(features=jnp.asarray(features)))
 
     def begin(self, state: TrainState, images: np.ndarray) -> TrainState:
         """The first clusters: images joined to their nearest ones, by their values."""
         values = at_unit_length(images, self.spec)
-        labels = nearest_pairs(neighbour_graph(values, self.config.neighbours).nearest)
-        return self._state(state, values, labels, np.asarray(state.cluster.features))
+        graph = self._graph(values)
+        labels = nearest_pairs(graph.nearest)
+        return self._merged(state, values, graph, labels, len(labels))
 
     def merge(self, state: TrainState, features: np.ndarray) -> TrainState:
         """A share of the clusters merged, by the network's features."""
         labels = np.asarray(state.cluster.labels)
         count, k = len(np.unique(labels)), self.spec.n_clusters
         merged = max(0, min(math.ceil(count * self.config.unrolling), count - k))
-        found = self._linked(features, labels, count - merged) if merged else labels
-        return self._state(state, features, found, features)
+        return self._kept(
+            self._merged(state, features, self._graph(features), labels, count - merged), features
+        )
 
     def finish(self, state: TrainState, features: np.ndarray) -> TrainState:
         """All that are left merged; by RC anew from the first clusters."""
-        labels = np.asarray(state.cluster.labels)
+        graph, labels = self._graph(features), np.asarray(state.cluster.labels)
         if self.config.recluster:
-            labels = nearest_pairs(neighbour_graph(features, self.config.neighbours).nearest)
-        found = self._linked(features, labels, self.spec.n_clusters)
-        return self._state(state, features, found, features)
+            labels = nearest_pairs(graph.nearest)
+        return self._kept(
+            self._merged(state, features, graph, labels, self.spec.n_clusters), features
+        )
 
     def loss(self, params: PyTree, at: Context) -> tuple[Array, Aux]:
         variables = {"params": params, **at.state.model_state}

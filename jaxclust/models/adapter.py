@@ -12,6 +12,11 @@ from jaxclust.models import precision as precisions
 _STREAMS = ("dropout", "latent")
 
 
+def collections(variables: PyTree) -> PyTree:
+    """All of a network's variables but its parameters: batch-norm statistics and the like."""
+    return {name: value for name, value in variables.items() if name != "params"}
+
+
 def from_flax(
     module: nn.Module, precision: Precision = "float32", method: str | None = None
 ) -> Network:
@@ -29,7 +34,7 @@ def from_flax(
     def apply(
         variables: PyTree, x: Array, *, train: bool, key: Array | None = None
     ) -> tuple[Any, PyTree]:
-        kept = {name: value for name, value in variables.items() if name != "params"}
+        kept = collections(variables)
         given: dict[str, Any] = {"train": train, "method": method, "precision": precision}
         if not train:
             return precisions.apply(module, variables, x, **given), kept

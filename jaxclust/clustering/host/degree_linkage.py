@@ -9,14 +9,19 @@ from collections import defaultdict
 import numpy as np
 
 from jaxclust.clustering.host import samples
-from jaxclust.clustering.host.graph_merging import neighbour_graph
+from jaxclust.clustering.host.graph_merging import Graph, neighbour_graph
 
 # From so many clusters on, the next nearest count too.
 _MANY = 100
 
 
 def degree_linkage(
-    x: np.ndarray, clusters: np.ndarray, down_to: int, count: int = 20, local: int = 5
+    x: np.ndarray,
+    clusters: np.ndarray,
+    down_to: int,
+    count: int = 20,
+    local: int = 5,
+    graph: Graph | None = None,
 ) -> np.ndarray:
     """Merge clusters until so many are left.
 
@@ -30,6 +35,7 @@ def degree_linkage(
         down_to: clusters that are left; no fewer than 1.
         count: neighbours of each sample (K_s).
         local: nearest clusters that a pair's affinity is to stand out from (K_c).
+        graph: the samples' :func:`neighbour_graph`, where it is at hand.
 
     Returns:
         assignments, int32 [n], in the order of the clusters' first samples.
@@ -39,17 +45,19 @@ def degree_linkage(
     """
     samples.check_finite(x, "features")
     _, first = np.unique(clusters, return_inverse=True)
-    linking = _Linking(np.asarray(x), first, count, local)
-    while len(linking.alive) > down_to:
-        linking.merge(*linking.best())
-    _, begins, found = np.unique(linking.of, return_index=True, return_inverse=True)
+    if first.max() + 1 > down_to:
+        linking = _Linking(np.asarray(x), first, graph or neighbour_graph(x, count), local)
+        while len(linking.alive) > down_to:
+            linking.merge(*linking.best())
+        first = linking.of
+    _, begins, found = np.unique(first, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(begins))[found].astype(np.int32)
 
 
 class _Linking:
     """Clusters, what the graph carries between them, and how much each pair stands out."""
 
-    def __init__(self, x: np.ndarray, clusters: np.ndarray, count: int, local: int) -> None:
+    def __init__(self, x: np.ndarray, clusters: np.ndarray, graph: Graph, local: int) -> None:
         from scipy.sparse import csr_array
 
         self.x, self.of, self.local = x, clusters.copy(), local
@@ -58,7 +66,7 @@ class _Linking:
         self.sizes = np.bincount(clusters).astype(np.float64)
         self.sums = np.zeros((k, x.shape[1]))
         np.add.at(self.sums, clusters, x)
-        weights = neighbour_graph(x, count).weights
+        weights = graph.weights
         member = csr_array((np.ones(len(x)), (clusters, np.arange(len(x)))), shape=(k, len(x)))
         # What each cluster's edges carry to every sample, and what every sample's carry to it.
         self.out, self.back = _rows(member @ weights), _rows(member @ weights.T)

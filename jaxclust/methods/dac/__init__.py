@@ -39,7 +39,7 @@ from jaxclust.losses.entropy import assignment_entropy
 from jaxclust.methods.dac.dac_config import PRESETS, Config, check, fit_to_set, schedule_of
 from jaxclust.methods.parts.gradient import Aux, Context, counted, gradient_step
 from jaxclust.methods.parts.recipe import recorded
-from jaxclust.models.adapter import as_network
+from jaxclust.models.adapter import as_network, collections
 from jaxclust.models.allconvnet import NETWORKS, AllConvNet, map_side, network_for
 from jaxclust.models.layers import Module
 
@@ -151,7 +151,7 @@ class _DAC:
         schedule, _ = schedule_of(self.config)
         cluster = ClusterState(thresholds.start(schedule), jnp.zeros((m, k), jnp.float32))
         params = variables["params"]
-        stats = {name: value for name, value in variables.items() if name != "params"}
+        stats = collections(variables)
         opt_state = optimiser(self.config).init(params)
         return first_state(run_key, cluster, k, params, stats, opt_state)
 

@@ -8,7 +8,7 @@ from jax import Array
 
 from jaxclust.core.errors import InputError
 from jaxclust.core.types import Compute, DataSpec, Network, PyTree
-from jaxclust.models.adapter import from_flax
+from jaxclust.models.adapter import collections, from_flax
 from jaxclust.models.autoencoder import Coded
 from jaxclust.models.autoencoders import NETWORKS
 from jaxclust.models.layers import Module
@@ -45,7 +45,7 @@ class Autoencoder(NamedTuple):
     def first(self, key: Array, images: Array) -> tuple[PyTree, PyTree]:
         """(params, model_state) before training."""
         variables = self.whole.init(key, images)
-        rest = {name: value for name, value in variables.items() if name != "params"}
+        rest = collections(variables)
         return variables["params"], rest
 
     def encoder_alone(
