@@ -32,6 +32,8 @@ METHODS = {
     "sae_kmeans": "sparse autoencoder, k-means",
     "decnn_kmeans": "strided convolutions, k-means",
     "swwae_kmeans": "what-where autoencoder, k-means",
+    "gan_kmeans": "GAN, k-means on the discriminator",
+    "cnn_cm": "CNN-CM",
 }
 SMALL = ("digits", "usps", "cmu_pie", "mnist_test")
 LARGE = {"mnist": ("imsat",)}

@@ -219,8 +219,8 @@ class Phase(NamedTuple):
     # Asked before the first step and after each epoch's `between`, bool []: nothing is left to do.
     until: Callable[[TrainState], Array] | None = None
     pretrains: bool = False  # what it ends with is worth keeping for other runs
-    # Whether predictions after its epochs are worth scoring; those after `first` are.
-    scored: bool = True
+    # After what predictions are worth scoring: `first` and every epoch, `first` alone, neither.
+    scored: Literal["always", "first", "never"] = "always"
 
 
 def nothing(state: TrainState) -> dict[str, Any]:

@@ -5,7 +5,7 @@ it is called or traced, at no cost to compiled programs; under `jax.vmap` those 
 example's. What does not fit raises an AssertionError that says which.
 """
 
-from jaxclust.losses.adversarial import virtual_adversarial
+from jaxclust.losses.adversarial import discriminator_bce, generator_bce, virtual_adversarial
 from jaxclust.losses.dec import kl_divergence, student_t_assignment, target_distribution
 from jaxclust.losses.entropy import assignment_entropy
 from jaxclust.losses.pairwise import (
@@ -25,6 +25,8 @@ __all__ = [
     "assignment_entropy",
     "batch_triplet",
     "cosine_similarities",
+    "discriminator_bce",
+    "generator_bce",
     "kl_divergence",
     "neighbour_information",
     "pairwise_bce",

@@ -1,4 +1,4 @@
-"""Assignments that small changes of an image leave as they are."""
+"""Losses against an adversary: the worst small change of an image, a generator's images."""
 
 from collections.abc import Callable
 
@@ -80,3 +80,43 @@ def virtual_adversarial(
 
     direction = _worst(lambda d: jnp.sum(divergence(images + reach * d)), noise, steps)
     return jnp.mean(divergence(images + jax.vmap(jnp.multiply)(radius, direction)))
+
+
+def discriminator_bce(real: Array, generated: Array) -> Array:
+    """Binary cross-entropy of telling real images from generated ones, to be minimised.
+
+    Goodfellow et al. 2014, Eq. 1, its two expectations added.
+
+    Args:
+        real: logits of real images, float [b]; above zero for real.
+        generated: logits of as many generated ones, float [b].
+
+    Returns:
+        float [].
+
+    >>> float(discriminator_bce(jnp.zeros(2), jnp.zeros(2)))  # 2 log 2
+    1.3862943649291992
+    """
+    chex.assert_rank(real, 1)
+    chex.assert_equal_shape([real, generated])
+    chex.assert_type([real, generated], float)
+    return jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(generated))
+
+
+def generator_bce(generated: Array) -> Array:
+    """How well generated images are told from real ones, to be minimised by the generator.
+
+    Goodfellow et al. 2014, Sec. 3: the form whose slope does not vanish.
+
+    Args:
+        generated: logits of generated images, float [b]; above zero for real.
+
+    Returns:
+        float []: mean of -log sigmoid(logit).
+
+    >>> float(generator_bce(jnp.zeros(2)))  # log 2
+    0.6931471824645996
+    """
+    chex.assert_rank(generated, 1)
+    chex.assert_type(generated, float)
+    return jnp.mean(jax.nn.softplus(-generated))

@@ -184,7 +184,7 @@ class _DEPICT:
         )
         epochs = epochs_or(config.pretrain_epochs, _PRETRAINING, *sizes)
         return (
-            Phase(PRETRAIN, repair, epochs, batches, pretrains=True, scored=False),
+            Phase(PRETRAIN, repair, epochs, batches, pretrains=True, scored="never"),
             Phase("start", step, config.start_epochs, batches, Refit(self.begin, "host")),
             Phase(
                 "cluster",

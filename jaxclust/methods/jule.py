@@ -209,9 +209,11 @@ class _JULE:
             batches,
             first,
             until=lambda state: state.cluster.left <= self.spec.n_clusters,
-            scored=False,
+            scored="never",
         )
-        more = (training._replace(name=f"train{i + 1}", first=merging) for i in range(count))
+        # Before a merging no image's features are kept, and there is nothing to score by.
+        after = training._replace(first=merging, scored="first")
+        more = (after._replace(name=f"train{i + 1}") for i in range(count))
         return (training, *more, Phase("merge", None, 0, batches, Refit(self.finish, "host")))
 
 

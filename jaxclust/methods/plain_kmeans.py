@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxclust.clustering import health, kmeans
-from jaxclust.clustering.distances import nearest_column, squared_distances
 from jaxclust.clustering.kmeans import KMeansState
 from jaxclust.core import keys, settings
 from jaxclust.core.settings import setting
@@ -27,7 +26,7 @@ from jaxclust.core.types import (
     first_state,
 )
 from jaxclust.images.descriptors import Descriptor, check_descriptor, describe
-from jaxclust.losses.dec import student_t_assignment
+from jaxclust.methods.parts import centroids
 from jaxclust.methods.parts.gradient import counted
 from jaxclust.methods.parts.recipe import recorded
 
@@ -71,8 +70,7 @@ def _refit(config: Config, k: int) -> Callable[[TrainState, Any], TrainState]:
             restarts=config.restarts,
             max_iterations=config.max_iterations,
         )
-        usage = health.shares(fit.assignments, k)
-        return state.replace(cluster=KMeansState(fit.centroids, fit.sizes), usage=usage)
+        return centroids.kept(state, fit)
 
     return begin
 
@@ -105,16 +103,10 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
 
     def init(key: Array, images: Array) -> TrainState:
         width = describe(images, config.features).shape[1]
-        nothing = KMeansState(jnp.zeros((k, width), jnp.float32), jnp.zeros(k, jnp.float32))
-        return first_state(key, nothing, k)
+        return first_state(key, centroids.none_yet(k, width), k)
 
     def predict(state: TrainState, images: Array) -> Prediction:
-        x = describe(images, config.features)
-        distances = squared_distances(x, state.cluster.centroids)
-        assignments, _ = nearest_column(distances)
-        return Prediction(
-            assignments, student_t_assignment(distances), x, {"centroid": assignments}
-        )
+        return centroids.judged(describe(images, config.features), state.cluster.centroids)
 
     rows = None if config.full else kmeans.seeding_sample(k)
     first = Refit(_refit(config, k), rows=rows)

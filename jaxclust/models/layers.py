@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxclust.core import collectives
 from jaxclust.models import dtypes
@@ -34,6 +34,7 @@ __all__ = [
     "conv2d",
     "conv_block",
     "conv_transpose2d",
+    "grid_max",
     "max_pool",
     "upsample",
 ]
@@ -48,6 +49,21 @@ def upsample(x: Array, factor: int = 2) -> Array:
     n, h, w, c = x.shape
     wide = jnp.broadcast_to(x[:, :, None, :, None], (n, h, factor, w, factor, c))
     return wide.reshape(n, factor * h, factor * w, c)
+
+
+def grid_max(x: Array, side: int) -> Array:
+    """Maxima of a map's parts, `side` of them each way: x[n, h, w, c] -> [n, side, side, c].
+
+    Parts differ by a pixel where the sides do not divide evenly; a side that is no longer than
+    the grid's is left as it is.
+    """
+    for axis in (1, 2):
+        length = x.shape[axis]
+        if length > side:
+            ends = [(i * length // side, -(-(i + 1) * length // side)) for i in range(side)]
+            parts = [lax.slice_in_dim(x, *end, axis=axis) for end in ends]
+            x = jnp.stack([jnp.max(part, axis=axis) for part in parts], axis=axis)
+    return x
 
 
 class Conv(nn.Module):

@@ -115,7 +115,7 @@ def moments(method: Method) -> list[At]:
             continue
         if phase.first is not None:
             found.append((index, 0))
-        if phase.step is not None and phase.scored:
+        if phase.step is not None and phase.scored == "always":
             found += [(index, epoch + 1) for epoch in range(phase.epochs)]
     return found
 

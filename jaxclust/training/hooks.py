@@ -56,7 +56,7 @@ class Hook:
         """After every chunk of about a second."""
 
     def on_epoch(self, moment: Moment) -> None:
-        """After an epoch of a phase that is scored; epoch 0 is after its first refit."""
+        """After an epoch that is scored; epoch 0 is after its first refit."""
 
     def on_save(self, moment: Moment, now: bool) -> None:
         """When the run may be saved: after every chunk; `now` where it must be."""

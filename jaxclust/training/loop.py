@@ -157,7 +157,7 @@ class _PhaseRun:
             state = self.refit(first, state)
             if first.on == "host":  # it may have taken minutes
                 self.hook.on_save(self.moment(state, 0), True)
-        if not (begun and position.step):
+        if self.phase.scored != "never" and not (begun and position.step):
             self.hook.on_epoch(self.moment(state, 0))
         return state
 
@@ -233,7 +233,7 @@ class _PhaseRun:
     def _after(self, state: TrainState, done: int, over: bool) -> bool:
         """Hooks behind a chunk; whether the phase has had enough."""
         moment, hook = self.moment(state, done), self.hook
-        if over and self.phase.scored:
+        if over and self.phase.scored == "always":
             hook.on_epoch(moment)
         stopping, enough = hook.interrupts(), over and hook.ends_phase()
         if self.data.group is not None:

@@ -24,6 +24,8 @@ def arguments(dtype):
         "assignment_entropy": (q,),
         "batch_triplet": (z, labels),
         "cosine_similarities": (z,),
+        "discriminator_bce": (z[:, 0], same[:, 0]),
+        "generator_bce": (z[:, 0],),
         "kl_divergence": (q, p),
         "neighbour_information": (q, p, p.mean(axis=0), q[:, 0]),
         "pairwise_bce": (q, targets, mask),

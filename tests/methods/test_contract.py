@@ -21,7 +21,7 @@ from tests.trees import assert_same
 
 N, K = 60, 3
 # Methods that cluster in one go have no train step; bottom-up merging draws nothing.
-ONE_GO = {"gmm", "spectral", "agglomerative", "ac_pic", "sec", "graph_nmf", "nmf"}
+ONE_GO = {"gmm", "spectral", "agglomerative", "ac_pic", "sec", "graph_nmf", "nmf", "cnn_cm"}
 DRAWS_NOTHING = {"agglomerative", "ac_pic"}
 OF_FEATURES = {"temi", "turtle"}
 # Methods of a family are one `build` with other settings; .ci/run asks for one of each on the

@@ -176,7 +176,7 @@ def _phases(
     # Scored after its clustering only: latents move away from those clustered.
     epochs, batches = epochs_or(config.epochs, (10, 350), *sizes), Batches(config.batch_size)
     retraining = [
-        Phase(f"retrain{i + 1}", step, epochs, batches, first=recluster, scored=False)
+        Phase(f"retrain{i + 1}", step, epochs, batches, first=recluster, scored="first")
         for i in range(config.iterations)
     ]
     return (pretrain, *retraining, Phase("cluster", None, 0, batches, first=recluster))

@@ -83,4 +83,4 @@ def reconstruction_phase(
         return value, Aux(model_state, terms)
 
     step = gradient_step(loss, optimiser, views=affine_views(ranges), axis_name=axis_name)
-    return Phase(PRETRAIN, step, epochs, Batches(batch_size), pretrains=True, scored=False)
+    return Phase(PRETRAIN, step, epochs, Batches(batch_size), pretrains=True, scored="never")
