@@ -29,6 +29,7 @@ METHODS = {
     "dec": "DEC",
     "idec_paper": "IDEC, paper",
     "dec_paper": "DEC, paper",
+    "dcn_paper": "DCN, paper",
     "vade": "VaDE",
     "ae_kmeans": "autoencoder, k-means",
     "denoising_ae_kmeans": "denoising autoencoder, k-means",

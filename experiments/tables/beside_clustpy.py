@@ -1,12 +1,12 @@
-"""DEC, IDEC and VaDE by ClustPy, on the same images and for as long as ours.
+"""DEC, IDEC, DCN and VaDE by ClustPy, on the same images and for as long as ours.
 
     python -m experiments.tables.beside_clustpy --data-dir DATA_DIR [--datasets usps …]
 
 ClustPy's defaults (Adam at 1e-3 and 1e-4, dense network 500-500-2000-10) but for the epochs of
-pre-training and clustering, those of our presets (DEC's and IDEC's `paper`, which train on plain
-images as ClustPy does); images normalised as ours are, for VaDE scaled to
-0 to 1, since its decoder is of Bernoulli's kind. Its scores
-stand beside those that autoencoders.json holds of ours, from the same data and seeds.
+pre-training and clustering, those of our presets (DEC's, IDEC's and DCN's `paper`, which train on
+plain images as ClustPy does); images normalised as ours are, for VaDE scaled to 0 to 1, since its
+decoder is of Bernoulli's kind. Its scores and seconds stand beside those that autoencoders.json
+holds of ours, from the same data and seeds.
 
 Needs ClustPy (pip install -e '.[bench]'). Time on two CPU cores: digits 20 seconds a run, USPS and
 MNIST-test 2 minutes. Results: beside_clustpy.md and .json in experiments/results/.
@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import json
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,20 +32,20 @@ from jaxclust.images.normalisation import measure, normalise
 from jaxclust.methods import registry
 from jaxclust.report.comparison import spread
 
-METHODS = ("dec", "idec", "vade")
-TITLES = {"dec": "DEC", "idec": "IDEC", "vade": "VaDE"}
+TITLES = {"dec": "DEC", "idec": "IDEC", "dcn": "DCN", "vade": "VaDE"}
+METHODS = tuple(TITLES)
 DATASETS = ("digits", "usps", "mnist_test")
 # Of its rows, which no `jaxclust run` makes, the name alone is needed.
-TABLE = Table("beside_clustpy", "DEC, IDEC and VaDE beside ClustPy", ())
+TABLE = Table("beside_clustpy", "DEC, IDEC, DCN and VaDE beside ClustPy", ())
 
 
 def fit(method: str, images: np.ndarray, k: int, seed: int) -> np.ndarray:
     """ClustPy's labels int [n] of normalised images."""
     try:
-        from clustpy.deep import DEC, IDEC, VaDE
+        from clustpy.deep import DCN, DEC, IDEC, VaDE
     except ImportError:
         raise SystemExit("this needs ClustPy: pip install -e '.[bench]'") from None
-    kind: Any = {"dec": DEC, "idec": IDEC, "vade": VaDE}[method]
+    kind: Any = {"dec": DEC, "idec": IDEC, "dcn": DCN, "vade": VaDE}[method]
     ours = registry.find(method).config("best" if method == "vade" else "paper")
     estimator = kind(
         k,
@@ -65,13 +66,17 @@ def one(method: str, dataset: str, seed: int, data_dir: Path) -> Row:
     images = np.asarray(normalise(jnp.asarray(found.images), measure(found.images)))
     if method == "vade":
         images = found.images.astype(np.float32) / 255
-    scored = metrics.score(found.labels, fit(method, images, found.n_classes, seed))
+    begun = time.perf_counter()
+    assignments = fit(method, images, found.n_classes, seed)
+    seconds = time.perf_counter() - begun
+    scored = metrics.score(found.labels, assignments)
     return {
         "name": f"{method}-{dataset}",
         "dataset": dataset,
         "title": f"{TITLES[method]}, ClustPy",
         "seeds": [seed],
         **{name: [scored[name]] for name in ("nmi", "acc", "ari")},
+        "seconds": [round(seconds, 1)],
         "versions": {name: version(name) for name in ("clustpy", "torch", "scikit-learn")},
     }
 
@@ -79,10 +84,13 @@ def one(method: str, dataset: str, seed: int, data_dir: Path) -> Row:
 def page(rows: dict[str, Row]) -> str:
     """ClustPy's scores beside ours."""
     ours = recorded(autoencoders.TABLE)
-    lines = [
-        "| data set | method | ClustPy ACC | NMI | seeds | ours ACC | NMI | seeds |",
-        "| --- " * 8 + "|",
+    columns = ["ACC", "NMI", "seeds", "seconds"]
+    heads = [
+        "data set",
+        "method",
+        *(f"{who} {what}" for who in ("ClustPy", "ours") for what in columns),
     ]
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for name, row in rows.items():
         cells = [row["dataset"], TITLES[name.split("-")[0]]]
         method = name.split("-")[0]
@@ -90,13 +98,16 @@ def page(rows: dict[str, Row]) -> str:
         for side in (row, ours.get(same)):
             known = side is not None
             cells += [spread(side["acc"]), spread(side["nmi"])] if known else ["–", "–"]
-            cells.append(", ".join(map(str, side["seeds"])) if known else "–")
+            for listed in ("seeds", "seconds"):
+                cells.append(", ".join(map(str, side[listed])) if known and listed in side else "–")
         lines.append(f"| {' | '.join(cells)} |")
     versions = ", ".join(f"{n} {v}" for n, v in next(iter(rows.values()))["versions"].items())
     return (
         f"# {TABLE.title}\n\nPercent, mean ± standard deviation over seeds. Written "
         f"by `python -m experiments.tables.{TABLE.name} --data-dir DATA_DIR` (CPU; {versions}); "
-        "ours by `autoencoders.py`.\n\n" + "\n".join(lines) + "\n"
+        "ours by `autoencoders.py`. Seconds are of two CPU cores, in part beside other work.\n\n"
+        + "\n".join(lines)
+        + "\n"
     )
 
 

@@ -1,18 +1,13 @@
 """The methods by name: what a name builds, its presets, its estimator."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import Any
-
 from jaxclust.core.errors import InputError, nearest_name
-from jaxclust.core.types import Compute, DataSpec, Method
 from jaxclust.methods import (
     ac_pic,
     ccnn,
     classical,
     cnn_cm,
     dac,
+    dcn,
     dec,
     depict,
     derc,
@@ -27,65 +22,7 @@ from jaxclust.methods import (
     turtle,
     vade,
 )
-
-
-@dataclass(frozen=True)
-class Registered:
-    """A method, or an ablation of one: the same build with settings changed."""
-
-    make: Callable[..., Method]  # a `build` that `parts.recipe.recorded` decorates
-    presets: Mapping[str, Any]
-    about: str
-    estimator: str | None = None  # name of its class in `jaxclust`, if it has one
-    changes: Mapping[str, Any] = field(default_factory=dict)
-
-    def config(self, preset: str = "best") -> Any:
-        """A preset's settings; InputError for an unknown preset."""
-        if preset not in self.presets:
-            raise InputError(f"unknown ‹preset› '{preset}'; {nearest_name(preset, self.presets)}")
-        return replace(self.presets[preset], **self.changes)
-
-    def parts(self, config: Any) -> dict[str, Any]:
-        """What the settings name that lies in files, read: further arguments of `build`."""
-        reader = getattr(self.make, "parts", None)
-        return reader(config) if reader else {}
-
-    def build(
-        self,
-        config: Any,
-        spec: DataSpec,
-        compute: Compute = Compute(),  # noqa: B008  (a NamedTuple, immutable)
-        **parts: Any,
-    ) -> Method:
-        """The method; the same settings give the same object, with what was compiled of it.
-
-        Args:
-            config: of the family's `Config`.
-            spec: size and shape of the data, number of clusters.
-            compute: precision, and the devices' axis.
-            parts: see :meth:`parts`; with any, the method is built anew.
-        """
-        if parts:
-            return self.make(config, spec, compute, **parts)
-        return _built(self.make, config, spec, compute)
-
-
-@lru_cache(maxsize=8)
-def _built(make: Callable[..., Method], config: Any, spec: DataSpec, compute: Compute) -> Method:
-    return make(config, spec, compute)
-
-
-def entry(
-    make: Callable[..., Method],
-    presets: Mapping[str, Any],
-    about: str,
-    estimator: str | None = None,
-    /,
-    **changes: Any,
-) -> Registered:
-    """A line of :data:`METHODS`; `changes` are of the presets' settings."""
-    return Registered(make, presets, about, estimator, changes)
-
+from jaxclust.methods.parts.registered import Registered, entry
 
 _DEC = dec.PRESETS
 METHODS: dict[str, Registered] = {
@@ -157,6 +94,13 @@ METHODS: dict[str, Registered] = {
         dec.build,
         _DEC["dbc"],
         "DEC on convolutions, its targets sharper and sharper (Li, Qiao & Zhang 2018)",
+        "DBC",
+    ),
+    "dcn": entry(
+        dcn.build,
+        dcn.PRESETS,
+        "an autoencoder whose latents are drawn to k-means centroids (Yang et al. 2017)",
+        "DCN",
     ),
     "vade": entry(
         vade.build, vade.PRESETS, "variational deep embedding (Jiang et al. 2017)", "VaDE"
@@ -200,27 +144,34 @@ METHODS: dict[str, Registered] = {
         dec.build, _DEC["vae_kmeans"], "k-means on a variational autoencoder's latents"
     ),
     "sae_kmeans": entry(
-        dec.build, _DEC["sae_kmeans"], "k-means on a sparse autoencoder's latents (Ng 2011)"
+        dec.build,
+        _DEC["sae_kmeans"],
+        "k-means on a sparse autoencoder's latents (Ng 2011)",
+        "SAEKMeans",
     ),
     "decnn_kmeans": entry(
         dec.build,
         _DEC["decnn_kmeans"],
         "k-means on the latents of strided and transposed convolutions (Zeiler et al. 2010)",
+        "DeCNNKMeans",
     ),
     "swwae_kmeans": entry(
         dec.build,
         _DEC["swwae_kmeans"],
         "k-means on a stacked what-where autoencoder's latents (Zhao et al. 2015)",
+        "SWWAEKMeans",
     ),
     "gan_kmeans": entry(
         gan_kmeans.build,
         gan_kmeans.PRESETS,
         "k-means on the pooled layers of a GAN's discriminator (Radford et al. 2016)",
+        "GANKMeans",
     ),
     "cnn_cm": entry(
         cnn_cm.build,
         cnn_cm.PRESETS,
         "k-means on filters learned by convolutional k-means (Dundar et al. 2016)",
+        "CNNCM",
     ),
     "kmeans": entry(plain_kmeans.build, plain_kmeans.PRESETS, "full-set k-means"),
     "minibatch_kmeans": entry(
@@ -243,14 +194,19 @@ METHODS: dict[str, Registered] = {
         ac_pic.build,
         ac_pic.PRESETS,
         "agglomeration by path integrals on the nearest-neighbour graph (Zhang et al. 2013)",
+        "ACPIC",
     ),
     "sec": entry(
-        sec.build, sec.PRESETS, "spectral embedded clustering, near a linear map (Nie et al. 2011)"
+        sec.build,
+        sec.PRESETS,
+        "spectral embedded clustering, near a linear map (Nie et al. 2011)",
+        "SEC",
     ),
     "graph_nmf": entry(
         graph_nmf.build,
         graph_nmf.PRESETS,
         "non-negative matrix factorisation along the neighbour graph (Cai et al. 2009)",
+        "GraphNMF",
     ),
     "nmf": entry(
         classical.build_nmf, classical.PRESETS["nmf"], "non-negative matrix factorisation"

@@ -96,6 +96,8 @@ def registered(name, **changes):
 
 METHODS = {
     "depict": registered("depict"),
+    "dcn": registered("dcn"),
+    "gan_kmeans": registered("gan_kmeans", width=4, learning_rate=1e-2),
     "imsat": registered("imsat", widths=(8, 8)),
     "jule": registered("jule"),
     "ccnn": ccnn_method,

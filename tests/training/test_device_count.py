@@ -26,7 +26,7 @@ def compared(method, dtype, steps):
 # autoencoder's pre-training draws noise. tests/training/device_count.py knows more.
 METHODS = ["ccnn", "dac", "ics", "derc", "vae_kmeans", "imsat"]
 if os.environ.get("JAXCLUST_ALL_CHECKS"):
-    METHODS += ["depict", "jule"]
+    METHODS += ["dcn", "depict", "gan_kmeans", "jule"]
 
 
 @pytest.mark.parametrize("method", METHODS)

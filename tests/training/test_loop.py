@@ -101,6 +101,18 @@ def test_phases_that_are_not_scored_are_so_after_their_beginning_only():
     assert seen == [("retrain1", 0), ("retrain2", 0), ("cluster", 0)]
 
 
+def test_a_phase_that_is_never_scored_is_not_so_after_its_first_refit():
+    method, data = derc_method(), small.data()
+    quiet = tuple(
+        phase._replace(scored="never") if phase.name == "retrain1" else phase
+        for phase in method.phases
+    )
+    seen = []
+    hooks = Calls(on_epoch=lambda moment: seen.append(moment.phase))
+    loop.fit(method.replace(phases=quiet), data, seed=0, hooks=hooks)
+    assert seen == ["retrain2", "cluster"]
+
+
 def test_stop_saves_first():
     saved = []
     hooks = Calls(
