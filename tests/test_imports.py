@@ -1,4 +1,4 @@
-"""Dependencies point one way; see the README's architecture section."""
+"""Dependencies point one way; see docs/explanation/architecture.md."""
 
 import ast
 import subprocess
