@@ -3,13 +3,13 @@
     python benchmarks/correctness.py
     python benchmarks/correctness.py --methods dac ics
 
-Preset `best` with one start, on one batch of images, one epoch a phase: from the same seed, each
-side draws the same views and triplets, for random numbers are the same on all devices. Compared
-are the first reported loss and gradient norm of each phase and the labels in the end, once with
-products of float32 in full ("exact": the bound is 1e-3 of the value) and once as JAX has them by
-default, TF32 on tensor cores (5e-2). A phase begins where the one before ended, so that
-differences add up. Each side has a process of its own, two methods' at once, and a method's row is
-written as soon as it is known.
+Preset `best` with one start, on one batch of images, one epoch per phase. From the same seed, each
+side draws the same views and triplets, since random numbers are the same on all devices. The first
+reported loss and gradient norm of each phase and the labels at the end are compared, once with full
+float32 products ("exact": the bound is 1e-3 of the value) and once with JAX's default, TF32 on
+tensor cores (5e-2). A phase starts where the one before ended, so that differences add up. Each
+side has its own process, with two methods at once, and a method's row is written as soon as it is
+known.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def compared(cpu: dict[str, Any], other: dict[str, Any], bound: float) -> dict[s
 
 
 def started(names: Sequence[str]) -> dict[tuple[str, str], subprocess.Popen]:
-    """The sides of some methods, begun; "cpu" among the precisions is the CPU's."""
+    """The sides of some methods, started; "cpu" among the precisions is the CPU's."""
     # None may take the whole device's memory.
     shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     begun: dict[tuple[str, str], subprocess.Popen] = {}

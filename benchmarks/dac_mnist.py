@@ -1,9 +1,10 @@
-"""How long does DAC take on MNIST's 70,000 images to the paper's ACC of 97.75?
+"""How long does DAC take on MNIST's 70,000 images to reach the paper's ACC of 97.75?
 
     python benchmarks/dac_mnist.py --images mnist.npz
 
-Preset `best` with one start. Seconds of training, compilation apart and scoring left out, until
-the labels first score 97.75, and the ACC at the end; labels are read for that alone. Each seed's
+Preset `best` with one start. Measured are the seconds of training, without compilation and scoring,
+until the labels first score 97.75, and the ACC at the end; labels are read only for that. Each
+seed's figures are written as soon as they exist, and a seed that is there is not run again.
 figures are written as soon as they exist, and a seed that is there is not run again.
 """
 

@@ -1,13 +1,13 @@
-"""How long is an epoch of DEC and IDEC beside ClustPy's?
+"""How long does an epoch of DEC or IDEC take, compared with ClustPy's?
 
     python benchmarks/dec.py --method dec
     python benchmarks/dec.py --method idec --n 10000 --side-length 28
 
 Both sides train the dense network 500-500-2000-10 on the same random images in batches
-of 256 by Adam. An epoch is the difference between clustering for `--epochs` epochs more
-and one, so that loading, pre-training, k-means and compilation fall out. jaxclust's
-includes the pass over all images that computes the targets; ClustPy takes them from each
-batch. Each side runs in a process of its own, in turns.
+of 256 by Adam. An epoch is measured as the difference between clustering for 1 + `--epochs` epochs
+and for one, so that loading, pre-training, k-means and compilation cancel out. jaxclust's includes
+the pass over all images that computes the targets; ClustPy takes them from each batch. The sides
+run in turn, each in its own process.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def jaxclust_epochs(options: argparse.Namespace) -> list[float]:
 
 
 def clustpy_epochs(options: argparse.Namespace) -> list[float]:
-    """Seconds an epoch, one figure: whole fits are what can be timed."""
+    """Seconds per epoch, one figure: only whole fits can be timed."""
     import torch
     from clustpy.deep import DEC, IDEC
 

@@ -1,4 +1,4 @@
-"""How many images a second does a frozen encoder take, beside PyTorch's?
+"""How many images per second does a frozen encoder process, compared with PyTorch's?
 
     python benchmarks/embed.py
     python benchmarks/embed.py --encoder efficientnet_lite0 --batch 32

@@ -1,13 +1,14 @@
-"""Everything that is to be measured on one GPU, in one command that stops itself in time.
+"""Everything to be measured on one GPU, in one command that stops itself in time.
 
     python benchmarks/gpu.py --data FOLDER
     python benchmarks/gpu.py --data FOLDER --minutes 3 --only rows
 
-Steps run in order of worth, each with a limit of its own, and each writes its figures to --results
-as soon as they exist; called again, the command goes on with what is missing. FOLDER holds
-mnist.npz, mnist_test.npz, usps.npz and cmu_pie.npz, each with arrays images and labels. Needed are
-the core dependencies without tensorflow-datasets, and JAX 0.11 or later for GPUs; where PyTorch is
-not installed its side is "not measured". --toy makes every step small, to try the command on a
+Steps run in order of importance, each with its own time limit, and each writes its figures to
+--results as soon as they exist; called again, the command goes on with what is missing. FOLDER
+holds mnist.npz, mnist_test.npz, usps.npz and cmu_pie.npz, each with arrays images and labels. It
+needs the core dependencies without tensorflow-datasets, and JAX 0.11 or later for GPUs; where
+PyTorch is not installed, its side is "not measured". --toy makes every step small, to try the
+command on a CPU; its figures are worth nothing.
 CPU; its figures are worth nothing.
 
 Steps: correctness (one step of every method beside the CPU's), compiling (first steps, second
@@ -84,7 +85,7 @@ def torch_sees_what_jax_does() -> bool:
 
 
 def steps(options: argparse.Namespace) -> list[Step]:
-    """What is measured, in order of worth."""
+    """What is measured, in order of importance."""
     toy, data = options.toy, options.data
     # Asking takes seconds of a GPU's time.
     asking = not options.only or "steps" in options.only

@@ -6,11 +6,11 @@
 Three things: one mini-batch step (MiniBatchKMeans.partial_fit), the assignment of all
 rows (faiss' flat index), and Lloyd's iterations on `--lloyd-n` rows from the same
 seeds (KMeans, n_init=1), to the same number of iterations. Data: a mixture of k
-Gaussians (`--spread` times as wide as their centres lie apart), float32. Both sides
-must reach the same assignments but for near-ties, and the same inertia to 1e-3.
+Gaussians (`--spread` times as wide as their centres lie apart), float32. Both sides must reach the
+same assignments except for near-ties, and the same inertia to 1e-3.
 
-scikit-learn and faiss-cpu run on the CPU: on another device there is no ratio to them, and
-`--sides jax` measures this side alone.
+scikit-learn and faiss-cpu run on the CPU: on another device there is no ratio, and `--sides jax`
+measures only this side.
 """
 
 import argparse

@@ -25,7 +25,7 @@ def looped(step: Callable[[PyTree], tuple[PyTree, Array]], steps: int) -> Callab
 
 
 def exact_loss(subject: Subject) -> float:
-    """The first loss with products of float32 in full, which tensor cores leave out otherwise."""
+    """The first loss with full float32 products, which tensor cores would otherwise round."""
     with jax.default_matmul_precision("highest"):
         exact: Any = device.jit(lambda carry: subject.step(carry)[1])
         return float(exact(subject.carry))

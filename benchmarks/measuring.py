@@ -106,7 +106,7 @@ def serve(report: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> None
 
 
 def check_same_device(reports: dict[str, dict[str, Any]]) -> None:
-    """A ratio between different devices says nothing of the programs."""
+    """A ratio between different devices says nothing about the programs."""
     devices = {name: report["device"] for name, report in reports.items()}
     if len(set(devices.values())) > 1:
         said = ", ".join(f"{name} on {device}" for name, device in devices.items())
@@ -179,7 +179,7 @@ def beside_torch(script: str, options: argparse.Namespace) -> dict[str, dict[str
 def alternate(
     script: str, sides: Sequence[str], arguments: Sequence[str], rounds: int
 ) -> dict[str, list[dict[str, Any]]]:
-    """The sides in turns, so that a slow minute of the machine falls on all."""
+    """The sides in turn, so that a slow minute of the machine affects all."""
     reports: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     for _ in range(rounds):
         for side in sides:

@@ -2,13 +2,12 @@
 
     python benchmarks/memory.py --n 10000 100000 1000000 [--streamed]
 
-Every size is a whole `jaxclust run` of CCNN in a process of its own, on synthetic
+Every size is a whole `jaxclust run` of CCNN in its own process, on synthetic
 images (bars on noise): loading, one epoch of training, the final pass over all images, the
 run directory and its page. They are held in memory from an npz file or, with --streamed,
-decoded when needed out of a tar laid out as Places-Train's. Printed: the process' peak memory,
-the device's where it counts it, and the growth an image between sizes, with and without the
-image's own bytes; of streamed sets also the images a second that reading alone gives, beside
-those that training takes.
+decoded when needed out of a tar laid out as Places-Train's. Printed: the process' peak memory, the
+device's if it counts it, and the growth per image between sizes, with and without the image's own
+bytes; for streamed sets also the images per second of reading alone, beside those of training.
 """
 
 import argparse

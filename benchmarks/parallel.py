@@ -1,10 +1,10 @@
-"""What does sharing a step out to devices cost where there is nothing to share?
+"""What does splitting a step over devices cost where there is nothing to split?
 
     python benchmarks/parallel.py --method dac
 
 The compiled loop over train steps of a method's preset `best`, by jit and by pmap on one
 device, on the same random images: what `jaxclust run --devices` adds to a step apart from
-the exchange between devices. Both programs stand in one process and are timed in turns.
+the exchange between devices. Both programs are in one process and are timed in turn.
 """
 
 import argparse

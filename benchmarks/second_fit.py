@@ -4,9 +4,9 @@
     python benchmarks/second_fit.py --methods dac ics derc --size 28
 
 Preset `best` with one start and one epoch a phase: a fit and a prediction of all images, twice.
-"First step" is the time until the first chunk of a phase's steps is done, compilation included,
-less what earlier phases took. What is compiled belongs to the method, so that the second fit
-compiles nothing. Each method has a process of its own, which keeps no compiled programs.
+"First step" is the time until the first chunk of a phase's steps is done, including compilation,
+minus what earlier phases took. Compiled programs belong to the method, so the second fit compiles
+nothing. Each method has its own process, which keeps no compiled programs.
 """
 
 import argparse

@@ -3,7 +3,7 @@
     python benchmarks/seeds.py --method dec
     python benchmarks/seeds.py --method ccnn --n 2000
 
-Images a second of the last phase's second epoch, all seeds together, compilation left out. Mapped
+Images per second in the last phase's second epoch, all seeds together, without compilation. Mapped
 over seeds, a dense layer is a batched matrix product; a convolution with weights of its own for
 each seed is a grouped convolution.
 """

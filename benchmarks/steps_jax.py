@@ -185,8 +185,7 @@ def _ccnn(options: argparse.Namespace) -> Subject:
 
 
 def _latents(name: str, options: argparse.Namespace) -> Subject:
-    """A step of DEC, IDEC, ICS or DERC without random views, from centroids and targets of
-    chance."""
+    """A step of DEC, IDEC, ICS or DERC without random views, from random centroids and targets."""
     b, shape = options.batch, tuple(options.shape)
     config = METHODS[name].config("best")
     if name != "derc":

@@ -194,14 +194,14 @@ def build(options: argparse.Namespace, given: Weights, mode: str | None) -> Step
 
 
 def exact(on: bool) -> None:
-    """Products of float32 in full, or TF32 on tensor cores, as JAX has it by default."""
+    """Full float32 products, or TF32 on tensor cores, which is JAX's default."""
     torch.backends.cuda.matmul.allow_tf32 = not on
     torch.backends.cudnn.allow_tf32 = not on
 
 
 @contextmanager
 def within(seconds: int) -> Iterator[None]:
-    """TimeoutError where that takes longer; 0: as long as it likes."""
+    """TimeoutError if the block takes longer; 0: no limit."""
 
     def late(*_: object) -> None:
         raise TimeoutError(f"not compiled after {seconds} s")

@@ -1,4 +1,4 @@
-"""How fast is a train step: alone, many in one compiled loop, and beside PyTorch?
+"""How fast is a train step: alone, many in one compiled loop, and compared with PyTorch?
 
     python benchmarks/train_step.py --subject ccnn
     python benchmarks/train_step.py --subject dac_mnist --batch 128
@@ -16,8 +16,7 @@ do without.
 
 PyTorch's side does the same with its own layers (channels_last, oneDNN) and starts from
 the same weights; both must report the same first loss to 1e-4 (1e-5 of it, if it is
-large). Each side runs in a process of its own, in turns, so that their thread pools do
-not meet.
+large). The sides run in turn, each in its own process, so that their thread pools do not interfere.
 
 On a GPU, PyTorch's side runs there too, or no ratio is printed. Both sides may use TF32 in
 products and convolutions of float32, as JAX does by default; the first losses are compared
@@ -119,7 +118,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--steps", type=int, default=5, help="steps a measurement")
     parser.add_argument(
-        "--compile-seconds", type=int, default=0, help="PyTorch's compiler may take; 0: any time"
+        "--compile-seconds", type=int, default=0, help="limit for PyTorch's compiler; 0: none"
     )
     measuring.beside_torch_options(parser)
     options = parser.parse_args()

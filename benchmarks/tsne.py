@@ -4,7 +4,7 @@
 
 Latents like DERC's: ten Gaussian clusters in ten dimensions. What is timed is DERC's own stage,
 `embedding.reduce`, which says how far it is every 50 iterations; `tsne` is openTSNE where it is
-installed, `tsne_exact` the exact one in JAX, for accelerators. Printed too: how many of a sample's
+installed, `tsne_exact` the exact one in JAX, for accelerators. Also printed: how many of a sample's
 ten nearest neighbours the map keeps, over 1,000 samples.
 """
 

@@ -1,9 +1,9 @@
-"""CCNN around a network of one's own: any Flax module (images, train) -> vectors.
+"""CCNN around your own network: any Flax module (images, train) -> vectors.
 
     python examples/custom_backbone.py
 
 Convolution and batch norm come from `jaxclust.models.layers`, which stay fast inside compiled
-loops on CPU; Flax's own work too.
+loops on CPU; Flax's own layers work too.
 """
 
 import argparse

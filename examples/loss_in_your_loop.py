@@ -1,4 +1,4 @@
-"""DEC's losses in a training loop of one's own: JAX and optax, no Flax, no jaxclust loop.
+"""DEC's losses in your own training loop: JAX and optax, no Flax, no jaxclust loop.
 
     python examples/loss_in_your_loop.py
 
@@ -44,7 +44,7 @@ def assignments(params: Any, x: jax.Array) -> jax.Array:
 def main() -> None:
     """Pre-train, cluster, sharpen; print the agreement with the labels before and after."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=1000, help="of each of the two stages")
+    parser.add_argument("--steps", type=int, default=1000, help="steps of each of the two stages")
     steps = parser.parse_args().steps
     digits: Any = load_digits()
     x = jnp.asarray(digits.data / 16, jnp.float32)

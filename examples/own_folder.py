@@ -1,4 +1,4 @@
-"""Cluster a folder of images and say which image lies in which group.
+"""Cluster a folder of images and print which image is in which group.
 
     python examples/own_folder.py FOLDER --n-clusters 12
 

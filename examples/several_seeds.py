@@ -16,7 +16,7 @@ from jaxclust.data import catalogue
 
 
 def main() -> None:
-    """Fit once a seed; print each score, their mean and spread, and how far the runs agree."""
+    """Fit once per seed; print each score, their mean and spread, and how far the runs agree."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--preset", choices=("best", "paper"), default="best")

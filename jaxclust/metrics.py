@@ -1,6 +1,6 @@
 """Agreement of a clustering with known classes: ACC, NMI, ARI. For evaluation only.
 
-Labels below 0 stand for classes that are not known: those samples do not count.
+Labels below 0 stand for unknown classes: those samples do not count.
 """
 
 from typing import Literal
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 
 def known(labels: ArrayLike, assignments: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """The labels [m] that are known, 0 or more or no numbers, and their assignments [m].
+    """The known labels [m] (0 or more, or not numbers) and their assignments [m].
 
     Args:
         labels: [n], true classes.
@@ -44,7 +44,7 @@ def contingency(labels: ArrayLike, assignments: ArrayLike) -> np.ndarray:
 
 
 def accuracy(labels: ArrayLike, assignments: ArrayLike) -> float:
-    """ACC: share of samples right under the best one-to-one map of clusters to classes.
+    """ACC: fraction of samples right under the best one-to-one map of clusters to classes.
 
     The map is found by the Hungarian method; surplus clusters or classes stay
     unmatched.

@@ -10,7 +10,7 @@ here the one of 9,298), MNIST 98.93. DERC (Yan et al. 2020, Tables III and IV; a
 78.9.
 
 Time on two CPU cores: digits 1 to 3 minutes a run, USPS and MNIST-test 5 to 40, CMU-PIE 5, MNIST's
-70,000 half an hour by fewer epochs. With a GPU run those, and what is not listed, in full:
+70,000 half an hour, with fewer epochs. With a GPU, run those, and what is not listed, in full:
 `jaxclust run --method=derc --dataset=mnist`, `--method=ics --dataset=mnist`,
 `--method=ics --preset=deep --dataset=cifar10`.
 Results: autoencoders.md and .json in experiments/results/; how a table is run: grid.py.
@@ -35,7 +35,7 @@ METHODS = {
     "denoising_ae_kmeans": "denoising autoencoder, k-means",
     "vae_kmeans": "variational autoencoder, k-means",
 }
-# Whose pre-training a method's is; not DERC-R's, which chooses between four of its own.
+# Whose pre-training a method shares; not DERC-R, which chooses between four of its own.
 PRETRAINED = {"dae": "derc", "dec": "idec", "dec_paper": "idec_paper"}
 SMALL = ("digits", "usps", "cmu_pie", "mnist_test")
 # The width of Sec. V.B; elsewhere that of the number of clusters.
@@ -43,7 +43,7 @@ WIDE = ("", ["--latent-width=128"])
 # MNIST and CIFAR-10 have five to seven times the steps of the smaller sets in an epoch, and a
 # CPU takes hours for the presets' epochs: eight of pre-training are some 2,000 steps.
 PRETRAINING = "--pretrain-epochs=8"
-# What a method is run with on a set: how the row says so, options. The large sets have no others.
+# A method's options on a set, after how its row describes them. The large sets have no others.
 SETTINGS = {
     "cmu_pie": {
         "derc": WIDE,

@@ -2,11 +2,11 @@
 
     python -m experiments.tables.beside_clustpy --data-dir DATA_DIR [--datasets usps …]
 
-ClustPy's defaults (Adam at 1e-3 and 1e-4, dense network 500-500-2000-10) but for the epochs of
-pre-training and clustering, those of our presets (DEC's, IDEC's and DCN's `paper`, which train on
-plain images as ClustPy does); images normalised as ours are, for VaDE scaled to 0 to 1, since its
-decoder is of Bernoulli's kind. Its scores and seconds stand beside those that autoencoders.json
-holds of ours, from the same data and seeds.
+ClustPy's defaults (Adam at 1e-3 and 1e-4, dense network 500-500-2000-10), except for the epochs of
+pre-training and clustering, which are those of our presets (DEC's, IDEC's and DCN's `paper`, which
+train on plain images as ClustPy does). Images are normalised as ours are; for VaDE they are scaled
+to 0 to 1, since its decoder is a Bernoulli one. Its scores and seconds stand beside ours from
+autoencoders.json, with the same data and seeds.
 
 Needs ClustPy (pip install -e '.[bench]'). Time on two CPU cores: digits 20 seconds a run, USPS and
 MNIST-test 2 minutes. Results: beside_clustpy.md and .json in experiments/results/.
@@ -35,7 +35,7 @@ from jaxclust.report.comparison import spread
 TITLES = {"dec": "DEC", "idec": "IDEC", "dcn": "DCN", "vade": "VaDE"}
 METHODS = tuple(TITLES)
 DATASETS = ("digits", "usps", "mnist_test")
-# Of its rows, which no `jaxclust run` makes, the name alone is needed.
+# Its rows are not made by `jaxclust run`, so only the name is needed.
 TABLE = Table("beside_clustpy", "DEC, IDEC, DCN and VaDE beside ClustPy", ())
 
 

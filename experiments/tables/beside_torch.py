@@ -2,14 +2,15 @@
 
     python -m experiments.tables.beside_torch --data-dir DATA_DIR [--datasets mnist …]
 
-Both train by the published schedule for MNIST, of which --epochs are run, and are scored after
-each; jaxclust by preset `reference`. The two draw their random numbers apart, so that only means
+Both train on the published schedule for MNIST, run --epochs of its epochs and are scored after
+each; jaxclust uses preset `reference`. The two draw different random numbers, so that only means
 over seeds are alike. The second reading is experiments/witnesses/dac.py, which imports nothing of
 jaxclust; the log of the published code has ACC 95.6 after the first epoch of MNIST's 70,000 and
 96.8 after the second.
 
-Needs PyTorch (pip install -e '.[bench]'). Time on two CPU cores: a quarter of an hour an epoch
-of MNIST's 70,000 each, a seventh of it of its 10,000 test images. Results: beside_torch.md and
+Needs PyTorch (pip install -e '.[bench]'). Time on two CPU cores: a quarter of an hour per epoch for
+each side on MNIST's 70,000, a seventh of that on its 10,000 test images. Results: beside_torch.md
+and .json in experiments/results/.
 .json in experiments/results/.
 """
 

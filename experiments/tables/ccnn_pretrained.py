@@ -3,8 +3,8 @@
     export JAXCLUST_CLASS_FOLDERS=FOLDER JAXCLUST_WEIGHTS=FILE
     python -m experiments.tables.ccnn_pretrained
 
-FOLDER has a sub-folder of pictures a class (ILSVRC's validation set laid out so, or
-Tiny-ImageNet's, whose pictures have 64 pixels); of its first classes, CLASSES, the pictures are
+FOLDER has one sub-folder of pictures per class (ILSVRC's validation set laid out so, or
+Tiny-ImageNet's, whose pictures have 64 pixels); the pictures of its first CLASSES classes are
 clustered. FILE: see --init.
 
 Published (NMI, AlexNet): ILSVRC-Val pre-trained proposed 37.5, Baselines I 18.1, II 23.1, III

@@ -7,7 +7,7 @@ def linked_classes(source: Path, target: Path, count: int, first: int = 0) -> Pa
     """Link the pictures of `count` classes of `source` below `target`.
 
     Args:
-        source: a folder with a sub-folder a class.
+        source: a folder with one sub-folder per class.
         target: made where it is missing; links that are there already stay.
         count: of the classes, in the order of their names.
         first: of them, counted from 0.
@@ -24,7 +24,7 @@ def linked_classes(source: Path, target: Path, count: int, first: int = 0) -> Pa
 
 
 def relink(link: Path, file: Path) -> None:
-    """Make `link` one to `file`, whatever link was there."""
+    """Make `link` point to `file`, replacing any link that was there."""
     link.parent.mkdir(parents=True, exist_ok=True)
     if link.is_symlink() and link.readlink() != file.absolute():
         link.unlink()

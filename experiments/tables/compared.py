@@ -12,7 +12,8 @@ autoencoders 82.7 / 75.7, 81.8 / 75.8, 82.5 / 73.6. VaDE stands in autoencoders.
 
 Time on two CPU cores: AC-PIC, SEC and NMF seconds to a minute, IMSAT one to four minutes, on
 MNIST's 70,000 a quarter of an hour, DEPICT and JULE two to ten minutes. AC-PIC draws nothing: one
-run is all seeds'. Results: compared.md and .json in experiments/results/; how a table is run:
+run stands for all seeds. Results: compared.md and .json in experiments/results/; how a table is
+run: grid.py.
 grid.py.
 """
 

@@ -7,8 +7,8 @@ retention rate of 0.1 up, k-means between 40 and 55 (Fig. 5), and gains little f
 10,000 images to 60,000 (Fig. 7); on ImageNet every method falls from 10 clusters to 50
 (Fig. 6).
 
-Fig. 6 needs a folder of class folders, here Tiny-ImageNet's in ImageNet's stead, of
-which the first 10, 20, … are used at 28 pixels: JAXCLUST_CLASS_FOLDERS=FOLDER.
+Fig. 6 needs a folder of class folders, here Tiny-ImageNet's in place of ImageNet's, of which the
+first 10, 20, … are used at 28 pixels: JAXCLUST_CLASS_FOLDERS=FOLDER.
 
 Time on two CPU cores: digits two minutes a run, MNIST hours. Results: dac_sweeps.md and
 .json, dac_imbalance-SET.png and dac_samples-SET.png in experiments/results/; how a table
@@ -42,7 +42,7 @@ def cell(
     options: Sequence[str],
     name: str | None = None,
 ) -> Cell:
-    """One point of a curve; its name ends in what its place on the x axis is."""
+    """One point of a curve; its name ends in its value on the x axis."""
     preset = ["--preset=reference_cifar10"] if (method, dataset) == ("dac", "cifar10") else []
     title = f"{METHODS[method]}, {kind} {value:g}"
     given = [f"--method={method}", *preset, *options]

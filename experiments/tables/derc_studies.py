@@ -4,7 +4,8 @@
 
 Published (ACC, MNIST-test), Table V: alpha 0.1 / 0.3 / 0.5 / 0.7 / 0.9 gives 96.60 / 96.76 /
 96.76 / 98.25 / 96.71. Table VI (USPS): 95.75 without retraining, up to 98.90 after five
-rounds. Fig. 4 (MNIST-test): latents of 10 to 128 values do alike. Sec. V.F: a run whose
+rounds. Fig. 4 (MNIST-test): latents of 10 to 128 values do about equally well. Sec. V.F: a run
+whose pre-training ends at a large reconstruction error clusters badly, so that of several runs
 pre-training ends at a large reconstruction error clusters badly, so that of several runs
 the one with the smallest can be chosen without labels.
 
@@ -64,7 +65,7 @@ def cells(dataset: str) -> list[Cell]:
 
 
 def pretraining_error(folder: Path) -> float:
-    """Mean reconstruction error over the last epoch logged of pre-training, wherever done."""
+    """Mean reconstruction error over pre-training's last logged epoch, wherever it was run."""
     config = json.loads((folder / "config.json").read_text())
     if elsewhere := config["options"].get("pretrained"):
         return pretraining_error(Path(elsewhere))
@@ -76,7 +77,7 @@ def pretraining_error(folder: Path) -> float:
 
 
 def by_round(row: Row, folders: list[Path]) -> list[Row]:
-    """A row a round of a run of several; every row gets its runs' pre-training errors."""
+    """One row per round of a run of several; every row gets its runs' pre-training errors."""
     row["pretraining_error"] = [pretraining_error(folder) for folder in folders]
     if not row["name"].startswith("rounds"):
         return []

@@ -29,7 +29,7 @@ class Cell(NamedTuple):
     dataset: str
     options: Sequence[str]  # of `jaxclust run`, without data set and seed
     # The kind of run of the same table whose pre-training is this one's too, to the bit.
-    # Where a seed of it is at hand the run starts from there, which saves its time alone.
+    # If a seed of it is available, the run starts from there, which only saves time.
     pretrained: str | None = None
 
     def arguments(self) -> list[str]:
@@ -38,7 +38,7 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table of runs; its files in experiments/results/ bear its name."""
+    """A table of runs; its files in experiments/results/ have its name."""
 
     name: str
     title: str
@@ -100,7 +100,7 @@ def gather(cell: Cell, seeds: Sequence[int], runs: Path) -> tuple[Row, list[Path
 
 
 def merge(old: Row | None, new: Row) -> Row:
-    """A row with the seeds of both; of a seed in both, the new figures."""
+    """A row with the seeds of both; for a seed in both, the new figures."""
     if old is None:
         return new
     kept = [i for i, seed in enumerate(old["seeds"]) if seed not in new["seeds"]]

@@ -8,8 +8,8 @@ most. Fig. 6: 100 settings drawn at random; here one weight moves at a time from
 preset's. Fig. 4, assignments of one class with and without the entropy: its two runs are
 the ablation's, their mean certainty is in the rows (`certainty`). All cluster the images as
 they are, as the paper does, where the preset clusters views of them, and pre-train for 50
-epochs. `acc_after_5` is ACC after the fifth epoch, by which runs that were stopped early
-compare.
+epochs. `acc_after_5` is ACC after the fifth epoch, so that runs that were stopped early can be
+compared.
 
 Time on two CPU cores: digits half a minute a run, USPS 2 to 6, MNIST-test 30. Larger sets:
 `jaxclust run --method=ics --dataset=mnist --imbalance=…` and `--preset=deep
@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments.tables.grid import Cell, Row, Table, logged, main
 
-# What the terms do is not to hide behind what views and more pre-training add.
+# What views and more pre-training add must not hide what the terms do.
 METHOD = ["--method=ics", "--no-cluster-augmented", "--pretrain-epochs=50"]
 # The epoch after which runs of any length are compared.
 EARLY = 5

@@ -2,14 +2,15 @@
 
     python -m experiments.tables.starts --data-dir DATA_DIR [--methods ccnn … --datasets digits …]
 
-Every method runs from eight seeds by preset `best`, and after every epoch of its clustering the
-criteria of jaxclust.clustering.criteria are taken, beside ACC, which is only looked at
-afterwards. From these the table says of every criterion, taken after a quarter, half and all of
-the epochs: its rank correlation with the final ACC, and the mean final ACC of the best of four
-starts, over all 70 ways to draw four of eight. `combined` are the mean ranks of several.
+Every method runs from eight seeds with preset `best`. After every epoch of its clustering the
+criteria of jaxclust.clustering.criteria are taken, along with ACC, which is only looked at
+afterwards. For every criterion, taken after a quarter, half and all of the epochs, the table gives
+its rank correlation with the final ACC, and the mean final ACC of the best of four starts, over all
+70 ways to draw four of eight. `combined` is the mean rank of several. mnist_test is cut to 3,000
+images.
 mnist_test is cut to 3,000 images.
 
-Results: starts.md and .json in experiments/results/. Runs are kept one file a seed and not
+Results: starts.md and .json in experiments/results/. Runs are kept, one file per seed, and not
 repeated.
 """
 
@@ -76,7 +77,7 @@ class Watched(Hook):
 
 
 def run(method: str, dataset: str, seeds: list[int], options: argparse.Namespace) -> None:
-    """One file a seed that has none."""
+    """One file for each seed that has none."""
     limit = DATASETS.get(dataset)
     path = options.paths.get(dataset, dataset)
     found = catalogue.load(path, options.data_dir, limit=limit)
@@ -134,7 +135,7 @@ def columns(found: dict[int, tuple[dict[str, Any], np.ndarray]], share: float) -
 
 
 def halved(found: dict[int, tuple[dict[str, Any], np.ndarray]]) -> list[float]:
-    """Final ACC of what `--starts 4` chooses, of every way to draw four of the starts."""
+    """Final ACC of what `--starts 4` chooses, for every way to draw four of the starts."""
     accs = {seed: said["moments"][-1]["acc"] for seed, (said, _) in found.items()}
     chosen = []
     for drawn in combinations(found, DRAWN):
@@ -148,7 +149,7 @@ def halved(found: dict[int, tuple[dict[str, Any], np.ndarray]]) -> list[float]:
 
 
 def judged(method: str, dataset: str, runs: Path) -> Row | None:
-    """What each criterion is worth, of the seeds at hand."""
+    """What each criterion is worth, on the seeds available."""
     found = kept(method, dataset, runs)
     if len(found) < DRAWN + 1:
         return None

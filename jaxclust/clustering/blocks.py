@@ -1,4 +1,4 @@
-"""Work on many rows a block at a time, so that [n, k] never has to fit."""
+"""Work on many rows, one block at a time, so that [n, k] never has to fit in memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ def block_rows(n: int, k: int) -> int:
 
 
 def by_blocks(function: Callable[..., Any], rows: int, *arrays: Any) -> Any:
-    """`function(*arrays)`, so many rows at a time; each row's result is its own."""
+    """`function(*arrays)`, `rows` rows at a time; each row's result depends on that row alone."""
     n = jax.tree.leaves(arrays)[0].shape[0]
     if rows == n:
         return function(*arrays)

@@ -1,4 +1,4 @@
-"""Bounds on distances, which spare Lloyd's iterations most of the comparisons."""
+"""Bounds on distances, which save Lloyd's iterations most of the comparisons."""
 
 from typing import NamedTuple
 
@@ -9,12 +9,12 @@ from jax import Array, lax
 from jaxclust.clustering.blocks import block_rows, by_blocks
 from jaxclust.clustering.distances import absolute_distances, relative_distances, two_nearest
 
-# One centroid in so many is compared with every row.
+# One centroid in this many is compared with every row.
 _MOVERS = 8
 
 
 class Bounds(NamedTuple):
-    """What spares Lloyd's iterations most distances."""
+    """What saves Lloyd's iterations most distances."""
 
     assignments: Array  # int32 [n]
     lower: Array  # float [n]: at most the distance to every other centroid
@@ -23,7 +23,7 @@ class Bounds(NamedTuple):
 def rounding_slack(x: Array) -> Array:
     """Bound float [] on the rounding of `|x|^2 - 2xc + |c|^2` over the rows of x[n, d].
 
-    Bounds give way by this much, and so err on the side of looking again.
+    Bounds are loosened by this much, and so err on the side of looking again.
     """
     return 16 * jnp.finfo(x.dtype).eps * jnp.max(jnp.sum(jnp.square(x), axis=1))
 
@@ -76,7 +76,7 @@ def compare_all(x: Array, centroids: Array, slack: Array) -> tuple[Bounds, Array
 def reassign(
     x: Array, centroids: Array, bounds: Bounds, shifts: Array, slack: Array
 ) -> tuple[Bounds, Array]:
-    """Assignment that spares most rows the comparison with all centroids.
+    """Assignment that saves most rows the comparison with all centroids.
 
     Bounds in the manner of Hamerly 2010, with the farthest-moved eighth of the
     centroids compared with directly: late in a run most centroids stand still and few

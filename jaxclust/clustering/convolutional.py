@@ -1,7 +1,8 @@
-"""Convolutional k-means: filters learned from windows larger than they are.
+"""Convolutional k-means: filters learned from windows larger than the filters.
 
 Dundar, Jin & Culurciello 2016, "Convolutional Clustering for Unsupervised Learning". A window gives
-its best patch to the filter that answers it most strongly, wherever it lies, so that no two filters
+its best patch to the filter that responds to it most strongly, wherever it lies, so that no two
+filters are shifted copies of each other.
 are shifted copies of each other.
 """
 
@@ -35,7 +36,7 @@ def whitening(windows: Array, side: int, share: float = 0.1) -> Whitening:
     Args:
         windows: float.
         side: of a patch.
-        share: of the mean variance, added to every variance.
+        share: fraction of the mean variance, added to every variance.
     """
 
     def moments(part: Array) -> tuple[Array, Array]:
@@ -50,14 +51,14 @@ def whitening(windows: Array, side: int, share: float = 0.1) -> Whitening:
 
 
 def best_patches(patched: Array, filters: Array) -> tuple[Array, Array, Array]:
-    """The strongest answer in each window.
+    """The strongest response in each window.
 
     Args:
         patched: windows' patches, float [m, places, d].
         filters: unit rows, float [k, d].
 
     Returns:
-        (filter int32 [m], answer float [m], patch float [m, d]).
+        (filter int32 [m], response float [m], patch float [m, d]).
     """
     answers = jnp.einsum("mpd,kd->mpk", patched, filters, precision=_EXACT)
     flat = answers.reshape(len(answers), -1)
@@ -90,17 +91,17 @@ def learned(
 ) -> Array:
     """Filters by convolutional k-means -> unit rows, float [count, side * side * c].
 
-    Each round adds to every filter the patches given to it, each as much as it answers, and takes
-    the sum's direction (Coates & Ng 2012's update). Filters begin with windows drawn at random, of
-    each the longest patch; one that is given none begins again with another.
+    Each round adds to every filter the patches given to it, weighted by its responses, and takes
+    the sum's direction (Coates & Ng 2012's update). A filter starts as the longest patch of a
+    window drawn at random; one that is given no patch starts again from another.
 
     Args:
         key: random key.
         windows: float [m, h, w, c], h and w at least `side`.
         side: of a filter.
         count: number of filters.
-        white: of the windows' patches, which are compared in it.
-        rounds: over all windows.
+        white: of the windows' patches, which are compared after it.
+        rounds: number of rounds over all windows.
     """
     size = min(_CHUNK, len(windows))
     chunks = windows[: len(windows) // size * size].reshape(-1, size, *windows.shape[1:])
@@ -125,11 +126,11 @@ def learned(
 
 
 def kernel(filters: Array, white: Whitening, side: int) -> tuple[Array, Array]:
-    """Filters of whitened patches as those of plain ones.
+    """Filters of whitened patches, as filters of plain ones.
 
     Args:
         filters: float [k, side * side * c].
-        white: what they were learned in.
+        white: the whitening they were learned with.
         side: of a filter.
 
     Returns:
@@ -143,14 +144,14 @@ def kernel(filters: Array, white: Whitening, side: int) -> tuple[Array, Array]:
 def connections(key: Array, answers: Array, groups: int, size: int) -> Array:
     """Which maps a group of filters sees -> int32 [groups, size].
 
-    The published matrix is learned from labels, which nothing here may see. In its place every
-    group has a map drawn at random and those whose squares go with its own most closely (Coates
-    & Ng 2011).
+    The published matrix is learned from labels, which nothing here may see. Instead, every group
+    has a map drawn at random and those whose squares correlate with its own most closely (Coates &
+    Ng 2011).
 
     Args:
         key: random key.
-        answers: of maps, at any places, float [m, maps].
-        groups: number of them.
+        answers: responses of maps, at any places, float [m, maps].
+        groups: number of groups.
         size: maps of each.
     """
     energy = jnp.square(answers)
@@ -160,6 +161,6 @@ def connections(key: Array, answers: Array, groups: int, size: int) -> Array:
     maps = alike.shape[0]
     # Where there are more groups than maps, some maps begin several.
     order = jax.random.permutation(key, jnp.arange(groups, dtype=jnp.int32) % maps)
-    # A map is its own nearest, also one that never answers.
+    # A map is its own nearest, even one that never responds.
     alike = jnp.where(jnp.eye(maps, dtype=bool), jnp.inf, alike)
     return lax.top_k(alike[order], size)[1].astype(jnp.int32)

@@ -1,6 +1,6 @@
-"""How good a clustering looks without labels: numbers to choose between several by.
+"""How good a clustering looks without labels: numbers for choosing between several.
 
-Of all of them more is better. None looks at labels; what each is worth as a criterion was
+For all of them, higher is better. None looks at labels; what each is worth as a criterion was
 measured (experiments/results/starts.md).
 """
 
@@ -18,7 +18,7 @@ def confidence(probabilities: ArrayLike) -> float:
 
 
 def evenness(assignments: ArrayLike, k: int) -> float:
-    """Entropy of the cluster sizes over log k: 1 where all are alike, 0 for a single cluster.
+    """Entropy of the cluster sizes over log k: 1 if all are equal, 0 for a single cluster.
 
     Args:
         assignments: int [n].
@@ -30,7 +30,7 @@ def evenness(assignments: ArrayLike, k: int) -> float:
 
 
 def agreement(one: ArrayLike, other: ArrayLike) -> float:
-    """Share of the images with the same cluster, int [n] each, clusters numbered alike."""
+    """Fraction of images with the same cluster, int [n] each, clusters numbered alike."""
     return float(np.mean(np.asarray(one) == np.asarray(other)))
 
 
@@ -38,8 +38,8 @@ def silhouette(features: ArrayLike, assignments: ArrayLike) -> float:
     """Simplified silhouette: how much nearer the own centroid is than the next one.
 
     Mean of (b - a) / max(a, b), a an image's distance to the mean of its cluster, b to the
-    nearest other mean (Hruschka, de Castro & Campello 2004); it takes n * k distances where
-    Rousseeuw's of 1987 takes n * n.
+    nearest other mean (Hruschka, de Castro & Campello 2004); it takes n * k distances, where
+    Rousseeuw's (1987) takes n * n.
 
     Args:
         features: float [n, d].
@@ -67,7 +67,7 @@ def silhouette(features: ArrayLike, assignments: ArrayLike) -> float:
 
 
 def consensus(assignments: Sequence[ArrayLike]) -> list[float]:
-    """Of each of several clusterings int [n], its mean NMI with the others; 1 of a single one."""
+    """Mean NMI of each of several clusterings int [n] with the others; 1 for a single one."""
     count = len(assignments)
     if count < 2:
         return [1.0] * count
@@ -79,12 +79,13 @@ def consensus(assignments: Sequence[ArrayLike]) -> list[float]:
 
 
 def mean_ranks(columns: Sequence[Sequence[float]]) -> list[float]:
-    """Several criteria as one: of each clustering the mean of its ranks, the best highest.
+    """Several criteria as one: the mean rank of each clustering, the best highest.
 
-    Equal values share the mean of their ranks, so that what is alike for all decides nothing.
+    Equal values share the mean of their ranks, so a criterion that is equal for all decides
+    nothing.
 
     Args:
-        columns: the criteria, of one value a clustering each.
+        columns: the criteria, each with one value per clustering.
 
     >>> mean_ranks([[0.1, 0.9, 0.5], [3.0, 3.0, 7.0]])
     [0.25, 1.25, 1.5]

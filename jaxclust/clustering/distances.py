@@ -5,9 +5,9 @@ from jax import Array, lax
 
 
 def relative_distances(x: Array, centroids: Array) -> Array:
-    """Half the squared distances less the rows' own half squared norms -> [n, k].
+    """Half the squared distances minus half the rows' squared norms -> [n, k].
 
-    They order the centroids of a row as the distances do, with one pass less.
+    They order a row's centroids as the distances do, with one pass fewer.
     """
     cross = jnp.dot(x, centroids.T, precision=lax.Precision.HIGHEST)
     return 0.5 * jnp.sum(jnp.square(centroids), axis=1)[None] - cross
@@ -24,9 +24,9 @@ def squared_distances(x: Array, centroids: Array) -> Array:
 
 
 def nearest_column(distances: Array) -> tuple[Array, Array]:
-    """Column of the smallest of each row of distances[n, k], and that value.
+    """Column of the smallest value in each row of distances[n, k], and that value.
 
-    The first of equals. Two reductions that vectorise; `argmin` on CPU does not.
+    Ties go to the first. Two reductions that vectorise; `argmin` on CPU does not.
     """
     k = distances.shape[1]
     least = jnp.min(distances, axis=1)

@@ -13,13 +13,13 @@ def rollback(params: PyTree, last_updates: PyTree, layers: Sequence[str] | None 
 
     Hsu & Lin 2017, Eq. 13, w + eta * dw: optax's updates are added, so they are
     subtracted here. Floating-point addition does not invert exactly; the result
-    is the former parameters to one rounding of each value.
+    is the former parameters up to one rounding of each value.
 
     Args:
         params: mapping from layer name to that layer's parameters.
         last_updates: the updates as optax returned them, same structure.
-        layers: names of the layers to roll back, the others staying as they are
-            (the paper's W_FC9 alone); None rolls back all.
+        layers: names of the layers to roll back, leaving the others as they are (the paper's W_FC9
+            alone); None rolls back all.
 
     Returns:
         Same structure as `params`.

@@ -6,7 +6,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-# Usage is averaged over about this many samples a cluster.
+# Usage is averaged over about this many samples per cluster.
 _WINDOW = 20
 # A cluster is called empty after three such windows without a sample.
 _EMPTY = 0.05
@@ -15,17 +15,17 @@ _TINY = 0.01
 
 
 def shares(assignments: Array, k: int) -> Array:
-    """Share of the samples in each cluster: assignments int [n] -> float32 [k].
+    """Fraction of the samples in each cluster: assignments int [n] -> float32 [k].
 
-    Counted in whole numbers and divided once: adding 1 / n up in single precision would be
-    off by parts in a thousand at a million samples.
+    Counted in whole numbers and divided once: summing 1 / n in single precision would be off by
+    parts in a thousand at a million samples.
     """
     counts = jnp.zeros(k, jnp.int32).at[assignments].add(1)
     return counts.astype(jnp.float32) / assignments.shape[0]
 
 
 def even_usage(k: int) -> Array:
-    """Usage float [k] before any sample: every cluster alike."""
+    """Usage float [k] before any sample: equal for every cluster."""
     # A dtype, since a weakly typed leaf would make the step be traced again.
     return jnp.full((k,), 1 / k, jnp.float32)
 
@@ -34,7 +34,7 @@ def update_usage(usage: Array, assignments: Array) -> Array:
     """Running average of the cluster shares, float [k], with a batch's added.
 
     A batch may be far smaller than k, so that its own shares would call most
-    clusters empty; the average spans about 20 samples a cluster.
+    clusters empty; the average spans about 20 samples per cluster.
     """
     k = usage.shape[0]
     rate = min(1.0, assignments.shape[0] / (_WINDOW * k))
@@ -58,7 +58,7 @@ def cluster_health(usage: Array) -> dict[str, Array]:
 
 
 def complaint(sizes: Array | np.ndarray) -> str | None:
-    """What is wrong with a finished clustering of these cluster sizes int [k], in words.
+    """A warning about a finished clustering with these cluster sizes int [k].
 
     None where every cluster holds an image and at least a hundredth of an even share.
     """
@@ -74,5 +74,5 @@ def complaint(sizes: Array | np.ndarray) -> str | None:
 
 
 def churn(assignments: ArrayLike, previous: ArrayLike) -> Array:
-    """Share float [] of samples whose assignment [n] differs from the previous one."""
+    """Fraction float [] of samples whose assignment [n] differs from the previous one."""
     return jnp.mean(jnp.asarray(assignments) != jnp.asarray(previous))

@@ -1,6 +1,6 @@
 """k-means: seeding, assignment, mini-batch update, Lloyd's iterations.
 
-Distances are computed a block of rows at a time, so that [n, k] never has to fit.
+Distances are computed one block of rows at a time, so that [n, k] never has to fit in memory.
 """
 
 import math
@@ -44,8 +44,7 @@ def assign(x: Array, centroids: Array) -> tuple[Array, Array]:
     """Nearest centroid of each row of x[n, d].
 
     Returns:
-        (assignments int32 [n], squared distances to them float [n]). Of equally
-        near centroids the first wins.
+        (assignments int32 [n], squared distances to them float [n]). Ties go to the first centroid.
     """
 
     def all_at_once(x: Array) -> tuple[Array, Array]:
@@ -84,8 +83,8 @@ def update(
         x: samples, float [b, d].
         assignments: int [b].
         weights: float [b], how often each sample counts; default once.
-        max_count: counts are held at this, so that centroids keep following
-            features that move. None is the papers' rule.
+        max_count: counts are capped at this, so that centroids keep following features that move.
+            None is the papers' rule.
 
     Returns:
         The state after the batch; centroids without samples are unchanged.
@@ -115,8 +114,8 @@ def seed_plus_plus(key: Array, x: Array, k: int, candidates: int = 1) -> Array:
         key: random key.
         x: samples, float [n, d].
         k: number of seeds.
-        candidates: rows drawn for each seed, of which the one that lowers the summed
-            distances most is taken.
+        candidates: rows drawn for each seed; the one that lowers the summed distances most is
+            taken.
     """
     first_key, key = jax.random.split(key)
     first = x[jax.random.randint(first_key, (), 0, x.shape[0])]
@@ -138,15 +137,15 @@ def seed_plus_plus(key: Array, x: Array, k: int, candidates: int = 1) -> Array:
 
 
 def seeding_sample(k: int) -> int:
-    """Samples that are enough to begin with k centroids which training then moves."""
+    """Number of samples that is enough to seed k centroids which training then moves."""
     return max(100_000, 100 * k)
 
 
 def seed(key: Array, x: Array, k: int, seeding: Seeding) -> Array:
     """Initial centroids [k, d] by name.
 
-    'kmeans++', 'greedy' (k-means++ with the best of 2 + log k candidates, as
-    scikit-learn has it) or 'uniform'.
+    'kmeans++', 'greedy' (k-means++ with the best of 2 + log k candidates, as in scikit-learn) or
+    'uniform'.
     """
     if seeding == "uniform":
         return seed_uniform(key, x, k)
@@ -179,8 +178,8 @@ def lloyd(x: Array, centroids: Array, max_iterations: int = 300, tol: float = 1e
     """Lloyd's iterations from given centroids [k, d] -> centroids [k, d].
 
     Ends after `max_iterations` or once the centroids' summed squared shift is at
-    most `tol` times the mean variance of x's columns (scikit-learn's rule). With
-    many clusters, bounds spare the rows that cannot have changed; the assignments
+    most `tol` times the mean variance of x's columns (scikit-learn's rule). With many clusters,
+    bounds skip the rows that cannot have changed; the assignments of every iteration are the same.
     of every iteration are the same.
     """
     n, k = x.shape[0], centroids.shape[0]

@@ -9,19 +9,19 @@ from jax import Array
 
 from jaxclust.clustering.distances import relative_distances
 
-# Samples whose neighbours are looked for together.
+# Number of samples whose neighbours are searched for together.
 _BLOCK = 256
 
 
 class Neighbours(NamedTuple):
-    """The most alike other samples of each, the nearest first."""
+    """The other samples most similar to each, nearest first."""
 
     rows: Array  # int32 [n, count]
     distances: Array  # cosine distances, of x's dtype [n, count], in [0, 2]
 
 
 def nearest(x: Array, count: int) -> Neighbours:
-    """The samples most alike to each by cosine similarity; none is its own neighbour.
+    """The samples most similar to each by cosine similarity; none is its own neighbour.
 
     Args:
         x: float [n, d].
@@ -39,7 +39,7 @@ def nearest(x: Array, count: int) -> Neighbours:
 
 
 def nearest_among(x: Array, others: Array, count: int) -> Array:
-    """Of each x[n, d] its nearest of others[m, d] by Euclidean distance: int32 [n, count]."""
+    """The nearest of others[m, d] to each x[n, d] by Euclidean distance: int32 [n, count]."""
 
     def of(rows: Array) -> Array:
         return jax.lax.top_k(-relative_distances(x[rows], others), count)[1].astype(jnp.int32)
@@ -48,7 +48,7 @@ def nearest_among(x: Array, others: Array, count: int) -> Array:
 
 
 def nearest_others(x: Array, count: int) -> Array:
-    """Of each x[n, d] its nearest others by Euclidean distance: int32 [n, count], count < n."""
+    """The nearest others to each x[n, d] by Euclidean distance: int32 [n, count], count < n."""
 
     def of(rows: Array) -> Array:
         distances = relative_distances(x[rows], x).at[jnp.arange(_BLOCK), rows].set(jnp.inf)
@@ -65,12 +65,12 @@ def distance_to(x: Array, place: int) -> Array:
         place: 1 for the nearest; fewer than n.
     """
     found = nearest_others(x, place)[:, -1]
-    # Of the difference: that of squares rounds to nothing where samples are near.
+    # From the difference: a difference of squares rounds to zero where samples are near.
     return jnp.sqrt(jnp.sum(jnp.square(x - x[found]), axis=1))
 
 
 def _by_blocks(of: Callable[[Array], Any], n: int) -> Any:
-    """What `of` says of rows int32 [_BLOCK], for all n, in arrays with an axis of n first."""
+    """`of` applied to rows int32 [_BLOCK] at a time, for all n; arrays have n as first axis."""
 
     def block(start: Array) -> Any:
         return of(jnp.minimum(start + jnp.arange(_BLOCK), n - 1))

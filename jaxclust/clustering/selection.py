@@ -8,7 +8,7 @@ from jax import Array
 
 
 class Samples(NamedTuple):
-    """Images with the cluster each was given, and how sure that was."""
+    """Images, the cluster given to each, and how sure that was."""
 
     images: Array  # float [m, h, w, c]
     features: Array  # float [m, d], those the assignment was made on
@@ -43,7 +43,7 @@ def nearest(distances: Array, m: int) -> Array:
 
 
 def rank_in_cluster(assignments: Array, distances: Array) -> Array:
-    """Place int32 [b] of each sample among its cluster's, by distance; nearest 0."""
+    """Rank int32 [b] of each sample within its cluster by distance; the nearest is 0."""
     order = jnp.lexsort((distances, assignments))
     ordered = assignments[order]
     place = jnp.arange(assignments.shape[0])
@@ -63,8 +63,8 @@ def nearest_balanced(assignments: Array, distances: Array, m: int) -> Array:
 
 
 def push(buffer: Buffer, samples: Samples) -> Buffer:
-    """Append samples; there must be room, which a capacity that is a multiple of
-    the number pushed, emptied when full, guarantees."""
+    """Append samples; there must be room, as there always is if the capacity is a multiple of the
+    number pushed and the buffer is emptied when full."""
 
     def insert(store: Array, new: Array) -> Array:
         return jax.lax.dynamic_update_slice_in_dim(store, new, buffer.size, axis=0)

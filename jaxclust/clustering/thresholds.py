@@ -13,7 +13,7 @@ class Schedule(NamedTuple):
     upper_slope: float
     lower: float  # l at lambda = 0
     lower_slope: float
-    step: float  # of lambda an epoch
+    step: float  # of lambda, per epoch
 
 
 class ThresholdState(NamedTuple):

@@ -8,7 +8,7 @@ from jaxclust.core import keys
 
 
 def choose_triplets(key: Array, classes: Array, valid: Array) -> tuple[Array, Array, Array]:
-    """For each sample of a batch another of its class and one of another class.
+    """For each sample of a batch, another one of its class and one of another class.
 
     Args:
         key: random key.
@@ -36,19 +36,19 @@ def choose_triplets(key: Array, classes: Array, valid: Array) -> tuple[Array, Ar
 def choose_negatives(
     key: Array, latent: Array, candidates: Array, radius: Array, positions: Array, tries: int
 ) -> Array:
-    """A negative of each anchor: Algorithm 1, with a bounded number of draws.
+    """A negative for each anchor: Algorithm 1, with a bounded number of draws.
 
     Args:
         key: random key; each anchor's draws are keyed by its position.
         latent: of the anchors, float [b, d].
-        candidates: latents negatives are drawn from, float [n, d].
+        candidates: latents that negatives are drawn from, float [n, d].
         radius: distance of each anchor's farthest view from it, float [b].
         positions: where in `candidates` each anchor itself stands, int [b].
-        tries: draws of each anchor.
+        tries: draws for each anchor.
 
     Returns:
-        int32 [b], rows of `candidates`: of each anchor's draws the first that lies
-        farther away than its views, else the farthest.
+        int32 [b], rows of `candidates`: each anchor's first draw that lies farther away than its
+        views, or else its farthest draw.
     """
 
     def one(latent: Array, radius: Array, position: Array) -> Array:

@@ -1,8 +1,8 @@
 """Exact t-SNE (van der Maaten & Hinton 2008), in memory that grows with n, not n^2.
 
 Every pair is visited in every iteration, a block of rows at a time, and its affinity
-computed anew. 5e9 pairs an iteration at n = 70,000: for accelerators; on a CPU,
-host/reducers.py's approximate t-SNE is for more than a few thousand samples.
+computed anew. That is 5e9 pairs per iteration at n = 70,000, which is for accelerators; on a CPU,
+use host/reducers.py's approximate t-SNE for more than a few thousand samples.
 """
 
 from typing import NamedTuple
@@ -41,8 +41,8 @@ def affinities(x: Array, perplexity: float) -> Affinities:
 
     Args:
         x: samples, float [n, d].
-        perplexity: exp of the entropy of each p(. | i), below n - 1; where more samples than
-            that are equally near, these share alike.
+        perplexity: exp of the entropy of each p(. | i), below n - 1; where more samples than that
+            are equally near, they share equally.
     """
     n = x.shape[0]
     wanted = jnp.log(perplexity)
@@ -79,8 +79,8 @@ def affinities(x: Array, perplexity: float) -> Affinities:
 def _highest_log_precision(x: Array) -> Array:
     """Log precision float [] beyond which the rounding of distances decides.
 
-    Among equally near samples, copies say, no precision has the wanted perplexity, and
-    the search for it runs off.
+    Among equally near samples, such as copies, no precision has the wanted perplexity, and the
+    search for it diverges.
     """
     rounding = 8 * jnp.finfo(x.dtype).eps * jnp.max(jnp.sum(jnp.square(x), axis=1))
     return -jnp.log(rounding + 1e-30)
@@ -142,7 +142,7 @@ def start(y: Array) -> Descent:
 
 
 def descend(state: Descent, x: Array, found: Affinities, iterations: int) -> Descent:
-    """So many iterations of gradient descent with momentum and gains.
+    """This many iterations of gradient descent with momentum and gains.
 
     The first 250 exaggerate the affinities by 12, with momentum 0.5, then 0.8; the rate
     is n / 48, at least 50 (Belkina et al. 2019).

@@ -28,7 +28,7 @@ class Affine:
         rotation: degrees.
         shift: fraction of the height and width, independently.
         zoom: scale factor in [1 - zoom, 1 + zoom].
-        shear: horizontal shear, in widths a height.
+        shear: horizontal shear, in widths per height.
         zoom_per_axis: draw the zoom of rows and of columns independently.
         resampling: how a place between pixels is read. bilinear: interpolated, which blurs.
             nearest: the nearest pixel. bilinear_everywhere: interpolated, and images that
@@ -58,13 +58,13 @@ class Augmentation:
 
     affine: Affine = field(default_factory=Affine)
     flip: bool = False
-    """Mirror left and right, every second time."""
+    """Mirror left and right, half of the time."""
     channel_shift: float = 0.0
-    """Each channel moves by up to this much."""
+    """Each channel is shifted by up to this much."""
     clip_shift: bool = False
     """Shifted values stay between the view's smallest and largest value before the shift."""
     brightness: float = 0.0
-    """All channels move together by up to this much."""
+    """All channels are shifted together by up to this much."""
     contrast: float = 0.0
     """Distances from the image's mean grow or shrink by up to this fraction."""
     erasing: float = setting(0.0, least=0, most=1)
@@ -187,7 +187,7 @@ def random_affine(
 
 
 def plain(images: Array, ranges: Affine) -> Array:
-    """Images that are no views, for a network that learns from such views.
+    """Images that are not views, for a network that learns from such views.
 
     With `bilinear_everywhere` they are blurred as interpolation at a random place between
     pixels blurs on average: one eighth of each neighbour along rows and columns. Otherwise
@@ -214,7 +214,7 @@ def plain(images: Array, ranges: Affine) -> Array:
 
 
 def change_values(key: Array, image: Array, ranges: Augmentation) -> Array:
-    """All of a view but the warp, of image [h, w, c], dtype kept."""
+    """All of a view except the warp, of image [h, w, c], dtype kept."""
 
     def draw(key: Array, shape: tuple[int, ...] = ()) -> Array:
         values = jax.random.uniform(key, shape, _wide(image), minval=-1, maxval=1)
@@ -253,7 +253,7 @@ def _span(key: Array, length: int, largest: float) -> Array:
 def augment(
     key: Array, images: Array, ranges: Augmentation, positions: Array | None = None
 ) -> Array:
-    """A random view of each of images [b, h, w, c]; arguments as of :func:`random_affine`."""
+    """A random view of each of images [b, h, w, c]; arguments as in :func:`random_affine`."""
     affine_key, value_key = jax.random.split(key)
     images = random_affine(affine_key, images, ranges.affine, positions)
     if replace(ranges, affine=Affine()) == Augmentation():

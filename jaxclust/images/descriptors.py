@@ -35,8 +35,8 @@ def describe(images: Array, kind: Descriptor = "auto") -> Array:
 
     Args:
         images: normalised, float.
-        kind: pixels; hog (:func:`hog` and :func:`colour_grid`); auto: pixels of images
-            under 64 pixels, hog from there.
+        kind: pixels; hog (:func:`hog` and :func:`colour_grid`); auto: pixels for images under 64
+            pixels, otherwise hog.
     """
     if kind == "pixels" or images.ndim == 2 or (kind == "auto" and min(images.shape[1:3]) < _LARGE):
         return images.reshape(images.shape[0], -1)
@@ -49,7 +49,7 @@ def colour_grid(images: Array) -> Array:
 
 
 def _cell_means(maps: Array) -> Array:
-    """Means over 8x8 equal cells, what is left at the far edges cut off -> [b, 8, 8, c]."""
+    """Means over 8x8 equal cells; the rest at the far edges is cut off -> [b, 8, 8, c]."""
     b, height, width, c = maps.shape
     high, wide = height // _GRID, width // _GRID
     cells = maps[:, : high * _GRID, : wide * _GRID]
@@ -59,9 +59,9 @@ def _cell_means(maps: Array) -> Array:
 def hog(images: Array) -> Array:
     """Histograms of oriented gradients (Dalal & Triggs 2005): float [b, h, w, c] -> [b, 1764].
 
-    8x8 cells whatever the size (sides must be at least 8), 9 unsigned orientations,
-    2x2 cells a block, blocks scaled to unit length, clipped at 0.2 and scaled again. At
-    a place with several channels the steepest counts.
+    8x8 cells whatever the size (sides must be at least 8), 9 unsigned orientations, 2x2 cells per
+    block, blocks scaled to unit length, clipped at 0.2 and scaled again. With several channels, the
+    steepest at each place counts.
     """
     # Central differences; none on the border.
     rows = jnp.pad(images[:, 2:] - images[:, :-2], ((0, 0), (1, 1), (0, 0), (0, 0)))

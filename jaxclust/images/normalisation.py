@@ -13,9 +13,9 @@ _BLOCK = 1024
 
 
 class Normalisation(NamedTuple):
-    """Mean and standard deviation of the stored values; of plain numbers, so that it hashes.
+    """Mean and standard deviation of the stored values, as plain numbers so that it hashes.
 
-    A channel's, of images; a value's, of features.
+    Per channel for images; per value for features.
     """
 
     mean: tuple[float, ...]  # float32's, c or d of them
@@ -35,9 +35,9 @@ def normalisation_of(mean: Any, std: Any) -> Normalisation:
 def measure(images: Any) -> Normalisation:
     """Statistics of a set of images [n, h, w, c] or features [n, d].
 
-    Of images each channel's mean and deviation; of features each value's mean and one
-    deviation for all, so that distances keep their proportions. One deviation for a
-    constant channel is set to 1. Bytes are summed as integers, so that the order in which
+    For images, each channel's mean and deviation; for features, each value's mean and one deviation
+    for all, so that distances keep their proportions. The deviation of a constant channel is set to
+    1. Bytes are summed as integers, so that the order in which blocks come changes nothing.
     blocks come changes nothing.
 
     Args:

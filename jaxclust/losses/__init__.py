@@ -1,8 +1,8 @@
 """Pure loss functions: arrays in, arrays out.
 
 All compute in the dtype of their first argument. Each checks ranks, shapes and dtypes where
-it is called or traced, at no cost to compiled programs; under `jax.vmap` those are an
-example's. What does not fit raises an AssertionError that says which.
+it is called or traced, at no cost to compiled programs; under `jax.vmap` those are a single
+example's. What does not fit raises an AssertionError that names it.
 """
 
 from jaxclust.losses.adversarial import discriminator_bce, generator_bce, virtual_adversarial

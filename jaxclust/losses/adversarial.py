@@ -16,7 +16,7 @@ def _divergence(logits: Array, others: Array) -> Array:
 
 
 def _unit(x: Array) -> Array:
-    """Each row of x[b, ...] over its length."""
+    """Each row of x[b, ...] divided by its length."""
     flat = x.reshape(x.shape[0], -1)
     lengths = jnp.sqrt(jnp.sum(jnp.square(flat), axis=1, keepdims=True))
     # Where the slope vanishes there is no worst direction, and none is taken.
@@ -33,7 +33,7 @@ def _worst(moved: Callable[[Array], Array], noise: Array, steps: int) -> Array:
 
 def _check(images: Array, logits: Array, noise: Array, radius: Array) -> None:
     if images.ndim < 2:
-        raise AssertionError(f"images must have rank 2 at least, not shape {images.shape}")
+        raise AssertionError(f"images must have at least rank 2, not shape {images.shape}")
     chex.assert_rank(logits, 2)
     chex.assert_equal_shape([images, noise])
     chex.assert_shape([logits, radius], [(images.shape[0], logits.shape[1]), images.shape[:1]])
@@ -61,7 +61,7 @@ def virtual_adversarial(
         noise: of the images' shape and dtype, where the power iteration begins.
         radius: length of each image's change, float [b].
         network: images [b, ...] -> logits [b, k].
-        reach: length of the step by which slopes are taken (xi).
+        reach: length of the step with which slopes are taken (xi).
         steps: of the power iteration.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Soft assignments and the targets they teach themselves (Xie et al. 2016, DEC)."""
+"""Soft assignments and the targets made from them (Xie et al. 2016, DEC)."""
 
 import chex
 import jax
@@ -34,11 +34,11 @@ def student_t_assignment(squared_distances: Array, freedom: float = 1.0) -> Arra
 
 
 def target_distribution(q: Array, power: float | Array = 2.0, balance: float = 1.0) -> Array:
-    """Assignments sharpened, and weighed against large clusters.
+    """Assignments sharpened, and weighted against large clusters.
 
     Xie et al. 2016, Eq. 3; Das et al. 2019, Eq. 3: q^2 over the soft size of the cluster,
-    normalised over clusters; Dizaji et al. 2017, Eq. 6: q over the root of the size. The sizes
-    are sums over all rows, so that q should be of the whole data set.
+    normalised over clusters; Dizaji et al. 2017, Eq. 6: q over the root of the size. The sizes are
+    sums over all rows, so q should cover the whole data set.
 
     Args:
         q: float [n, k]; rows sum to one.
@@ -71,7 +71,7 @@ def kl_divergence(p: Array, q: Array) -> Array:
         q: assignments, float [n, k]; rows sum to one.
 
     Returns:
-        float [], zero at p = q and never negative but for rounding. Entries of p that are
+        float [], zero at p = q and, apart from rounding, never negative. Entries of p that are
         zero add nothing; those of q count as at least the smallest normal number.
 
     >>> float(kl_divergence(jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 0.0]])))

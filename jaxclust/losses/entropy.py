@@ -7,7 +7,7 @@ from jax.scipy.special import entr
 
 
 def assignment_entropy(q: Array, evenness: float = 1.0) -> Array:
-    """Mean entropy of the rows less the entropy of their mean, to be minimised.
+    """Mean entropy of the rows minus the entropy of their mean, to be minimised.
 
     Das, Ghosh & Bhowmick 2019, Eq. 6, after Bridle, Heading & MacKay 1992: its negative
     is the mutual information of samples and clusters, largest where every sample is sure

@@ -33,7 +33,7 @@ def restrain(logits: Array) -> Array:
 def cosine_similarities(label_features: Array) -> Array:
     """Dot products of all pairs of rows of unit length (Chang et al. 2017, Eq. 4).
 
-    `optax.losses.cosine_similarity` is of one row with one other, and divides by lengths that
+    `optax.losses.cosine_similarity` compares one row with one other, and divides by lengths that
     are one here.
 
     Args:

@@ -1,7 +1,7 @@
 """Triplet losses: an anchor nearer to one sample than to another.
 
-Not by `optax.losses.triplet_margin_loss`, which compares distances: both papers here compare
-their squares, and one weighs them.
+`optax.losses.triplet_margin_loss` is not used, since it compares distances: the papers here compare
+their squares, and one weights them.
 """
 
 import chex
@@ -49,8 +49,9 @@ def weighted_triplet(
 ) -> Array:
     """Mean of `(1 - |p_i - p_j|) |z_i - z_j|^2 - |z_i - z_k|^2`, by default hinged.
 
-    Yan et al. 2020, Eq. 7: samples of one pseudo-class attract each other the more, the
-    more alike their probabilities of it are. As printed the loss has no lower bound;
+    Yan et al. 2020, Eq. 7: samples of one pseudo-class attract each other more strongly, the more
+    alike their probabilities of it are. As printed the loss has no lower bound; Algorithm 1 lists a
+    margin.
     Algorithm 1 lists a margin.
 
     Args:
@@ -85,8 +86,8 @@ def batch_triplet(z: Array, labels: Array, margin: float = 0.2) -> Array:
     """Mean of `max(0, |z_i - z_j|^2 - |z_i - z_k|^2 + margin)` over a batch's triplets.
 
     Yang, Parikh & Batra 2016, Eq. 8, with a weight of one: j of i's cluster, k of any other. Its
-    published code draws 20 k for each pair (i, j); here they are all of the batch, which is what
-    the draws' mean tends to.
+    published code draws 20 samples k for each pair (i, j); here k runs over the whole batch, which
+    is what the draws' mean tends to.
 
     Args:
         z: embeddings, float [n, d].

@@ -19,13 +19,13 @@ class Config(classical.Config):
     """AC-PIC's settings; the defaults are the published ones."""
 
     neighbours: int = setting(20, least=1)
-    """Edges of each image (K)."""
+    """Neighbours of each image (K)."""
     scale: float = setting(1.0, above=0)
-    """Of the edges' width, in their mean squared length (a)."""
+    """sigma^2 of the edge weights, as a multiple of the mean squared edge length (a)."""
     z: float = setting(0.01, above=0, most=0.99)
-    """How much less a path of one step more counts."""
+    """Factor by which each further step discounts a path."""
     unit_length: bool = True
-    """Images are compared at unit length, the darkest value being zero."""
+    """Shift the darkest value to zero and scale images to unit length before comparing them."""
 
 
 PRESETS = {"best": Config(), "paper": Config()}
@@ -37,10 +37,10 @@ def build(
     spec: DataSpec,
     compute: Compute = Compute(),  # noqa: B008
 ) -> Method:
-    """Agglomeration by path integrals; new images go with their nearest neighbour.
+    """Agglomeration by path integrals; new images get their nearest neighbour's cluster.
 
     Raises:
-        InputError: more images than fit, or too small ones for the features.
+        InputError: more images than fit, or images too small for the features.
     """
     del compute
 

@@ -1,7 +1,7 @@
-"""Classical clusterers of scikit-learn, with the same face as the deep methods.
+"""scikit-learn's classical clusterers, with the same interface as the deep methods.
 
-They see the whole set at once, on the host; what they leave behind judges images one by
-one, so that new ones get labels too.
+They see the whole data set at once, on the host. What they leave behind labels images one by one,
+so that new images get labels too.
 """
 
 from collections.abc import Callable
@@ -38,11 +38,11 @@ from jaxclust.methods.parts.recipe import recorded
 
 @dataclass(frozen=True)
 class Config:
-    """What every classical clusterer has."""
+    """Settings that every classical clusterer has."""
 
     features: Descriptor = "auto"
-    """pixels; hog: histograms of oriented gradients and an 8x8 grid of colours; auto:
-    pixels of images under 64 pixels, hog from there."""
+    """pixels; hog: histograms of oriented gradients and an 8x8 grid of colours; auto: pixels for
+    images under 64 pixels, otherwise hog."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class MixtureConfig(Config):
     """Gaussian mixture on principal components."""
 
     components: int = setting(50, least=1)
-    """Principal components the mixture is fitted to; more than there are: all."""
+    """Number of principal components the mixture is fitted to; at most all there are."""
     covariance: mixture.Covariance = "full"
     """full, tied (one for all clusters), diag or spherical."""
     restarts: int = setting(10, least=1)
@@ -62,7 +62,7 @@ class SpectralConfig(Config):
     """Spectral clustering of the nearest-neighbour graph."""
 
     neighbours: int = setting(10, least=2)
-    """Edges of each image, itself among them."""
+    """Neighbours of each image, itself included."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class AgglomerativeConfig(Config):
     """Bottom-up merging."""
 
     linkage: clusterers.Linkage = "ward"
-    """What the distance of two clusters is."""
+    """How the distance between two clusters is defined."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class NMFConfig(Config):
     """Non-negative matrix factorisation; an image belongs to its strongest component."""
 
     max_iterations: int = setting(200, least=1)
-    """Of the factorisation."""
+    """Maximum iterations of the factorisation."""
 
 
 class Mixed(NamedTuple):
@@ -90,7 +90,7 @@ class Mixed(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a clusterer without a model leaves behind: the images it saw, and where."""
+    """What a clusterer without a model leaves behind: the images it saw, and their clusters."""
 
     features: ArrayLike  # float [n, d]
     assignments: ArrayLike  # int32 [n]
@@ -99,16 +99,16 @@ class Seen(NamedTuple):
 class Parts(NamedTuple):
     """What NMF leaves behind."""
 
-    floor: ArrayLike  # float [d]: the least values, so that nothing is negative
+    floor: ArrayLike  # float [d]: the smallest values, subtracted so that nothing is negative
     components: ArrayLike  # float [k, d]
 
 
 class Clusterer(NamedTuple):
-    """A classical algorithm as three functions of its leavings."""
+    """A classical algorithm as three functions of what it leaves behind."""
 
-    blank: Callable[[int], PyTree]  # width d -> their shapes, before the fit
-    fit: Callable[[np.ndarray, int], PyTree]  # (features [n, d], seed) -> leavings
-    judge: Callable[[PyTree, Array], Array]  # (leavings, [b, d]) -> probabilities [b, k]
+    blank: Callable[[int], PyTree]  # width d -> zeros in its shapes, before the fit
+    fit: Callable[[np.ndarray, int], PyTree]  # (features [n, d], seed) -> what it leaves
+    judge: Callable[[PyTree, Array], Array]  # (what it left, [b, d]) -> probabilities [b, k]
 
 
 def in_one_go(config: Config, spec: DataSpec, limit: int, clusterer: Clusterer) -> Method:
@@ -140,10 +140,10 @@ def in_one_go(config: Config, spec: DataSpec, limit: int, clusterer: Clusterer) 
 
 @recorded("gmm")
 def build_mixture(config: MixtureConfig, spec: DataSpec, compute: Compute = Compute()) -> Method:  # noqa: B008
-    """A Gaussian mixture on principal components; `compute` changes nothing.
+    """A Gaussian mixture on principal components; `compute` has no effect.
 
     Raises:
-        InputError: more images than fit, or too small ones for the features.
+        InputError: more images than fit, or images too small for the features.
     """
     del compute
     k = spec.n_clusters
@@ -176,17 +176,18 @@ def build_mixture(config: MixtureConfig, spec: DataSpec, compute: Compute = Comp
 
 
 def at_unit_length(x: np.ndarray, spec: DataSpec) -> np.ndarray:
-    """Images [n, d] of unit length, the set's darkest value being zero; features as directed.
+    """Images [n, d] scaled to unit length, after shifting the set's darkest value to zero.
 
-    So the authors of the systems that the papers compare with bring images to their graphs: the
-    figures they print for CMU-PIE are of such, and a face is no farther from itself in the dark.
+    Features are scaled only. The authors of the systems that the papers compare with prepare images
+    for their graphs this way: their figures for CMU-PIE are for such images, and a face in the dark
+    is no farther from itself.
     """
     x = x - x.min() if len(spec.shape) == 3 else x
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
 def by_neighbour(spec: DataSpec, assign: Callable[[np.ndarray, int], np.ndarray]) -> Clusterer:
-    """A clusterer without a model: an image goes where its nearest one went."""
+    """A clusterer without a model: an image gets its nearest neighbour's cluster."""
     n, k = spec.n_images, spec.n_clusters
 
     def judge(left: Seen, x: Array) -> Array:
@@ -202,10 +203,10 @@ def by_neighbour(spec: DataSpec, assign: Callable[[np.ndarray, int], np.ndarray]
 
 @recorded("spectral")
 def build_spectral(config: SpectralConfig, spec: DataSpec, compute: Compute = Compute()) -> Method:  # noqa: B008
-    """Spectral clustering; new images go with their nearest neighbour.
+    """Spectral clustering; new images get their nearest neighbour's cluster.
 
     Raises:
-        InputError: more images than fit, or too small ones for the features.
+        InputError: more images than fit, or images too small for the features.
     """
     del compute
 
@@ -221,10 +222,10 @@ def build_agglomerative(
     spec: DataSpec,
     compute: Compute = Compute(),  # noqa: B008
 ) -> Method:
-    """Agglomerative clustering; new images go with their nearest neighbour.
+    """Agglomerative clustering; new images get their nearest neighbour's cluster.
 
     Raises:
-        InputError: more images than fit, or too small ones for the features.
+        InputError: more images than fit, or images too small for the features.
     """
     del compute
 
@@ -232,16 +233,16 @@ def build_agglomerative(
         del seed  # nothing is drawn
         return clusterers.agglomerative(x, spec.n_clusters, config.linkage)
 
-    # Half of all pairs' distances: 3.6 GB at this many.
+    # The distances of all pairs, each held once: 3.6 GB at this many.
     return in_one_go(config, spec, 30_000, by_neighbour(spec, assign))
 
 
 @recorded("nmf")
 def build_nmf(config: NMFConfig, spec: DataSpec, compute: Compute = Compute()) -> Method:  # noqa: B008
-    """NMF; an image belongs to the component it takes most of.
+    """NMF; an image belongs to the component with its largest weight.
 
     Raises:
-        InputError: more images than fit, or too small ones for the features.
+        InputError: more images than fit, or images too small for the features.
     """
     del compute
     k = spec.n_clusters
@@ -254,7 +255,7 @@ def build_nmf(config: NMFConfig, spec: DataSpec, compute: Compute = Compute()) -
     def judge(left: Parts, x: Array) -> Array:
         floor, components = jnp.asarray(left.floor), jnp.asarray(left.components)
         weights = clusterers.nmf_weights(jnp.maximum(x - floor[None], 0), components)
-        # An image without any component is shared by all.
+        # An image with no component is shared equally by all clusters.
         total = jnp.sum(weights, axis=1, keepdims=True)
         return jnp.where(total > 0, weights / jnp.maximum(total, 1e-12), 1 / k)
 

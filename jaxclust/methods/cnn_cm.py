@@ -37,28 +37,28 @@ class Config:
     """CNN-CM's settings."""
 
     starts: int = setting(1, least=1, most=64)
-    """Starts that are begun; one is chosen without labels and trained to the end."""
+    """Number of starts; one is chosen without labels and trained to the end."""
     batch_size: int = setting(256, least=1)
-    """Images a pass of the network."""
+    """Images per pass of the network."""
     side: int = setting(5, least=2)
-    """Of a filter; of images under 16 pixels 3 at most."""
+    """Side of a filter; at most 3 for images under 16 pixels."""
     window: int = setting(10, least=2)
-    """Side of the windows that filters are learned from, twice theirs; of a smaller map all of
-    it."""
+    """Side of the windows that filters are learned from, twice the filters' side; a smaller map is
+    used whole."""
     windows: int = setting(20_000, least=100)
-    """Windows a layer is learned from, of 10,000 images at most."""
+    """Windows each layer is learned from, drawn from at most 10,000 images."""
     rounds: int = setting(10, least=1)
-    """Of convolutional k-means, over all windows."""
+    """Rounds of convolutional k-means, each over all windows."""
     filters: int = setting(32, least=1)
-    """Of the first layer."""
+    """Filters of the first layer."""
     groups: int = setting(8, least=1)
-    """Of the second layer's filters; a group sees `connected` of the first layer's maps."""
+    """Groups of the second layer's filters; each sees `connected` of the first layer's maps."""
     group_filters: int = setting(16, least=1)
-    """Of each group."""
+    """Filters of each group."""
     connected: int = setting(8, least=1)
-    """Maps that a group sees, those that answer together."""
+    """Maps each group sees, chosen because they respond together."""
     grid: int = setting(4, least=1)
-    """The last maps' maxima in so many parts each way are the features."""
+    """The features are the last maps' maxima over a grid of this many parts each way."""
 
 
 _IMAGES = 10_000
@@ -72,7 +72,7 @@ class _CNNCM:
 
     @property
     def side(self) -> int:
-        """Of a filter."""
+        """Side of a filter."""
         height, width, _ = self.spec.image_shape
         return self.config.side if min(height, width) >= 16 else min(self.config.side, 3)
 
@@ -106,7 +106,7 @@ class _CNNCM:
         return grid_max(maps, self.config.grid).reshape(len(images), -1)
 
     def windows(self, key: Array, images: Array, below: Any) -> Array:
-        """Windows of what is below a layer, drawn evenly over images and places -> [m, h, w, c].
+        """Windows of a layer's input, drawn uniformly over images and places -> [m, h, w, c].
 
         Args:
             key: random key.
@@ -130,14 +130,14 @@ class _CNNCM:
         return lax.map(lambda at: one(*at), tuple(which), batch_size=250)
 
     def bank(self, key: Array, windows: Array, count: int) -> PyTree:
-        """Filters of windows."""
+        """Filters learned from windows."""
         white = convolutional.whitening(windows, self.side)
         filters = convolutional.learned(key, windows, self.side, count, white, self.config.rounds)
         kernel, bias = convolutional.kernel(filters, white, self.side)
         return {"kernel": kernel, "bias": bias}
 
     def learn(self, state: TrainState, flat: Array) -> TrainState:
-        """Both layers, from images [n, values]."""
+        """Learn both layers from images [n, values]."""
         images = flat.reshape(-1, *self.spec.shape)
         windows = self.windows(keys.of(state, "first windows"), images, lambda x: x)
         first = self.bank(keys.of(state, "first filters"), windows, self.config.filters)
@@ -148,7 +148,7 @@ class _CNNCM:
         return state.replace(params={"first": first, "second": second})
 
     def second(self, state: TrainState, windows: Array) -> PyTree:
-        """A group of filters after the other, each of the maps it is connected to."""
+        """The groups of filters, one after another, each learned on its connected maps."""
         config, maps = self.config, windows.shape[3]
         size = min(config.connected, maps)
         middle = windows[:, windows.shape[1] // 2, windows.shape[2] // 2]

@@ -1,7 +1,7 @@
-"""DCN: an autoencoder whose latents are drawn to k-means centroids (Yang et al. 2017).
+"""DCN: an autoencoder whose latents are pulled towards k-means centroids (Yang et al. 2017).
 
-Yang, Fu, Sidiropoulos & Hong 2017, "Towards K-means-friendly Spaces". After each step of the
-network the batch's images are assigned anew, and their centroids move towards them.
+Yang, Fu, Sidiropoulos & Hong 2017, "Towards K-means-friendly Spaces". After each network step, the
+batch's images are reassigned and their centroids move towards them.
 """
 
 from dataclasses import dataclass, replace
@@ -45,24 +45,25 @@ class Config:
     """DCN's settings; the defaults are preset `best`."""
 
     starts: int = setting(1, least=1, most=64)
-    """Starts that are begun; one is chosen without labels and trained to the end."""
+    """Number of starts; one is chosen without labels and trained to the end."""
     epochs: int = setting(50, least=0)
-    """Passes over the data while clustering."""
+    """Epochs of clustering."""
     batch_size: int = setting(256, least=1)
-    """Images a step, pre-training too."""
+    """Images per step, in pre-training too."""
     network: autoencoding.Name = "dense"
     """dense: DEC's layers, 500, 500 and 2000 wide; the others: see DEC's settings."""
     latent_width: int = setting(10, least=1)
     """Width of the latent that is clustered."""
     pretrain_epochs: int | None = setting(None, least=0)
-    """Passes of reconstruction training before; default 50, or of a small set as many as make
-    1000 steps."""
+    """Epochs of reconstruction pre-training; default 50, or on a small data set as many as 1000
+    steps need."""
     learning_rate: float = setting(1e-3, above=0)
-    """Adam's, in both phases."""
+    """Adam's learning rate, in both phases."""
     clustering_weight: float = setting(0.05, least=0)
-    """Of the squared distance to the centroid, beside the mean squared error of a value."""
+    """Weight of the squared distance to the centroid, relative to the mean squared error per
+    value."""
     first_count: float = setting(100.0, least=0)
-    """Images that a centroid is taken to have seen before the first, as in the published code."""
+    """Initial count of images each centroid has seen, as in the published code."""
 
 
 _USUAL = (50, 1000)
@@ -70,7 +71,7 @@ PRESETS = {"best": Config(), "paper": replace(Config(), pretrain_epochs=50)}
 
 
 class ClusterState(NamedTuple):
-    """What the latents are drawn to."""
+    """What the latents are pulled towards."""
 
     kmeans: KMeansState
     assignments: Array  # int32 [n]: of every image, when last seen
@@ -93,7 +94,7 @@ class _DCN:
         return first_state(run_key, cluster, k, params, stats, self.adam.init(params))
 
     def begin(self, state: TrainState, latents: Array) -> TrainState:
-        """Centroids by k-means, an optimiser without a past."""
+        """Centroids by k-means, and a fresh optimiser state."""
         k = self.spec.n_clusters
         fit = kmeans.fit(keys.of(state, "seeding"), latents, k)
         counts = jnp.full(k, self.config.first_count, jnp.float32)
@@ -164,7 +165,7 @@ def build(
         config: settings; see :data:`PRESETS`.
         spec: size and shape of the data, number of clusters.
         compute: precision of the network's passes, and the devices' axis.
-        network: an autoencoder in the named one's place, see :func:`autoencoding.build`.
+        network: an autoencoder in place of the named one; see :func:`autoencoding.build`.
 
     Raises:
         InputError: invalid settings, or images too small for the network.

@@ -1,9 +1,9 @@
 """DEPICT: joint denoising autoencoder and balanced soft clustering (Dizaji et al. 2017).
 
 Dizaji, Herandi, Deng, Cai & Huang 2017, "Deep Clustering via Joint Convolutional Autoencoder
-Embedding and Relative Entropy Minimization". A softmax layer on an autoencoder's latent names
-clusters for noised images; its targets are its own answers for the clean ones, sharpened and
-weighed against large clusters, while the autoencoder goes on repairing noise at every layer.
+Embedding and Relative Entropy Minimization". A softmax layer on an autoencoder's latents predicts
+clusters for noisy images. Its targets are its own predictions for the clean images, sharpened and
+weighted against large clusters, while the autoencoder keeps denoising at every layer.
 """
 
 from dataclasses import dataclass, replace
@@ -40,7 +40,7 @@ from jaxclust.models.adapter import from_flax
 from jaxclust.models.denoising import DenoisingAutoencoder
 from jaxclust.models.layers import Module
 
-# Of larger sets the merging of a neighbour graph takes longer than training.
+# On larger sets, merging a neighbour graph takes longer than training.
 _MOST_MERGED = 20_000
 
 
@@ -49,37 +49,37 @@ class Config:
     """DEPICT's settings; the defaults are preset `best`."""
 
     starts: int = setting(1, least=1, most=64)
-    """Starts that are begun; one is chosen without labels and trained to the end."""
+    """Number of starts; one is chosen without labels and trained to the end."""
     epochs: int | None = setting(None, least=0)
-    """Passes over the data at most; default 50, or of a small set as many as make 4000 steps."""
+    """Maximum epochs; default 50, or on a small data set as many as 4000 steps need."""
     batch_size: int = setting(100, least=1)
-    """Images a step."""
+    """Images per step."""
     latent_width: int | None = setting(None, least=1)
     """Width of the latent; default the number of clusters."""
     pretrain_epochs: int | None = setting(None, least=0)
-    """Passes of repairing alone; default 50, or of a small set as many as make 7500 steps."""
+    """Epochs of denoising alone; default 50, or on a small data set as many as 7500 steps need."""
     start_epochs: int = setting(10, least=0)
-    """Passes in which the softmax layer learns the first clusters."""
+    """Epochs in which the softmax layer learns the first clusters."""
     start: Literal["auto", "kmeans", "ac_pic"] = "auto"
-    """What finds those in the latents: k-means, or agglomeration by path integrals; auto: the
-    latter of up to 20,000 images."""
+    """How the first clusters are found in the latents: k-means, or agglomeration by path integrals;
+    auto: the latter for up to 20,000 images."""
     learning_rate: float = setting(1e-3, above=0)
-    """Adam's, in all phases."""
+    """Adam's learning rate, in all phases."""
     reconstruction_weight: float = setting(1.0, least=0)
-    """Of the repairing, beside the clusters' cross-entropy."""
+    """Weight of the denoising error, relative to the clusters' cross-entropy."""
     targets: Literal["root", "square"] = "square"
-    """root: an answer over the root of its cluster's size (the paper's Eq. 6); square: its square
-    over the size, as the published code has it."""
+    """root: a prediction over the root of its cluster's size (the paper's Eq. 6); square: its
+    square over the size, as in the published code."""
     tolerance: float = setting(1e-7, least=0)
-    """Mean squared change of the targets, over an epoch, at which training ends."""
+    """Training ends once the mean squared change of the targets over an epoch is below this."""
 
 
-# Passes, and the steps that they shall make at least.
+# Epochs, and the least number of steps they must make.
 _PRETRAINING, _CLUSTERING = (50, 7500), (50, 4000)
 _PAPER = Config(learning_rate=1e-4, pretrain_epochs=1000, epochs=1000, targets="root")
 PRESETS = {
     "best": Config(),
-    # The numbers of epochs are bounds of early stopping there, by images held out by label.
+    # In the paper these epochs only bound early stopping, by images held out by label.
     "paper": _PAPER,
     "reference": replace(_PAPER, targets="square"),
 }
@@ -87,7 +87,7 @@ _FORMS = {"root": (1.0, 0.5), "square": (2.0, 1.0)}
 
 
 class ClusterState(NamedTuple):
-    """What the softmax layer is to answer."""
+    """What the softmax layer should predict."""
 
     targets: Array  # float [n, k]
     moved: Array  # float []: their mean squared change when last computed
@@ -129,7 +129,7 @@ class _DEPICT:
         return np.asarray(kmeans.fit(seeding, jnp.asarray(latents), k).assignments)
 
     def begin(self, state: TrainState, latents: np.ndarray) -> TrainState:
-        """The head from the first clusters' directions, which are its targets."""
+        """Start the head from the directions of the first clusters, which are its targets."""
         k = self.spec.n_clusters
         targets = np.eye(k, dtype=np.float32)[self.first_clusters(state, latents)]
         centroids = targets.T @ latents / np.maximum(targets.sum(axis=0), 1)[:, None]
@@ -146,7 +146,7 @@ class _DEPICT:
         return state.replace(cluster=ClusterState(targets, moved))
 
     def settle(self, state: TrainState, latents: Array) -> TrainState:
-        """The first soft targets, and an optimiser without a past."""
+        """The first soft targets, and a fresh optimiser state."""
         state = self.retarget(state, latents)
         cluster = state.cluster._replace(moved=jnp.ones((), jnp.float32))
         return state.replace(cluster=cluster, opt_state=self.adam.init(state.params))
@@ -176,7 +176,7 @@ class _DEPICT:
         return Prediction(assignments, q, latent, {"argmax": assignments})
 
     def phases(self, axis_name: str | None) -> tuple[Phase, ...]:
-        """Repairing alone; the head learns the first clusters; both teach themselves."""
+        """Denoising alone; the head learns the first clusters; both train on their own targets."""
         config = self.config
         batches, sizes = Batches(config.batch_size), (config.batch_size, self.spec.n_images)
         repair, step = (
@@ -212,10 +212,10 @@ def build(
         spec: size and shape of the data, number of clusters.
         compute: precision of the network's passes, and the devices' axis.
         network: a Flax module (images, train) -> `models.denoising.Repaired` with a method
-            `encode`, in the paper's place.
+            `encode`, in place of the paper's.
 
     Raises:
-        InputError: settings without sense, or features in place of images.
+        InputError: invalid settings, or features in place of images.
     """
     settings.check(config)
     width = spec.n_clusters if config.latent_width is None else config.latent_width

@@ -1,8 +1,8 @@
 """k-means on a discriminator's pooled layers (Radford, Metz & Chintala 2016; GAN of Chang et al.).
 
 "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks". A
-generator learns to draw images that a discriminator takes for real ones; the discriminator's
-layers, pooled, describe images.
+generator learns to draw images that a discriminator takes for real ones. The discriminator's pooled
+layers are the features.
 """
 
 from dataclasses import dataclass
@@ -40,21 +40,21 @@ class Config:
     """Settings of k-means on a discriminator's layers; the defaults are preset `best`."""
 
     starts: int = setting(1, least=1, most=64)
-    """Starts that are begun; one is chosen without labels and trained to the end."""
+    """Number of starts; one is chosen without labels and trained to the end."""
     pretrain_epochs: int | None = setting(None, least=0)
-    """Passes of both networks' training; default 25, or of a small set as many as make 2000
-    steps."""
+    """Epochs of training both networks; default 25, or on a small data set as many as 2000 steps
+    need."""
     batch_size: int = setting(128, least=2)
-    """Images a step, and as many generated ones."""
+    """Images per step, and as many generated ones."""
     learning_rate: float = setting(2e-4, above=0)
-    """Adam's, of both networks, with a momentum of 0.5."""
+    """Adam's learning rate for both networks, with a momentum of 0.5."""
     width: int = setting(32, least=1)
-    """Of the discriminator's first layer and the generator's last but one."""
+    """Width of the discriminator's first layer and the generator's last but one."""
     latent_width: int = setting(100, least=1)
-    """Of the noise that images are generated from."""
+    """Width of the noise that images are generated from."""
 
 
-# Passes, and the steps that they shall make at least.
+# Epochs, and the least number of steps they must make.
 _USUAL = (25, 2000)
 PRESETS = {"best": Config(), "paper": Config(pretrain_epochs=25, width=64)}
 
@@ -81,7 +81,7 @@ class _Gan:
         return first_state(run_key, cluster, k, params, stats, self.adam.init(params))
 
     def drawn(self, variables: PyTree, at: Context) -> tuple[Array, PyTree]:
-        """As many images as the batch has, and the collections after."""
+        """As many generated images as the batch has, and the collections afterwards."""
         like = jnp.zeros((len(at.places), self.config.latent_width), jnp.float32)
         normal = collectives.normal_rows(at.draw("noise"), like, at.places)
         uniform = lax.erf(normal / jnp.sqrt(jnp.float32(2)))  # between -1 and 1
@@ -90,7 +90,7 @@ class _Gan:
     def loss(self, params: PyTree, at: Context) -> tuple[Array, Aux]:
         """Both networks' losses, each a function of its own weights alone.
 
-        Both are so trained at once, where the paper trains one after the other.
+        So both are trained at once, where the paper trains one after the other.
         """
         weights = params["network"]
         made, stats = self.drawn({"params": weights, **at.state.model_state}, at)
@@ -113,7 +113,7 @@ class _Gan:
 
 @recorded("gan_kmeans")
 def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Method:  # noqa: B008
-    """k-means on the discriminator's layers, of images.
+    """k-means on the discriminator's layers, for images.
 
     Args:
         config: settings; see :data:`PRESETS`.

@@ -20,11 +20,11 @@ class Config(classical.Config):
     """Graph-regularised NMF's settings; the defaults are the published ones."""
 
     neighbours: int = setting(5, least=1)
-    """Edges of each image."""
+    """Neighbours of each image."""
     weight: float = setting(100.0, least=0)
-    """Of the graph's term (lambda)."""
+    """Weight of the graph's term (lambda)."""
     max_iterations: int = setting(300, least=1)
-    """Of the updates."""
+    """Number of updates."""
 
 
 PRESETS = {"best": Config(), "paper": Config()}
@@ -36,10 +36,10 @@ def build(
     spec: DataSpec,
     compute: Compute = Compute(),  # noqa: B008
 ) -> Method:
-    """Graph-regularised NMF; new images go with their nearest neighbour.
+    """Graph-regularised NMF; new images get their nearest neighbour's cluster.
 
     Raises:
-        InputError: more images than fit, or too small ones for the features.
+        InputError: more images than fit, or images too small for the features.
     """
     del compute
 

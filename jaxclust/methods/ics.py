@@ -1,8 +1,8 @@
 """ICS: inter-class separation (Das, Ghosh & Bhowmick 2019).
 
-DEC's clustering of an autoencoder's latents, with the reconstruction kept, assignments
-made sure and even, and every image drawn to its own views and pushed away from an image
-that is none of them (Eq. 7).
+DEC's clustering of an autoencoder's latents, with the reconstruction kept. Assignments are made
+confident and even, and every image is pulled towards its own views and pushed away from an image
+that is not one of them (Eq. 7).
 """
 
 from collections.abc import Callable
@@ -36,27 +36,27 @@ class Config(dec.Config):
     network: autoencoding.Name = "shallow"
     """shallow (digits) and deep (natural images) are the paper's."""
     pretrain_epochs: int | None = setting(3, least=0)
-    """Passes of reconstruction training before (Sec. 3.3); None: 50, or of a small set as
-    many as make 7500 steps."""
+    """Epochs of reconstruction pre-training (Sec. 3.3); None: 50, or on a small data set as many as
+    7500 steps need."""
     clustering_weight: float = setting(0.8, least=0)
-    """beta, of KL(p || q) (Eq. 4); 0 leaves it out."""
+    """beta, the weight of KL(p || q) (Eq. 4); 0 leaves it out."""
     reconstruction_weight: float = setting(1.0, least=0)
-    """alpha, of the reconstruction error (Eq. 1)."""
+    """alpha, the weight of the reconstruction error (Eq. 1)."""
     per_pixel: bool = False
     """Average the reconstruction error over an image's values instead of summing."""
     entropy_weight: float = setting(0.01, least=0)
-    """gamma, of the assignment entropy (Eq. 6); 0 leaves it out."""
+    """gamma, the weight of the assignment entropy (Eq. 6); 0 leaves it out."""
     triplet_weight: float = setting(0.1, least=0)
-    """omega, of the triplet loss (Eq. 5); 0 leaves it out."""
+    """omega, the weight of the triplet loss (Eq. 5); 0 leaves it out."""
     margin: float = setting(0.24, least=0)
-    """Of the triplet loss."""
+    """Margin of the triplet loss."""
     augments: int = setting(10, least=1)
-    """Views of an image that a negative must lie outside of (Algorithm 1)."""
+    """Views of each image; a negative must lie outside all of them (Algorithm 1)."""
     tries: int = setting(10, least=1)
-    """Images drawn for a negative; the farthest is taken where none lies outside."""
+    """Images drawn to find a negative; if none lies outside the views, the farthest is taken."""
 
 
-# Latents that k-means tells apart take more steps than a small reconstruction error does.
+# Latents that k-means can separate take more steps than a small reconstruction error.
 USUAL = (50, 7500)
 _DEEP = Config(
     network="deep",
@@ -67,8 +67,8 @@ _DEEP = Config(
 )
 PRESETS: dict[str, Config] = {
     # Three passes over a small set are too few to tell its images apart; a reconstruction
-    # error summed over pixels outweighs the terms that cluster; and of plain images alone
-    # clustering keeps what k-means begins with.
+    # error summed over pixels outweighs the clustering terms; and with plain images alone,
+    # clustering stays where k-means starts it.
     "best": Config(
         pretrain_epochs=None,
         pretrain_augmented=True,
@@ -95,7 +95,7 @@ def _triplet(
         copies = (places[:, None] * a + jnp.arange(a)[None]).reshape(-1)
         crowd = jnp.repeat(images, a, axis=0)
         views = augment(at.draw("negative views"), crowd, config.views, copies)
-        # Which images are far is read off the network as it stands, in inference mode.
+        # Which images are far is judged by the current network, in inference mode.
         network = jax.lax.stop_gradient(seen.params["network"])
         plain = auto.latent(network, at.state.model_state, images)
         around = auto.latent(network, at.state.model_state, views).reshape(b, a, -1)
@@ -142,7 +142,7 @@ def build(
     compute: Compute = Compute(),  # noqa: B008  (a NamedTuple, immutable)
     network: Autoencoder | Module | None = None,
 ) -> Method:
-    """ICS as pure functions; arguments and errors as of :func:`dec.build`."""
+    """ICS as pure functions; arguments and errors as in :func:`dec.build`."""
     settings.check(config)
     epochs = epochs_or(config.pretrain_epochs, USUAL, config.batch_size, spec.n_images)
     config = replace(config, pretrain_epochs=epochs)

@@ -1,9 +1,9 @@
 """IMSAT: information maximisation with self-augmented training (Hu et al. 2017).
 
 Hu, Miyato, Tokui, Matsumoto & Sugiyama 2017, "Learning Discrete Representations via Information
-Maximizing Self-Augmented Training". A classifier is to be sure of every image, to fill its
-clusters evenly, and not to change its mind where an image changes a little, in the direction that
-would change it most. How little is a share of the distance to a near neighbour.
+Maximizing Self-Augmented Training". A classifier is trained to be sure of every image, to fill its
+clusters evenly, and to keep its prediction when an image changes a little, in the direction that
+would change it most. The size of that change is a fraction of the distance to a near neighbour.
 """
 
 from dataclasses import dataclass
@@ -42,40 +42,40 @@ from jaxclust.models.perceptron import Perceptron
 
 @dataclass(frozen=True)
 class Config:
-    """IMSAT's settings; the defaults are the published ones but for small sets."""
+    """IMSAT's settings; the defaults are the published ones, except for small data sets."""
 
     starts: int = setting(1, least=1, most=64)
-    """Starts that are begun; one is chosen without labels and trained to the end."""
+    """Number of starts; one is chosen without labels and trained to the end."""
     epochs: int | None = setting(None, least=0)
-    """Passes over the data; default 50, or of a small set as many as make 2000 steps."""
+    """Epochs; default 50, or on a small data set as many as 2000 steps need."""
     batch_size: int = setting(250, least=2)
-    """Images a step, over which clusters are to be even."""
+    """Images per step, over which clusters should be even."""
     learning_rate: float = setting(2e-3, above=0)
-    """Adam's."""
+    """Adam's learning rate."""
     widths: tuple[int, ...] = (1200, 1200)
-    """Of the network's hidden layers."""
+    """Widths of the network's hidden layers."""
     neighbour: int = setting(10, least=1)
-    """Whose distance an image's change is a share of."""
+    """Which nearest neighbour's distance sets the size of an image's change."""
     radius: float = setting(0.25, least=0)
-    """That share."""
+    """Size of an image's change, as a fraction of that distance."""
     reach: float = setting(16.0, above=0)
-    """Length of the step by which the worst direction is looked for (xi). The published code has
-    10 for values between -1 and 1; of MNIST's with unit variance that is 16."""
+    """Step length in the search for the worst direction (xi). The published code has 10, for values
+    between -1 and 1; for MNIST's values with unit variance that is 16."""
     power_steps: int = setting(1, least=1)
-    """Of the search for it."""
+    """Power-iteration steps of that search."""
     information_weight: float = setting(0.1, least=0)
-    """Of the entropies, beside the divergence under change (lambda)."""
+    """Weight of the entropies, relative to the divergence under change (lambda)."""
     evenness: float = setting(4.0, least=0)
-    """Of the clusters' entropy, beside that of an image's assignment (mu)."""
+    """Weight of the clusters' entropy, relative to that of an image's assignment (mu)."""
 
 
-# Passes, and the steps that they shall make at least.
+# Epochs, and the least number of steps they must make.
 USUAL = (50, 2000)
 PRESETS = {"best": Config(), "paper": Config(epochs=USUAL[0])}
 
 
 class ClusterState(NamedTuple):
-    """What is known of each image."""
+    """What is known about each image."""
 
     radius: Array  # float [n]: length of its change
 
@@ -98,7 +98,7 @@ class _IMSAT:
         )
 
     def look(self, state: TrainState, images: Array) -> TrainState:
-        """The length of each image's change; images flat [n, values]."""
+        """Set the length of each image's change; images are flat [n, values]."""
         count = min(self.config.neighbour, self.spec.n_images - 1)
         radius = self.config.radius * distance_to(images, count)
         return state.replace(cluster=ClusterState(radius))
@@ -143,11 +143,11 @@ def build(
         config: settings; see :data:`PRESETS`.
         spec: size and shape of the data, number of clusters.
         compute: precision of the network's passes, and the devices' axis.
-        network: a Flax module (images, train) -> `models.perceptron.Classified` in the dense
-            one's place, or a `Network`; its batch norm must know the devices' axis.
+        network: a Flax module (images, train) -> `models.perceptron.Classified` in place of the
+            dense one, or a `Network`; its batch norm must know the devices' axis.
 
     Raises:
-        InputError: settings without sense.
+        InputError: invalid settings.
     """
     settings.check(config)
     if network is None:

@@ -1,8 +1,8 @@
 """JULE: joint unsupervised learning of representations and clusters (Yang et al. 2016).
 
 Yang, Parikh & Batra 2016, "Joint Unsupervised Learning of Deep Representations and Image
-Clusters". Clusters are merged bottom-up, a share of them at a time; between two mergings a
-network is trained on triplets of the present clusters, and the next merging is of its features.
+Clusters". Clusters are merged bottom-up, a fraction of them at a time. Between two merges, a
+network is trained on triplets of the current clusters, and the next merge uses its features.
 """
 
 import math
@@ -50,25 +50,25 @@ class Config:
     """JULE's settings; the defaults are the published ones."""
 
     starts: int = setting(1, least=1, most=64)
-    """Starts that are begun; one is chosen without labels and trained to the end."""
+    """Number of starts; one is chosen without labels and trained to the end."""
     epochs: int = setting(20, least=0)
-    """Passes over the data after each merging."""
+    """Epochs after each merge."""
     batch_size: int = setting(100, least=2)
-    """Images a step, among which triplets are sought."""
+    """Images per step; triplets are formed among them."""
     unrolling: float = setting(0.9, above=0, most=1)
-    """Share of the clusters that is merged at a time (eta); the paper has 0.2 for faces."""
+    """Fraction of the clusters merged at a time (eta); the paper uses 0.2 for faces."""
     neighbours: int = setting(20, least=1)
-    """Edges of each image in the graph (K_s)."""
+    """Neighbours of each image in the graph (K_s)."""
     local: int = setting(5, least=1)
-    """Nearest clusters that the affinity of two is to stand out from (K_c)."""
+    """Number of nearest clusters that a pair's affinity should stand out from (K_c)."""
     margin: float = setting(0.2, least=0)
-    """Of the triplets."""
+    """Margin of the triplets."""
     learning_rate: float = setting(0.01, above=0)
-    """Of gradient descent with momentum 0.9, decaying as (1 + step / 10,000)^-0.75."""
+    """Learning rate of gradient descent with momentum 0.9; decays as (1 + step / 10,000)^-0.75."""
     weight_decay: float = setting(5e-5, least=0)
-    """Of all weights."""
+    """Weight decay, of all weights."""
     recluster: bool = False
-    """Cluster the final features once more from the start (the paper's RC)."""
+    """Cluster the final features again from scratch (the paper's RC)."""
 
 
 PRESETS = {
@@ -81,14 +81,14 @@ PRESETS = {
 class ClusterState(NamedTuple):
     """What has been merged."""
 
-    labels: Array  # int32 [n]: the present clusters, of which there may be thousands
-    cut: Array  # int32 [n]: those merged down to k
-    features: Array  # float [n, d]: of the images merged then
-    left: Array  # int32 []: number of the present clusters
+    labels: Array  # int32 [n]: the current clusters, possibly thousands
+    cut: Array  # int32 [n]: the same, merged down to k
+    features: Array  # float [n, d]: of the images, when last merged
+    left: Array  # int32 []: number of current clusters
 
 
 def periods(config: Config, spec: DataSpec) -> int:
-    """Mergings until k clusters are left of as many as there may be first, half the images."""
+    """Merges until k clusters are left of the most there can be at first, half the images."""
     left, count = max(spec.n_images // 2, 1), 0
     while left > spec.n_clusters:
         left -= min(math.ceil(left * config.unrolling), left - spec.n_clusters)
@@ -136,7 +136,7 @@ class _JULE:
         labels: np.ndarray,
         down_to: int,
     ) -> TrainState:
-        """The state with labels merged down to so many, and from there down to k."""
+        """The state with labels merged down to `down_to` clusters, and from there to k."""
         config, k = self.config, self.spec.n_clusters
         how = (config.neighbours, config.local, graph)
         labels = degree_linkage(features, labels, down_to, *how)
@@ -155,14 +155,14 @@ class _JULE:
         return state.replace(cluster=state.cluster._replace(features=jnp.asarray(features)))
 
     def begin(self, state: TrainState, images: np.ndarray) -> TrainState:
-        """The first clusters: images joined to their nearest ones, by their values."""
+        """The first clusters: each image joined to its nearest one, by their values."""
         values = at_unit_length(images, self.spec)
         graph = self._graph(values)
         labels = nearest_pairs(graph.nearest)
         return self._merged(state, values, graph, labels, len(labels))
 
     def merge(self, state: TrainState, features: np.ndarray) -> TrainState:
-        """A share of the clusters merged, by the network's features."""
+        """Merge a fraction of the clusters, by the network's features."""
         labels = np.asarray(state.cluster.labels)
         count, k = len(np.unique(labels)), self.spec.n_clusters
         merged = max(0, min(math.ceil(count * self.config.unrolling), count - k))
@@ -171,7 +171,7 @@ class _JULE:
         )
 
     def finish(self, state: TrainState, features: np.ndarray) -> TrainState:
-        """All that are left merged; by RC anew from the first clusters."""
+        """Merge all that are left; with RC, start again from the first clusters."""
         graph, labels = self._graph(features), np.asarray(state.cluster.labels)
         if self.config.recluster:
             labels = nearest_pairs(graph.nearest)
@@ -196,9 +196,9 @@ class _JULE:
         return Prediction(assignments, sure.astype(jnp.float32), z, {"merged": assignments})
 
     def phases(self, step: Step) -> tuple[Phase, ...]:
-        """Merging and training in turns; in between, features leave those that were merged.
+        """Merging and training in turn; training moves features away from those merged.
 
-        What is merged down to k is not trained on: as published, that is the end.
+        Clusters merged down to k are not trained on: as published, that is the end.
         """
         count, batches = periods(self.config, self.spec), Batches(self.config.batch_size)
         first, merging = Refit(self.begin, "host", sees="images"), Refit(self.merge, "host")
@@ -211,7 +211,7 @@ class _JULE:
             until=lambda state: state.cluster.left <= self.spec.n_clusters,
             scored="never",
         )
-        # Before a merging no image's features are kept, and there is nothing to score by.
+        # Before the first merge no image's features are kept, so there is nothing to score by.
         after = training._replace(first=merging, scored="first")
         more = (after._replace(name=f"train{i + 1}") for i in range(count))
         return (training, *more, Phase("merge", None, 0, batches, Refit(self.finish, "host")))
@@ -225,19 +225,19 @@ def build(
     network: Network | Module | None = None,
     width: int = 160,
 ) -> Method:
-    """JULE on images; new ones go with the nearest by their features.
+    """JULE on images; new images get the cluster of the nearest one by features.
 
     Args:
         config: settings; see :data:`PRESETS`.
         spec: size and shape of the data, number of clusters.
         compute: precision of the network's passes, and the devices' axis.
-        network: a Flax module (images, train) -> [b, width] of unit length in the paper's place,
+        network: a Flax module (images, train) -> [b, width] of unit length in place of the paper's,
             or a `Network`; its batch norm must know the devices' axis.
-        width: of what it gives.
+        width: of the network's output.
 
     Raises:
-        InputError: settings without sense, features in place of images, or more images than the
-            first clusters are merged of.
+        InputError: invalid settings, features in place of images, or more images than can be merged
+            one by one.
     """
     settings.check(config)
     if spec.n_images > _MOST:
@@ -247,7 +247,7 @@ def build(
         )
     if network is None:
         if min(spec.image_shape[:2]) < 2:
-            raise InputError("jule needs images of two pixels a side or more")
+            raise InputError("jule needs images of at least two pixels a side")
         network = UnitEmbedding(width, axis_name=compute.axis_name)
     net = as_network(network, compute.precision)
     jule = _JULE(config, spec, net, width, _descent(config), compute.axis_name)

@@ -1,4 +1,4 @@
-"""k-means on pixels, edges and colours, or features, with the face of the deep methods."""
+"""k-means on pixels, edges and colours, or features, with the deep methods' interface."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,23 +33,23 @@ from jaxclust.methods.parts.recipe import recorded
 
 @dataclass(frozen=True)
 class Config:
-    """k-means on what `features` names, of the normalised images."""
+    """k-means on the descriptors that `features` names, of the normalised images."""
 
     features: Descriptor = "auto"
-    """pixels; hog: histograms of oriented gradients and an 8x8 grid of colours; auto:
-    pixels of images under 64 pixels, hog from there."""
+    """pixels; hog: histograms of oriented gradients and an 8x8 grid of colours; auto: pixels for
+    images under 64 pixels, otherwise hog."""
     full: bool = True
     """Full-set k-means from the seeds, before any mini-batch."""
     epochs: int = setting(0, least=0)
-    """Passes of mini-batch k-means after it."""
+    """Epochs of mini-batch k-means after full-set k-means."""
     batch_size: int = setting(1024, least=1)
-    """Images a mini-batch of those passes."""
+    """Images per mini-batch in those epochs."""
     seeding: kmeans.Seeding = "greedy"
     """greedy: k-means++ with the best of a few candidates; kmeans++ with one; uniform."""
     restarts: int = setting(10, least=1)
     """Independent seedings; the lowest inertia wins."""
     max_iterations: int = setting(300, least=1)
-    """Bound on Lloyd's iterations of each."""
+    """Maximum Lloyd's iterations of each."""
 
 
 PRESETS: dict[str, Config] = {"best": Config(), "paper": Config(seeding="uniform")}

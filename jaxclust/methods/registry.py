@@ -60,7 +60,7 @@ METHODS: dict[str, Registered] = {
     "dac_star": entry(
         dac.build,
         dac.PRESETS,
-        "DAC with one threshold for alike and different, falling linearly (DAC*)",
+        "DAC with one linearly falling threshold for similar and dissimilar (DAC*)",
         thresholds="linear",
         upper=(0.95, 0.5),
         lower=None,
@@ -74,7 +74,7 @@ METHODS: dict[str, Registered] = {
     "derc": entry(
         derc.build,
         derc.PRESETS,
-        "autoencoder, t-SNE and Gaussian mixture, retrained by triplets (Yan et al. 2020)",
+        "autoencoder, t-SNE and Gaussian mixture, retrained on triplets (Yan et al. 2020)",
         "DERC",
     ),
     "derc_r": entry(
@@ -93,13 +93,13 @@ METHODS: dict[str, Registered] = {
     "dbc": entry(
         dec.build,
         _DEC["dbc"],
-        "DEC on convolutions, its targets sharper and sharper (Li, Qiao & Zhang 2018)",
+        "convolutional DEC whose targets grow sharper (Li, Qiao & Zhang 2018)",
         "DBC",
     ),
     "dcn": entry(
         dcn.build,
         dcn.PRESETS,
-        "an autoencoder whose latents are drawn to k-means centroids (Yang et al. 2017)",
+        "an autoencoder whose latents are pulled towards k-means centroids (Yang et al. 2017)",
         "DCN",
     ),
     "vade": entry(
@@ -112,7 +112,7 @@ METHODS: dict[str, Registered] = {
         "JULE",
     ),
     "jule_rc": entry(
-        jule.build, jule.PRESETS, "JULE, its final features clustered anew (RC)", recluster=True
+        jule.build, jule.PRESETS, "JULE, its final features clustered again (RC)", recluster=True
     ),
     "depict": entry(
         depict.build,
@@ -123,18 +123,18 @@ METHODS: dict[str, Registered] = {
     "imsat": entry(
         imsat.build,
         imsat.PRESETS,
-        "information maximisation that small changes leave alone (Hu et al. 2017)",
+        "information maximisation, robust to small changes of an image (Hu et al. 2017)",
         "IMSAT",
     ),
     "temi": entry(
         temi.build,
         temi.PRESETS,
-        "heads on features whose neighbours share clusters (Adaloglou et al. 2023)",
+        "heads on features, trained so that neighbours share clusters (Adaloglou et al. 2023)",
     ),
     "turtle": entry(
         turtle.build,
         turtle.PRESETS,
-        "labels that linear classifiers of features learn easily (Gadetsky et al. 2024)",
+        "labels that linear classifiers learn easily from features (Gadetsky et al. 2024)",
     ),
     "ae_kmeans": entry(dec.build, _DEC["ae_kmeans"], "k-means on an autoencoder's latents"),
     "denoising_ae_kmeans": entry(
@@ -170,7 +170,7 @@ METHODS: dict[str, Registered] = {
     "cnn_cm": entry(
         cnn_cm.build,
         cnn_cm.PRESETS,
-        "k-means on filters learned by convolutional k-means (Dundar et al. 2016)",
+        "k-means on features from filters learned by convolutional k-means (Dundar et al. 2016)",
         "CNNCM",
     ),
     "kmeans": entry(plain_kmeans.build, plain_kmeans.PRESETS, "full-set k-means"),
@@ -178,7 +178,9 @@ METHODS: dict[str, Registered] = {
         plain_kmeans.build, plain_kmeans.PRESETS, "mini-batch k-means", full=False, epochs=10
     ),
     "gmm": entry(
-        classical.build_mixture, classical.PRESETS["gmm"], "Gaussian mixture on 50 components"
+        classical.build_mixture,
+        classical.PRESETS["gmm"],
+        "Gaussian mixture on 50 principal components",
     ),
     "spectral": entry(
         classical.build_spectral,
@@ -188,7 +190,7 @@ METHODS: dict[str, Registered] = {
     "agglomerative": entry(
         classical.build_agglomerative,
         classical.PRESETS["agglomerative"],
-        "agglomerative clustering, Ward's linkage",
+        "agglomerative clustering with Ward's linkage",
     ),
     "ac_pic": entry(
         ac_pic.build,
@@ -199,13 +201,13 @@ METHODS: dict[str, Registered] = {
     "sec": entry(
         sec.build,
         sec.PRESETS,
-        "spectral embedded clustering, near a linear map (Nie et al. 2011)",
+        "spectral embedded clustering, kept close to a linear map (Nie et al. 2011)",
         "SEC",
     ),
     "graph_nmf": entry(
         graph_nmf.build,
         graph_nmf.PRESETS,
-        "non-negative matrix factorisation along the neighbour graph (Cai et al. 2009)",
+        "non-negative matrix factorisation that follows the neighbour graph (Cai et al. 2009)",
         "GraphNMF",
     ),
     "nmf": entry(
@@ -215,7 +217,7 @@ METHODS: dict[str, Registered] = {
 
 
 def of_family(name: str) -> Registered:
-    """A method whose `build` a `types.Recipe` names; InputError for an unknown one."""
+    """The method whose `build` a `types.Recipe` names; InputError for an unknown one."""
     found = {getattr(entry.make, "family", ""): entry for entry in reversed(METHODS.values())}
     if name not in found:
         raise InputError(f"unknown method family '{name}'; {nearest_name(name, found)}")
@@ -223,7 +225,7 @@ def of_family(name: str) -> Registered:
 
 
 def find(name: str) -> Registered:
-    """A registered method; InputError that names the nearest for an unknown one."""
+    """A registered method; for an unknown name, InputError that suggests the nearest."""
     if name not in METHODS:
         raise InputError(f"unknown method '{name}'; {nearest_name(name, METHODS)}")
     return METHODS[name]

@@ -16,11 +16,11 @@ class Config(classical.Config):
     """SEC's settings. The paper picks both weights by labels, from a grid."""
 
     neighbours: int = setting(10, least=1)
-    """Edges of each image."""
+    """Neighbours of each image."""
     fit: float = setting(0.01, least=0)
-    """How much the linear map's error counts beside the graph (mu); 0: spectral clustering."""
+    """Weight of the linear map's error, relative to the graph (mu); 0: spectral clustering."""
     ridge: float = setting(1.0, above=0)
-    """Penalty of the map's weights (gamma)."""
+    """Penalty on the map's weights (gamma)."""
 
 
 PRESETS = {"best": Config(), "paper": Config(fit=1.0)}
@@ -32,10 +32,10 @@ def build(
     spec: DataSpec,
     compute: Compute = Compute(),  # noqa: B008
 ) -> Method:
-    """Spectral embedded clustering; new images go with their nearest neighbour.
+    """Spectral embedded clustering; new images get their nearest neighbour's cluster.
 
     Raises:
-        InputError: more images than fit, or too small ones for the features.
+        InputError: more images than fit, or images too small for the features.
     """
     del compute
 

@@ -1,9 +1,10 @@
-"""TEMI: heads on features whose neighbours are to share clusters (Adaloglou et al. 2023).
+"""TEMI: heads on features, trained so that neighbours share clusters (Adaloglou et al. 2023).
 
 Adaloglou, Michels, Kalisch & Kollmann 2023, "Exploring the Limits of Deep Image Clustering using
-Pretrained Models". Several small networks each name a cluster for an image and for one of its
-nearest neighbours; they are trained towards the mutual information of the two, by a teacher that
-follows them slowly, pairs weighted by how far all heads agree. The head with the least loss stays.
+Pretrained Models". Several small networks (heads) each predict a cluster for an image and for one
+of its nearest neighbours. They are trained to raise the mutual information of the two, with a
+teacher that follows them slowly and pairs weighted by how far all heads agree. The head with the
+least loss is kept.
 """
 
 from collections.abc import Callable
@@ -39,44 +40,44 @@ from jaxclust.methods.parts.gradient import Aux, Context, gradient_step
 from jaxclust.methods.parts.pretraining import epochs_or
 from jaxclust.methods.parts.recipe import recorded
 
-# How much of the running loss of a head a step leaves as it is.
+# Fraction of a head's running loss that each step keeps.
 _REMEMBERED = 0.95
 _SHARES = 0.9  # and of the clusters' running shares
 
 
 @dataclass(frozen=True)
 class Config:
-    """TEMI's settings; the defaults are the published ones but for small sets."""
+    """TEMI's settings; the defaults are the published ones, except for small data sets."""
 
     starts: int = setting(1, least=1, most=64)
-    """Starts that are begun; one is chosen without labels and trained to the end."""
+    """Number of starts; one is chosen without labels and trained to the end."""
     epochs: int | None = setting(None, least=0)
-    """Passes over the data; default 100, or of a small set as many as make 2000 steps."""
+    """Epochs; default 100, or on a small data set as many as 2000 steps need."""
     batch_size: int = setting(256, least=2)
-    """Images a step, each with a neighbour."""
+    """Images per step, each with a neighbour."""
     learning_rate: float = setting(1e-4, above=0)
-    """AdamW's, after its warm-up."""
+    """AdamW's learning rate, after its warm-up."""
     warmup_epochs: int | None = setting(None, least=0)
-    """Passes in which it grows from nothing; default a fifth of all."""
+    """Epochs in which it grows from zero; default a fifth of all epochs."""
     weight_decay: float = setting(1e-4, least=0)
-    """AdamW's, of the heads' weights."""
+    """AdamW's weight decay, of the heads' weights."""
     neighbours: int = setting(50, least=1)
-    """Nearest neighbours, of which each step draws one an image."""
+    """Nearest neighbours of each image, of which each step draws one."""
     heads: int = setting(16, least=1)
-    """Trained beside each other; one stays."""
+    """Number of heads trained side by side; one is kept."""
     hidden_width: int = setting(512, least=1)
-    """Of a head's hidden layer."""
+    """Width of a head's hidden layer."""
     bottleneck: int = setting(256, least=1)
-    """Width of its last but one layer, whose values are normalised."""
+    """Width of a head's last but one layer, whose values are normalised."""
     temperature: float = setting(0.1, above=0)
-    """Of the softmax over clusters."""
+    """Temperature of the softmax over clusters."""
     beta: float = setting(0.6, above=0)
     """Below 1, larger clusters gain less (Eq. 7)."""
     momentum: float = setting(0.996, least=0, most=1)
-    """How much of the teacher a step leaves as it is."""
+    """Fraction of the teacher that each step keeps."""
 
 
-# Passes, and the least steps: a hundred passes over 500 images move the heads too little.
+# Epochs, and the least number of steps: 100 epochs on 500 images move the heads too little.
 USUAL = (100, 2000)
 PRESETS = {"best": Config(), "paper": Config(epochs=USUAL[0])}
 
@@ -112,7 +113,7 @@ def first_head(key: Array, width: int, k: int, config: Config) -> PyTree:
 
 
 def probabilities(params: PyTree, x: Array, temperature: float) -> Array:
-    """Clusters float [b, k] of features [b, d] by one head."""
+    """Cluster probabilities float [b, k] of features [b, d] by one head."""
     hidden = jax.nn.gelu(x @ params["hidden"] + params["hidden_bias"][None], approximate=False)
     middle = hidden @ params["middle"] + params["middle_bias"][None]
     middle /= jnp.maximum(jnp.linalg.norm(middle, axis=1, keepdims=True), 1e-12)
@@ -173,7 +174,7 @@ def _optimiser(config: Config, epochs: int, an_epoch: int) -> optax.GradientTran
     if warmup:
         steps = warmup * an_epoch
         rate = optax.schedules.warmup_constant_schedule(0.0, config.learning_rate, steps)
-    # Heads lie along the first axis: what has two more is a weight.
+    # Heads lie along the first axis; a leaf with two more axes is a weight.
     return optax.adamw(
         rate,
         weight_decay=config.weight_decay,
@@ -182,7 +183,7 @@ def _optimiser(config: Config, epochs: int, an_epoch: int) -> optax.GradientTran
 
 
 def _neighbour(state: TrainState, key: Array, rows: Array) -> Rows:
-    """One of the neighbours of each row, drawn."""
+    """A neighbour of each row, drawn at random."""
     neighbours = state.cluster.neighbours
     place = jax.vmap(lambda row: keys.of_row(key, row))(rows)
     chosen = jax.vmap(lambda k: jax.random.randint(k, (), 0, neighbours.shape[1]))(place)
@@ -194,7 +195,7 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
     """TEMI on features [n, d], held in memory; its heads are computed in float32.
 
     Raises:
-        InputError: images in place of features, or settings without sense.
+        InputError: images in place of features, or invalid settings.
     """
     settings.check(config)
     width, k, n = spec.width, spec.n_clusters, spec.n_images

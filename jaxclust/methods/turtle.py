@@ -1,10 +1,10 @@
 """TURTLE: labels that linear classifiers of the features learn easily (Gadetsky et al. 2024).
 
 Gadetsky, Jiang & Brbić 2024, "Let Go of Your Labels with Unsupervised Transfer". A linear layer
-names a class for each image; a few steps of a fresh linear classifier on those names tell how
-easily they are learned, and the layer is moved so that they become easier, its classes kept even.
-Of features by several encoders each has a layer and a classifier, and an image's names are the
-layers' mean.
+gives each image a label. A few steps of a fresh linear classifier on those labels show how easily
+they are learned, and the layer is updated so that they become easier, with its classes kept even.
+With features of several encoders, each encoder has its own layer and classifier, and an image's
+label is the layers' mean.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ from jaxclust.core.types import (
 from jaxclust.methods.parts.gradient import Aux, Context, gradient_step
 from jaxclust.methods.parts.recipe import recorded
 
-# Steps in a row on a set that is one batch, so that an epoch is worth its evaluation.
+# Steps per epoch on a set of one batch, so that an epoch is worth its evaluation.
 _IN_A_ROW = 100
 
 
@@ -43,25 +43,24 @@ class Config:
     """TURTLE's settings; the defaults are the published ones."""
 
     starts: int = setting(1, least=1, most=64)
-    """Starts that are begun; one is chosen without labels and trained to the end."""
+    """Number of starts; one is chosen without labels and trained to the end."""
     epochs: int | None = setting(None, least=0)
-    """Passes over the data, of a set of one batch a hundred steps each; default as many as make
-    6000 steps."""
+    """Epochs, each of a hundred steps on a set of one batch; default as many as `steps` needs."""
     steps: int = setting(6000, least=1)
-    """Steps where no number of passes is given."""
+    """Number of steps if no epochs are given."""
     batch_size: int = setting(10_000, least=2)
-    """Images a step."""
+    """Images per step."""
     learning_rate: float = setting(1e-3, above=0)
-    """Adam's, of the layer that names classes."""
+    """Adam's learning rate for the labelling layer."""
     inner_steps: int = setting(10, least=1)
-    """Steps of the classifier that learns them, a fresh one each time."""
+    """Steps of the classifier that learns the labels, a fresh one each time."""
     inner_learning_rate: float = setting(1e-3, above=0)
-    """Adam's, of the classifier."""
+    """Adam's learning rate for the classifier."""
     entropy_weight: float = setting(10.0, least=0)
-    """Of the mean label's entropy (gamma of Eq. 12), which keeps classes even."""
+    """Weight of the mean label's entropy (gamma of Eq. 12), which keeps classes even."""
     spaces: tuple[int, ...] | None = None
-    """Widths of the feature spaces that lie beside each other in a row; default: those of the
-    files of features:A,B, else one."""
+    """Widths of the feature spaces that are concatenated in a row; default: those of the files of
+    features:A,B, else one space."""
 
 
 PRESETS = {"best": Config(), "paper": Config()}
@@ -73,7 +72,7 @@ def linear(params: PyTree, x: Array) -> Array:
 
 
 def split(x: Array, spaces: tuple[int, ...]) -> list[Array]:
-    """Features [b, d] by the spaces they are of."""
+    """Features [b, d], split by feature space."""
     return jnp.split(x, np.cumsum(spaces)[:-1], axis=1)
 
 
@@ -87,7 +86,7 @@ def class_names(params: PyTree, x: Array) -> Array:
 
 
 def _uniform(key: Array, width: int, k: int) -> PyTree:
-    """A linear layer as PyTorch begins one."""
+    """A linear layer, initialised as in PyTorch."""
     weight, bias = keys.pair(key)
     reach = width**-0.5
     return {
@@ -99,7 +98,7 @@ def _uniform(key: Array, width: int, k: int) -> PyTree:
 def classifier(config: Config, key: Array, x: Array, labels: Array) -> PyTree:
     """A linear classifier after its few steps on soft labels float [b, k] (Eq. 13)."""
     first = _uniform(key, x.shape[1], labels.shape[1])
-    # A class a row while it is trained: on CPU its products are four times as fast so.
+    # One row per class while training: this makes products on CPU four times as fast.
     rows = {**first, "weight": first["weight"].T}
     adam = optax.adam(config.inner_learning_rate)
 
@@ -131,7 +130,7 @@ def _loss(
     config: Config, spaces: tuple[int, ...], axis_name: str | None
 ) -> Callable[..., tuple[Array, Aux]]:
     def loss(params: PyTree, at: Context) -> tuple[Array, Aux]:
-        """Eq. 12: how badly the classifier does, less the weighted entropy of the mean label."""
+        """Eq. 12: the classifier's error minus the weighted entropy of the mean label."""
         # The classifier learns from the whole batch, where devices share one.
         xs = split(collectives.gathered(at.batch.images, axis_name), spaces)
         of_spaces = [class_names(layer, x) for layer, x in zip(layers(params), xs, strict=True)]

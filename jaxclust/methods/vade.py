@@ -1,7 +1,7 @@
 """VaDE: variational deep embedding (Jiang, Zheng, Tan, Tang & Zhou 2017).
 
-A variational autoencoder whose prior is a Gaussian mixture, one component a cluster,
-trained by the evidence lower bound. The mixture is first fitted to a plain autoencoder's latents.
+A variational autoencoder whose prior is a Gaussian mixture, one component per cluster, trained on
+the evidence lower bound. The mixture is first fitted to a plain autoencoder's latents.
 """
 
 from dataclasses import dataclass
@@ -43,19 +43,19 @@ class Config:
     """VaDE's settings; the defaults are preset `best`."""
 
     starts: int = setting(1, least=1, most=64)
-    """Starts that are begun; one is chosen without labels and trained to the end."""
+    """Number of starts; one is chosen without labels and trained to the end."""
     epochs: int = setting(100, least=0)
-    """Passes over the data by the evidence lower bound."""
+    """Epochs of training on the evidence lower bound."""
     batch_size: int = setting(100, least=1)
-    """Images a step."""
+    """Images per step."""
     latent_width: int = setting(10, least=1)
     """Width of the latent."""
     pretrain_epochs: int = setting(50, least=0)
-    """Passes of plain reconstruction training before."""
+    """Epochs of plain reconstruction pre-training."""
     learning_rate: float = setting(2e-3, above=0)
-    """Adam's at the start of both phases; times 0.9 every ten epochs."""
+    """Adam's learning rate at the start of both phases; multiplied by 0.9 every ten epochs."""
     decoder_variance: float = setting(0.1, above=0)
-    """Of the Gaussian around a decoded value; images have unit variance."""
+    """Variance of the Gaussian around a decoded value; images have unit variance."""
     restarts: int = setting(20, least=1)
     """Starts of the first mixture; the likeliest wins."""
 
@@ -71,7 +71,7 @@ def joint(z: Array, prior: PyTree) -> Array:
 
 
 def divergence(mean: Array, log_variance: Array, z: Array, prior: PyTree) -> Array:
-    """What the bound has beside the reconstruction (Eq. 12), of each image -> float [b]."""
+    """The bound's terms besides the reconstruction (Eq. 12), for each image -> float [b]."""
     log_gamma = jax.nn.log_softmax(joint(z, prior))
     distance = jnp.square(mean[:, None] - prior["means"][None]) + jnp.exp(log_variance)[:, None]
     spread = prior["log_variance"][None]
@@ -100,7 +100,7 @@ class _VaDE:
         found: Any = mixture.fit(latents, self.k, seed, covariance="diag", restarts=n)
         spread = -2 * np.log(np.diagonal(found.factors, axis1=1, axis2=2))
         prior = {"weights": np.log(found.weights), "means": found.means, "log_variance": spread}
-        # Wider than the clusters, the first posteriors would wash them out.
+        # First posteriors wider than the clusters would wash them out.
         head = jax.tree.map(jnp.zeros_like, state.params["network"]["to_log_variance"])
         head["bias"] += spread.mean(axis=0) - 2
         network = {**state.params["network"], "to_log_variance": head}

@@ -25,7 +25,7 @@ def from_flax(
     Args:
         module: called with (x, train).
         precision: of its passes, see :func:`precision.apply`.
-        method: of the module, in its call's place: `encode` of an autoencoder.
+        method: a method of the module to call instead, such as `encode` of an autoencoder.
     """
 
     def init(key: Array, example: Array) -> PyTree:

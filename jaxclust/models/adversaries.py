@@ -15,7 +15,7 @@ _FIRST = nn.initializers.normal(0.02)
 
 
 class Judged(NamedTuple):
-    """What the discriminator says of a batch."""
+    """What the discriminator says about a batch."""
 
     logits: Array  # float [b]: above zero for real
     maps: tuple[Array, ...]  # float [b, h, w, c] each: its layers' outputs
@@ -24,8 +24,8 @@ class Judged(NamedTuple):
 class Adversaries(nn.Module):
     """Generator and discriminator of strided convolutions (Radford, Metz & Chintala 2016).
 
-    The discriminator halves the map until a side is 4 or less, twice at least, doubling its width
-    from `width` to eight times that at most; batch norm follows all but its first layer. The
+    The discriminator halves the map until a side is 4 or less, at least twice, doubling its width
+    from `width` to at most eight times that; batch norm follows all but its first layer. The
     generator mirrors it. Its last layer is linear where the paper has tanh, as images here have
     unit variance and no bounds.
     """

@@ -106,7 +106,7 @@ NETWORKS: dict[str, Callable[[int], AllConvNet]] = {
 def network_for(image_shape: tuple[int, int, int], n_clusters: int) -> AllConvNet:
     """The published network whose images are nearest in size and not larger.
 
-    Below 28 pixels MNIST's network with SAME padding, since VALID leaves nothing.
+    Below 28 pixels it is MNIST's network with SAME padding, since VALID leaves nothing.
     """
     side = min(image_shape[:2])
     if side < 28:
@@ -117,7 +117,7 @@ def network_for(image_shape: tuple[int, int, int], n_clusters: int) -> AllConvNe
 
 
 def map_side(network: AllConvNet, side: int) -> int:
-    """Side of the map that is averaged, from that of the images; 0: nothing is left."""
+    """Side of the map that is averaged, given the images' side; 0: nothing is left."""
     for widths, window in zip(network.blocks, network.windows, strict=True):
         if network.padding == "SAME":
             side = -(-side // network.pool)

@@ -23,8 +23,9 @@ from jaxclust.models.layers import (
 class Decoder(nn.Module):
     """Code [b, d] -> images of exactly `image_shape` [b, h, w, c].
 
-    A dense layer to a map of at most 8 by 8 (two upsamplings at least), then as
-    often as needed an upsampling by two and a 3x3 convolution. The last one has
+    A dense layer to a map of at most 8 by 8 (at least two upsamplings), then an upsampling by two
+    and a 3x3 convolution, as often as needed. The last one has the image's channels and no batch
+    norm; what exceeds the image is cropped.
     the image's channels and no batch norm; what exceeds the image is cropped.
     """
 
@@ -44,7 +45,7 @@ class Decoder(nn.Module):
         x = Dense(rows * columns * self.width, use_bias=False)(code)
         x = norm(x).reshape(-1, rows, columns, self.width)
         for level in range(1, doublings):
-            # Half the width where the map has its last size but one.
+            # Half the width at the map's last size but one.
             features = self.width // 2 if level == doublings - 1 else self.width
             x = norm(Conv(features, use_bias=False)(upsample(x)))
         return Conv(channels)(upsample(x))[:, :height, :width]
@@ -59,7 +60,7 @@ class Coded(NamedTuple):
     penalty: Array | None = None
 
 
-# Of the two sizes of the paper's network, three convolutions and five.
+# Widths of the paper's two network sizes, with three and five convolutions.
 SHALLOW, DEEP = (32, 64, 128), (32, 64, 128, 128, 256)
 
 
@@ -68,8 +69,9 @@ class PooledAutoencoder(nn.Module):
 
     The encoder is a 3x3 convolution, 2x2 max-pool, batch norm and ReLU for every
     width, then a dense layer to the latent; the decoder mirrors it with upsampling
-    for pooling. Odd maps are pooled with their last row and column alone and cropped
-    again on the way back, so that the decoded images have the images' exact shape.
+    for pooling. The last row and column of odd maps are pooled alone and cropped again on the way
+    back, so that the decoded images have the images' exact shape. The paper gives no widths;
+    doubled ones from 32 are chosen here.
     The paper gives no widths; doubled ones from 32 are chosen here.
     """
 

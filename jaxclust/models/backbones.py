@@ -1,4 +1,4 @@
-"""Backbones that CCNN trains from nothing: images in, maps out (Hsu & Lin 2017, Figs. 1 and 4).
+"""Backbones that CCNN trains from scratch: images in, maps out (Hsu & Lin 2017, Figs. 1 and 4).
 
 Those that come with weights are in `jaxclust.models.encoders`.
 """

@@ -1,4 +1,4 @@
-"""An autoencoder that repairs noise at every layer."""
+"""An autoencoder that removes noise at every layer."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,17 +15,18 @@ _SLOPE = 0.01  # of the leaky ReLU
 class Repaired(NamedTuple):
     """What a denoising autoencoder makes of a batch."""
 
-    latent: Array  # float [b, d]: of the noised images
-    errors: Array  # float [b]: of what is repaired, all layers together
+    latent: Array  # float [b, d]: of the noisy images
+    errors: Array  # float [b]: of the denoising, all layers together
 
 
 class DenoisingAutoencoder(nn.Module):
     """DEPICT's autoencoder (Dizaji et al. 2017, Sec. 3.2) -> Repaired.
 
     Two strided convolutions with leaky ReLU and a dense latent with tanh. In training the images
-    and the first map lose values at random; the decoder mirrors the encoder and is to give, at
-    every layer, what the encoder has without noise. An error is the mean over a layer's values,
-    and the maps' weigh a tenth, as in the published code. Maps are padded, so that images of any
+    and the first map lose values at random. The decoder mirrors the encoder and should give, at
+    every layer, what the encoder has without noise. An error is the mean over a layer's values, and
+    the maps' errors have a weight of a tenth, as in the published code. Maps are padded, so that
+    images of any size fit; the decoder's last layer is linear, for values of unit variance.
     size fit; the decoder's last layer is linear, for values of unit variance.
     """
 

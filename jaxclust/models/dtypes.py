@@ -2,7 +2,8 @@
 
 Parameters and statistics start as float32 whatever JAX's default float is, so that a
 checkpoint of one process fits any other. Layers compute in the widest dtype of what they are
-given: float64 where a caller widened images and parameters, bfloat16 as precision.py has it.
+given: float64 where a caller widened images and parameters, bfloat16 where precision.py casts to
+it.
 """
 
 from typing import Any
@@ -19,7 +20,7 @@ PARAMETERS = jnp.float32
 def widest(*of: Array | DTypeLike) -> Any:
     """The smallest dtype that holds the values of all these arrays and dtypes.
 
-    Asked for outright, so that strict promotion, which forbids the implicit kind, allows it.
+    The promotion is explicit, so that strict promotion, which forbids the implicit kind, allows it.
 
     >>> widest(jnp.bfloat16, jnp.float32) == jnp.float32
     True

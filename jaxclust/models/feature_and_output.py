@@ -1,6 +1,6 @@
 """CCNN's network around any backbone and head (Hsu & Lin 2017, Figs. 1 and 4).
 
-Every network is a body that ends in one vector an image, a feature layer (the
+Every network is a body that ends in one vector per image, a feature layer (the
 paper's FC9) and an output layer. The layer names `body`, `feature` and `output`
 are those the method rolls back or fits alone.
 """
@@ -38,7 +38,7 @@ class Body(nn.Module):
 
 
 class Passed(nn.Module):
-    """A body that was computed elsewhere: what it is given [b, m] is its vector."""
+    """A body that was computed elsewhere: its input [b, m] is its vector."""
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -47,7 +47,7 @@ class Passed(nn.Module):
 
 
 class Outputs(NamedTuple):
-    """What the network says of a batch."""
+    """What the network says about a batch."""
 
     code: Array  # float [b, d]: the feature layer's output, as an autoencoder codes it
     features: Array  # float [b, d]: the same, of unit length where asked for

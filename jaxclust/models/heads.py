@@ -1,4 +1,4 @@
-"""Heads: maps [b, h, w, c] in, one vector an image out (Hsu & Lin 2017, Figs. 1 and 4)."""
+"""Heads: maps [b, h, w, c] in, one vector per image out (Hsu & Lin 2017, Figs. 1 and 4)."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,8 @@
 """The layers every network is built from.
 
-Flax's own, by parameters, initialisation and results, with gradients that are fast
-on CPU too (see `jaxclust.models._cpu`). Parameters start as float32 whatever JAX's default
+They match Flax's own in parameters, initialisation and results, with gradients that are fast on CPU
+too (see `jaxclust.models._cpu`). Parameters start as float32 whatever JAX's default float is; see
+dtypes.py.
 float is; see dtypes.py.
 """
 
@@ -131,7 +132,7 @@ class BatchNorm(nn.Module):
 
     Attributes:
         use_running_average: normalise by the stored statistics; here or in the call.
-        momentum: share of the stored statistics that a batch leaves as it is.
+        momentum: fraction of the stored statistics that each batch keeps.
         epsilon: added to the variance.
         axis_name: mapped axis over which the statistics are taken too.
     """
@@ -175,7 +176,7 @@ def conv_block(
 ) -> Array:
     """Convolution without bias, batch norm, ReLU: [b, h, w, c] -> [b, h', w', width].
 
-    To be called in a compact module, whose layers it adds.
+    Call it in a compact module, to which it adds its layers.
     """
     x = Conv(width, window, strides, use_bias=False)(x)
     return nn.relu(BatchNorm(use_running_average=not train, axis_name=axis_name)(x))
@@ -184,8 +185,8 @@ def conv_block(
 class Dropout(nn.Module):
     """Dropout whose mask is keyed by an image's place in the batch.
 
-    So that splitting the batch over devices changes nothing; else as `nn.Dropout`, its
-    random numbers those of "dropout".
+    So splitting the batch over devices changes nothing. Otherwise like `nn.Dropout`, with random
+    numbers from "dropout".
 
     Attributes:
         rate: probability of a value being set to zero; below 1.

@@ -17,15 +17,15 @@ class Classified(NamedTuple):
 
 
 def _scaled(share: float) -> Initializer:
-    """Normal weights of a share of LeCun's deviation."""
+    """Normal weights with a fraction of LeCun's standard deviation."""
     return nn.initializers.variance_scaling(share**2, "fan_in", "normal")
 
 
 class Perceptron(nn.Module):
     """Dense layers with batch norm and ReLU, then logits near zero -> Classified.
 
-    IMSAT's network (Hu et al. 2017, Sec. 4.2), with its published code's first weights: the first
-    assignments are all but even.
+    IMSAT's network (Hu et al. 2017, Sec. 4.2), initialised as in the published code: the first
+    assignments are nearly even.
     """
 
     classes: int

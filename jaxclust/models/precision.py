@@ -1,4 +1,4 @@
-"""Networks computed in another precision than their parameters are kept in."""
+"""Networks computed in a different precision from that of their stored parameters."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""An autoencoder whose hidden units are seldom active."""
+"""An autoencoder whose hidden units are rarely active."""
 
 import math
 
@@ -14,8 +14,8 @@ from jaxclust.models.layers import Dense
 class SparseAutoencoder(nn.Module):
     """One layer of sigmoid units, each active for few of the images (Ng 2011) -> Coded.
 
-    The penalty is the divergence of each unit's mean activity over the batch from the wanted one,
-    weighed as in the lecture notes, where the squared error has a half before it.
+    The penalty is the divergence of each unit's mean activity over the batch from the target,
+    weighted as in the lecture notes, where the squared error has a factor of a half.
     """
 
     image_shape: tuple[int, ...]  # of images, or (width,) of features

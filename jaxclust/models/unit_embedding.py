@@ -14,9 +14,9 @@ _WINDOW = 5
 class UnitEmbedding(nn.Module):
     """JULE's network (Yang, Parikh & Batra 2016, Sec. 4.1) -> [b, width], rows of unit length.
 
-    Blocks of a 5x5 convolution of 50 filters, batch norm, ReLU and, of maps of ten pixels or more,
-    2x2 max-pool: as in the published networks two for images of 28 and 32 pixels, one for those of
-    16; then a dense layer. Images too small for the window are padded.
+    Blocks of a 5x5 convolution with 50 filters, batch norm, ReLU and, for maps of ten pixels or
+    more, 2x2 max-pool; then a dense layer. As in the published networks, images of 28 and 32 pixels
+    have two blocks, those of 16 one. Images too small for the window are padded.
     """
 
     width: int = 160

@@ -16,9 +16,9 @@ class WhatWhereAutoencoder(PooledAutoencoder):
     """The pooled autoencoder with a stacked what-where decoder (Zhao et al. 2015) -> Coded.
 
     The encoder's maxima go up to the latent, the "what"; their places in each window go across to
-    the decoder, which puts its values there and zeros elsewhere. Of equal maxima all are places.
-    The penalty is the squared error of the decoder's maps against the encoder's, a tenth of it,
-    as much for each map as for the image.
+    the decoder, which puts its values there and zeros elsewhere. Equal maxima all count as places.
+    The penalty is a tenth of the squared error of the decoder's maps against the encoder's, each
+    map weighted like the image.
     """
 
     def __call__(self, x: Array, train: bool) -> Coded:

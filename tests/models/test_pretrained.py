@@ -196,7 +196,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
     np.savez(tmp_path / "e.npz", a=np.array([{}], dtype=object))
     with pytest.raises(InputError, match="cannot be read"):  # pickled arrays are not loaded
         pretrained.load(tmp_path / "e.npz")
-    for name, wanted in (("none.npz", "no weights file"), ("f.txt", "by its name")):
+    for name, wanted in (("none.npz", "no weights file"), ("f.txt", "not named like a")):
         if name == "f.txt":
             (tmp_path / name).write_text("")
         with pytest.raises(InputError, match=wanted):

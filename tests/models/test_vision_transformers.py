@@ -97,7 +97,7 @@ def test_heads_of_another_size():
         ),
     )
     weights, images = arrays(network), pictures(28)
-    with pytest.raises(InputError, match=r"of 96 values.* say it by heads=N:FILE"):
+    with pytest.raises(InputError, match=r"of 96 values.* give heads=N:FILE"):
         vit_names.find(weights, "w", side=28)
     with pytest.raises(InputError, match="w has 96 values, which 5 heads cannot share"):
         vit_names.find(weights, "w", side=28, heads=5)

@@ -1,7 +1,7 @@
 """How many clusters features fall into, judged without labels.
 
-Features are laid out in a t-SNE map and merged there bottom-up by Ward's linkage, once: a cut of
-that tree is a clustering for every number of clusters. Each is judged by three numbers, and the
+Features are laid out in a t-SNE map and merged there bottom-up by Ward's linkage, once: cutting
+that tree gives a clustering for every number of clusters. Each is judged by three numbers, and the
 best silhouette decides.
 """
 
@@ -16,20 +16,20 @@ from jaxclust.core.errors import InputError
 
 # Samples the curve is made of; it holds all distances between them.
 MOST_SAMPLES = 5000
-# "auto" looks no further than this, and than twice the root of the number of samples.
+# "auto" looks no further than this, nor than twice the root of the number of samples.
 _MOST = 250
-# Up to here every number is tried, then each about this share larger than the one before.
+# Up to here every number is tried; after that, each is about this fraction larger than the last.
 _EVERY, _GROWTH = 40, 0.04
-# Subsamples that stability compares, and the share of the samples in each.
+# Subsamples that stability compares, and the fraction of the samples in each.
 _SUBSAMPLES, _SHARE = 4, 0.8
-# What a map's cluster is at least wide, so that two samples in one place have a density.
+# Minimum width of a cluster in the map, so that two samples in one place have a density.
 _LEAST_VARIANCE = 1e-3
-# Below it groups hardly lie apart (Kaufman & Rousseeuw 1990); evenly spread samples have 0.4.
+# Below it groups are hardly separated (Kaufman & Rousseeuw 1990); evenly spread samples have 0.4.
 _APART = 0.5
 
 
 class Curve(NamedTuple):
-    """Numbers of clusters with what speaks for each."""
+    """Numbers of clusters, with the evidence for each."""
 
     counts: list[int]
     # Mean silhouette in the map (Rousseeuw 1987), in [-1, 1].
@@ -37,10 +37,10 @@ class Curve(NamedTuple):
     # Mean adjusted Rand index of the cut with those of subsamples' trees; 1: always the same.
     stability: list[float]
     # Bayesian information criterion of the Gaussian mixture with the clusters' moments (Schwarz
-    # 1978): less is better.
+    # 1978): lower is better.
     bic: list[float]
     chosen: int  # of the best silhouette
-    next_best: int | None  # of the best but the chosen and its neighbours in the list
+    next_best: int | None  # the best except the chosen one and its neighbours in the list
     hdbscan: int  # clusters that HDBSCAN finds in the map, which is told no number
 
     def as_json(self) -> dict[str, Any]:
@@ -48,13 +48,13 @@ class Curve(NamedTuple):
         return self._asdict()
 
     def complaint(self) -> str | None:
-        """What to be wary of, in a line."""
+        """What to be wary of, in one line."""
         best = self.silhouette[self.counts.index(self.chosen)]
         if best >= _APART:
             return None
         return (
-            f"the groups hardly lie apart (silhouette {best:.2f} at {self.chosen} clusters), and "
-            "their number is a guess; look at the curve in the page, and give --n-clusters"
+            f"the groups are hardly separated (silhouette {best:.2f} at {self.chosen} clusters), "
+            "so their number is a guess; look at the curve in the page, and give --n-clusters"
         )
 
 
@@ -66,7 +66,7 @@ def asked(said: int | str, n: int) -> list[int]:
         n: samples.
 
     Raises:
-        InputError: nothing of the kind, or more clusters than samples.
+        InputError: none of these, or more clusters than samples.
 
     >>> asked("3:6", 100)
     [3, 4, 5, 6]
@@ -104,14 +104,14 @@ def _spaced(first: int, last: int) -> list[int]:
 
 
 def curve(x: np.ndarray, counts: Sequence[int], seed: int = 0) -> Curve:
-    """Judge every number of clusters of x[n, d]; of more than 5,000 samples by that many of them.
+    """Judge every number of clusters of x[n, d]; of more than 5,000 samples, only 5,000 are used.
 
     The same samples, counts and seed give the same curve on the same machine.
 
     Args:
         x: features, float [n, d].
         counts: numbers of clusters, ascending, each at least 2 and less than n.
-        seed: of the map and of what is drawn.
+        seed: of the map and of all random draws.
 
     Raises:
         RunError: features that are not finite or all alike.
@@ -163,7 +163,7 @@ def _distances(y: np.ndarray) -> np.ndarray:
 
 
 def _silhouette(distances: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of (b - a) / max(a, b): a to the own cluster's others, b to the nearest other one's."""
+    """Mean of (b - a) / max(a, b): a within the own cluster, b to the nearest other one's."""
     k, rows = int(labels.max()) + 1, np.arange(len(labels))
     if k < 2:
         return 0.0
@@ -207,7 +207,7 @@ def _bic(y: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _best_two(counts: Sequence[int], scores: Sequence[float]) -> tuple[int, int | None]:
-    """The count of the best score, and of the best that is not beside it in the list."""
+    """The count with the best score, and the best one that is not next to it in the list."""
     best = int(np.argmax(scores))
     apart = [i for i in range(len(counts)) if abs(i - best) > 1]
     following = max(apart, key=lambda i: scores[i], default=None)

@@ -1,7 +1,7 @@
 """Spectral, agglomerative and density-based clustering and NMF, on the host.
 
-scikit-learn's algorithms with the settings image clustering papers use, and what it
-takes to say something of samples they have not seen.
+scikit-learn's algorithms with the settings image clustering papers use, and what is needed to judge
+samples they have not seen.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -24,10 +24,10 @@ def spectral(x: np.ndarray, k: int, seed: int, neighbours: int = 10) -> np.ndarr
         x: samples, float [n, d].
         k: number of clusters.
         seed: of the eigenvector solver and of k-means.
-        neighbours: edges of each sample, itself among them.
+        neighbours: edges of each sample, itself included.
 
     Returns:
-        assignments, int32 [n]; of as many clusters as samples, each its own.
+        assignments, int32 [n]; with as many clusters as samples, each is its own.
 
     Raises:
         RunError: samples that are not finite, or eigenvectors that are not found.
@@ -67,8 +67,8 @@ def agglomerative(x: np.ndarray, k: int, linkage: Linkage = "ward") -> np.ndarra
 def nmf(x: np.ndarray, k: int, seed: int, max_iterations: int = 200) -> np.ndarray:
     """Components float32 [k, d] of x ~ W H, x[n, d], W and H without negative entries.
 
-    Lee & Seung 1999; a sample belongs to the component it takes most of, see
-    :func:`nmf_weights`. More components than rows or columns begin at random.
+    Lee & Seung 1999; a sample belongs to the component with its largest weight, see
+    :func:`nmf_weights`. With more components than rows or columns, they start at random.
 
     Raises:
         RunError: samples that are not finite.
@@ -76,9 +76,9 @@ def nmf(x: np.ndarray, k: int, seed: int, max_iterations: int = 200) -> np.ndarr
     from sklearn.decomposition import NMF
 
     samples.check_finite(x, "images")
-    # Its default 'auto' has pyright take n_components for a string.
+    # Its default 'auto' makes pyright take n_components for a string.
     components: Any = k
-    # The other beginning is of singular vectors, of which there are no more than these.
+    # The other initialisation uses singular vectors, and there are no more of them than these.
     first = "nndsvda" if k <= min(x.shape) else "random"
     solver = NMF(components, init=first, max_iter=max_iterations, random_state=seed)
     with samples.quiet():
@@ -91,7 +91,7 @@ def nmf(x: np.ndarray, k: int, seed: int, max_iterations: int = 200) -> np.ndarr
 def nmf_weights(x: Array, components: Array, sweeps: int = 100) -> Array:
     """Weights W >= 0 with the smallest `|x - W H|^2`: [n, d], [k, d] -> float [n, k].
 
-    Coordinate descent on one component after the other, which each have a closed form.
+    Coordinate descent on one component after another, each in closed form.
     """
     high = jax.lax.Precision.HIGHEST
     gram = jnp.dot(components, components.T, precision=high)
@@ -111,7 +111,7 @@ def nmf_weights(x: Array, components: Array, sweeps: int = 100) -> Array:
 class Dense(NamedTuple):
     """What DBSCAN or HDBSCAN found."""
 
-    assignments: np.ndarray  # int32 [n], of noise the nearest cluster
+    assignments: np.ndarray  # int32 [n]; noise has the nearest cluster
     noise: np.ndarray  # bool [n]
 
 
@@ -139,7 +139,7 @@ def hdbscan(x: np.ndarray, smallest: int, min_samples: int, most: int) -> Dense:
 
     Args:
         x: samples, float [n, d].
-        smallest: samples of a cluster at least.
+        smallest: minimum number of samples in a cluster.
         min_samples: samples that make a neighbourhood dense, at most as many as there are.
         most: clusters kept; samples of smaller ones count as noise.
 
@@ -157,7 +157,7 @@ def hdbscan(x: np.ndarray, smallest: int, min_samples: int, most: int) -> Dense:
 
 
 def _largest_first(x: np.ndarray, found: np.ndarray, most: int) -> Dense:
-    """Clusters numbered by size; noise, negative, goes to the nearest sample's."""
+    """Clusters numbered by size; noise (negative) goes to the nearest sample's cluster."""
     from sklearn.neighbors import KNeighborsClassifier
 
     sizes = np.bincount(found[found >= 0], minlength=1)

@@ -1,4 +1,4 @@
-"""How well a linear classifier learns clusters from some images and names those of the others."""
+"""How well a linear classifier learns clusters from some images and predicts the others'."""
 
 import warnings
 from typing import Any
@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from jaxclust.core.rows import evenly_spread
 
-# Of larger sets so many images are looked at.
+# Of larger sets, this many images are used.
 MOST = 2000
 _FOLDS = 10
 
@@ -16,17 +16,17 @@ _FOLDS = 10
 def cross_validated(x: Any, assignments: ArrayLike) -> float | None:
     """Ten-fold cross-validation of a logistic regression on clusters, in place of labels.
 
-    Clusters that follow what the features hold are learned easily; those of chance are not. It
-    compares clusterings of the same images by several numbers of clusters, encoders or seeds
-    (Gadetsky et al. 2024, Sec. 4); of more than 2,000 images so many are looked at.
+    Clusters that follow what the features hold are learned easily; random ones are not. It compares
+    clusterings of the same images with different numbers of clusters, encoders or seeds (Gadetsky
+    et al. 2024, Sec. 4); at most 2,000 images are used.
 
     Args:
         x: features, float [n, d], an array or a `types.Source`.
         assignments: int [n].
 
     Returns:
-        Share in [0, 1] of the images that a classifier trained on the other folds puts where they
-        are; None for a single cluster or fewer than 20 images.
+        Fraction in [0, 1] of the images whose cluster a classifier trained on the other folds
+        predicts; None for a single cluster or fewer than 20 images.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression

@@ -11,7 +11,7 @@ import numpy as np
 from jaxclust.clustering.host import samples
 from jaxclust.clustering.host.graph_merging import Graph, neighbour_graph
 
-# From so many clusters on, the next nearest count too.
+# From this many clusters on, the next nearest count too.
 _MANY = 100
 
 
@@ -23,19 +23,19 @@ def degree_linkage(
     local: int = 5,
     graph: Graph | None = None,
 ) -> np.ndarray:
-    """Merge clusters until so many are left.
+    """Merge clusters until `down_to` are left.
 
     The affinity of a and b is `1_a^T W_ab W_ba 1_a / |a|^2 + 1_b^T W_ba W_ab 1_b / |b|^2`, W the
-    weights of the nearest-neighbour graph. A cluster without affinity to any other, which the
-    paper has no rule for, is merged with the one whose mean is nearest once no pair has any.
+    weights of the nearest-neighbour graph. The paper has no rule for a cluster without affinity to
+    any other: once no pair has any affinity, it is merged with the one whose mean is nearest.
 
     Args:
         x: samples, float [n, d].
-        clusters: to begin with, int [n].
-        down_to: clusters that are left; no fewer than 1.
+        clusters: initial clusters, int [n].
+        down_to: number of clusters left; at least 1.
         count: neighbours of each sample (K_s).
-        local: nearest clusters that a pair's affinity is to stand out from (K_c).
-        graph: the samples' :func:`neighbour_graph`, where it is at hand.
+        local: number of nearest clusters that a pair's affinity should stand out from (K_c).
+        graph: the samples' :func:`neighbour_graph`, if available.
 
     Returns:
         assignments, int32 [n], in the order of the clusters' first samples.

@@ -16,10 +16,10 @@ _TINY = 1e-10
 
 
 def _clustered(rows: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """k-means, int32 [n], of as many starts as the authors' ten."""
+    """k-means, int32 [n], with ten starts, as the authors use."""
     from sklearn.cluster import KMeans
 
-    # Its default 'auto' has pyright take n_init for a string.
+    # Its default 'auto' makes pyright take n_init for a string.
     starts: Any = 10
     with samples.quiet():
         return KMeans(k, n_init=starts, random_state=seed).fit_predict(rows).astype(np.int32)
@@ -31,7 +31,7 @@ def graph_nmf(
     """Clusters of x ~ V U^T whose V changes little along the neighbour graph.
 
     Multiplicative updates of `|x - V U^T|^2 + weight tr(V^T L V)`, L the Laplacian of the graph
-    with edges of weight one (Cai et al. 2011, Eqs. 14-15); then k-means on V's rows of unit
+    with edges of weight one (Cai et al. 2011, Eqs. 14-15); then k-means on V's rows scaled to unit
     length.
 
     Args:
@@ -70,9 +70,11 @@ def graph_nmf(
 def spectral_embedded(
     x: np.ndarray, k: int, seed: int, count: int = 10, fit: float = 1.0, ridge: float = 1.0
 ) -> np.ndarray:
-    """Spectral clusters that a linear map of the samples comes near to (Nie et al. 2011).
+    """Spectral clusters that a linear map of the samples comes close to (Nie et al. 2011).
 
-    The least eigenvectors F [n, k] of L + fit (H - P), L the graph's normalised Laplacian, H the
+    The eigenvectors F [n, k] with the smallest eigenvalues of L + fit (H - P), L the graph's
+    normalised Laplacian, H the centring matrix, P the ridge regression's projection, found by
+    products alone; then k-means on F's rows.
     centring matrix, P the ridge regression's projection, found by products alone; then k-means on
     F's rows.
 
@@ -81,11 +83,11 @@ def spectral_embedded(
         k: clusters.
         seed: of the eigenvector solver and of k-means.
         count: neighbours of each sample.
-        fit: how much the map's error counts beside the graph (mu).
-        ridge: penalty of the map's weights (gamma).
+        fit: weight of the map's error, relative to the graph (mu).
+        ridge: penalty on the map's weights (gamma).
 
     Returns:
-        assignments, int32 [n]; of as many clusters as samples, each its own.
+        assignments, int32 [n]; with as many clusters as samples, each is its own.
 
     Raises:
         RunError: samples that are not finite, or eigenvectors that are not found.
@@ -98,7 +100,7 @@ def spectral_embedded(
     operator = _embedding(x, count, fit, ridge)
     first = np.random.default_rng(seed).standard_normal(len(x))
     try:
-        # The largest of what is left where the identity's multiples are taken away.
+        # The largest eigenvalues, since the matrix is subtracted from a multiple of the identity.
         f: np.ndarray = eigsh(operator, k, which="LA", v0=first)[1]
     except ArpackError as error:
         raise RunError(

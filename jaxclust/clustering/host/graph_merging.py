@@ -15,9 +15,9 @@ from jaxclust.clustering import neighbours
 from jaxclust.clustering.host import samples
 from jaxclust.core import device
 
-# A sample whose nearest neighbour weighs less hangs on nothing.
+# A sample whose nearest neighbour weighs less is connected to nothing.
 _LEAST_WEIGHT = 1e-5
-# Paths are counted until those of one step more add less than this share.
+# Paths are counted until those of one more step add less than this fraction.
 _PRECISION, _LONGEST = 1e-13, 1000
 
 
@@ -31,12 +31,12 @@ class Graph(NamedTuple):
 def neighbour_graph(x: np.ndarray, count: int, scale: float = 1.0) -> Graph:
     """Edges from each of x[n, d] to its nearest others, weighing exp(-distance^2 / sigma^2).
 
-    sigma^2 is the mean squared length of the edges times a scale, and twice as large until every
-    sample has an edge that weighs something (Zhang et al. 2013, Sec. 3).
+    sigma^2 is the mean squared length of the edges times a scale, doubled until every sample has an
+    edge with some weight (Zhang et al. 2013, Sec. 3).
 
     Args:
         x: samples, float [n, d], n of 2 or more.
-        count: neighbours of each; of fewer samples all others.
+        count: neighbours of each; with fewer samples, all others.
         scale: a of the paper.
     """
     from scipy.sparse import csr_array
@@ -73,15 +73,15 @@ def path_integral(
 ) -> np.ndarray:
     """Clusters of x[n, d] by path integrals (Zhang et al. 2013).
 
-    Where no path joins any two of the clusters that are left, which the paper has no rule for,
-    the smallest is merged with the one whose mean is nearest.
+    The paper has no rule for when no path joins any two of the clusters that are left: then the
+    smallest is merged with the one whose mean is nearest.
 
     Args:
         x: samples, float [n, d].
-        k: clusters; of as few samples, or as many first clusters, there may be fewer.
+        k: clusters; with so few samples or first clusters, there may be fewer.
         count: neighbours of each sample.
-        scale: of the edges' width.
-        z: how much less a path of one step more counts, in (0, 1).
+        scale: a of :func:`neighbour_graph`.
+        z: factor by which each further step discounts a path, in (0, 1).
 
     Returns:
         assignments, int32 [n].
@@ -97,7 +97,7 @@ def path_integral(
 
 
 def transitions(weights: Any) -> Any:
-    """Of a walk that stays where it is by a weight of one: CSR [n, n], rows sum to one."""
+    """Transitions of a walk that stays in place with weight one: CSR [n, n], rows sum to one."""
     from scipy.sparse import csr_array, diags_array, eye_array
 
     whole = weights + eye_array(weights.shape[0])
@@ -105,7 +105,7 @@ def transitions(weights: Any) -> Any:
 
 
 class _Merging:
-    """Clusters that are merged two by two; clusters go by numbers that are never used again."""
+    """Clusters that are merged two by two; their numbers are never reused."""
 
     def __init__(self, x: np.ndarray, graph: Graph, z: float) -> None:
         self.x, self.z, self.walk = x, z, transitions(graph.weights)
@@ -150,11 +150,11 @@ class _Merging:
         return total
 
     def _integral(self, rows: np.ndarray) -> np.ndarray:
-        """Of each sample all paths from it within the cluster: float [m]."""
+        """For each sample, all paths from it within the cluster: float [m]."""
         return self._paths(rows, np.ones((len(rows), 1)))[:, 0]
 
     def _affinity(self, a: int, b: int) -> float:
-        """What the paths of each cluster gain by the other (Eq. 9)."""
+        """What the paths of each cluster gain from the other (Eq. 9)."""
         one, two = len(self.members[a]), len(self.members[b])
         rows = np.concatenate([self.members[a], self.members[b]])
         alone = np.zeros((one + two, 2))
@@ -172,7 +172,7 @@ class _Merging:
             heapq.heappush(self.heap, (-affinity, a, b))
 
     def _best(self) -> tuple[int, int] | None:
-        """The two clusters of the largest affinity; None where no paths join any."""
+        """The two clusters with the largest affinity; None if no paths join any."""
         while self.heap:
             _, a, b = heapq.heappop(self.heap)
             if a in self.members and b in self.members:

@@ -1,4 +1,4 @@
-"""Images that are nearly copies of one another, and images like no other, by their features."""
+"""Near-duplicate images, and images unlike all others, judged by their features."""
 
 from typing import NamedTuple
 
@@ -15,15 +15,15 @@ _JUDGED_BY, _LOOKED_AT = 10, 50
 # Images of a chain of copies whose distances are all held.
 _HELD = 2_000
 _ROUNDING = 1e-6
-# Distance that is taken for usual at least: where most images are copies, the median is none.
+# The usual distance is at least this: where most images are copies, the median is zero.
 _LEAST = 1e-4
 
 
 class Likeness(NamedTuple):
-    """How alike each image's nearest ones are."""
+    """How similar each image's nearest ones are."""
 
     # Mean cosine distance to its ten nearest images, over the set's median of that: 1 is usual.
-    outlier: np.ndarray  # float [n], rounded to four digits behind the point
+    outlier: np.ndarray  # float [n], rounded to four decimal places
     # Rows of near-duplicates, int [m] each, within which every pair is within the bound; the
     # largest first.
     groups: list[np.ndarray]
@@ -34,7 +34,7 @@ def likeness(x: np.ndarray, bound: float) -> Likeness | None:
 
     Args:
         x: float [n, d], n of 2 or more.
-        bound: cosine distance of near-duplicates at most.
+        bound: largest cosine distance of near-duplicates.
 
     Returns:
         None for more than 50,000 images.
@@ -53,11 +53,11 @@ def likeness(x: np.ndarray, bound: float) -> Likeness | None:
 def _groups(
     x: np.ndarray, rows: np.ndarray, distances: np.ndarray, bound: float
 ) -> list[np.ndarray]:
-    """Chains of neighbours within the bound, cut into groups of which every pair is."""
+    """Chains of neighbours within the bound, cut into groups in which every pair is."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    # Of exact copies rounding leaves a few millionths.
+    # Between exact copies, rounding leaves a few millionths.
     bound += _ROUNDING
     near = distances <= bound
     if not near.any():

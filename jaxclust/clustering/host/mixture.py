@@ -44,8 +44,8 @@ def fit(
         max_iterations: bound on the iterations of each start.
 
     Raises:
-        RunError: samples that are not finite, or so far apart that a Gaussian of some of
-            them is none in double precision.
+        RunError: samples that are not finite, or so far apart that a Gaussian of some of them is
+            degenerate in double precision.
     """
     from sklearn.mixture import GaussianMixture
 
@@ -63,7 +63,7 @@ def fit(
 
 
 def _fitted(mixed: Any, x: np.ndarray) -> Any:
-    """scikit-learn's mixture, fitted; its complaints in words."""
+    """scikit-learn's mixture, fitted; its errors in plain words."""
     samples.check_finite(x, "images")
     try:
         with samples.quiet():
@@ -76,7 +76,7 @@ def _fitted(mixed: Any, x: np.ndarray) -> Any:
 
 
 def _full_factors(factors: np.ndarray, covariance: Covariance, k: int, d: int) -> np.ndarray:
-    """scikit-learn's factors, whose shape the covariance decides, as [k, d, d]."""
+    """scikit-learn's factors, whose shape depends on the covariance, as [k, d, d]."""
     if covariance == "tied":
         return np.broadcast_to(factors, (k, d, d))
     if covariance == "diag":

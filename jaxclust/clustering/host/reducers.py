@@ -1,4 +1,4 @@
-"""Few dimensions from many, on the host: t-SNE, UMAP, PCA behind one signature."""
+"""Dimension reduction on the host: t-SNE, UMAP and PCA behind one signature."""
 
 import importlib.util
 import logging
@@ -18,7 +18,7 @@ _WITHOUT_OPENTSNE = 20_000
 _MOST_TSNE = 3  # of its tree of cells
 # Samples from which several threads are faster than one.
 _MANY = 2_000
-# UMAP begins with eigenvectors, of which so few samples have too few.
+# UMAP starts from eigenvectors, and fewer samples have too few of them.
 _LEAST_UMAP = 4
 _EXAGGERATED, _ITERATIONS, _SAID_EVERY = tsne.EXAGGERATED, 500, 50
 
@@ -51,15 +51,14 @@ def check_reducer(reducer: Reducer, n: int, dimensions: int = 2) -> None:
 def reduce(
     x: np.ndarray, reducer: Reducer, seed: int, dimensions: int = 2, neighbours: int = 30
 ) -> np.ndarray:
-    """x[n, d] in few dimensions -> float32 [n, dimensions].
+    """Reduce x[n, d] to few dimensions -> float32 [n, dimensions].
 
-    The same samples and seed give the same result on the same machine. Fewer than 2,000
-    samples are reduced on one thread, more on one a core, so that machines with other
-    numbers of cores may differ there in the last bits, and t-SNE's maps by what grows
-    from those.
+    The same samples and seed give the same result on the same machine. Fewer than 2,000 samples are
+    reduced on one thread, more on one per core. There, machines with other numbers of cores may
+    differ in the last bits, and t-SNE's maps by what grows from those.
 
     Args:
-        x: samples, float [n, d]; "tsne" and "umap" take fewer columns than dimensions, too.
+        x: samples, float [n, d]; "tsne" and "umap" also take fewer columns than dimensions.
         reducer: tsne (van der Maaten & Hinton 2008; openTSNE where installed, else
             scikit-learn); tsne_exact (tsne.py, for accelerators); umap (McInnes et al.
             2018); pca; none: x itself.
@@ -69,7 +68,7 @@ def reduce(
 
     Raises:
         RunError: samples that are not finite or, unless the reducer is none, all alike;
-            or a library that fails on them for a reason of its own.
+            or a library that fails on them for its own reasons.
     """
     if reducer == "none":
         samples.check_finite(x, "latents")
@@ -83,7 +82,7 @@ def reduce(
         raise RunError(f"{_NAMES[reducer]} failed: {first_line(error)}") from error
     found = np.asarray(found, np.float32)
     if not np.isfinite(found).all():
-        raise RunError(f"{_NAMES[reducer]} came to no finite map; take another reducer")
+        raise RunError(f"{_NAMES[reducer]} produced no finite map; take another reducer")
     return found
 
 
@@ -93,7 +92,7 @@ _NAMES = {"tsne": "t-SNE", "tsne_exact": "t-SNE", "umap": "UMAP", "pca": "PCA"}
 def _reduced(
     x: np.ndarray, reducer: Reducer, seed: int, dimensions: int, neighbours: int, threads: int
 ) -> Any:
-    """:func:`reduce` of samples that have been looked at -> float [n, dimensions]."""
+    """:func:`reduce` of samples that have been checked -> float [n, dimensions]."""
     n = len(x)
     if reducer == "pca":
         from sklearn.decomposition import PCA
@@ -112,7 +111,7 @@ def _reduced(
 def _umap(x: np.ndarray, seed: int, dimensions: int, neighbours: int) -> Any:
     from umap import UMAP
 
-    # Its spectral beginning wants more samples than it takes eigenvectors.
+    # Its spectral initialisation needs more samples than it takes eigenvectors.
     first = "spectral" if len(x) > dimensions + 2 else "random"
     return UMAP(
         n_components=dimensions, n_neighbors=neighbours, init=first, random_state=seed, n_jobs=1
@@ -136,11 +135,11 @@ def _open_tsne(x: np.ndarray, seed: int, dimensions: int, perplexity: int, threa
 
     def say(iteration: int, error: float, embedding: object) -> None:
         nonlocal done
-        del iteration, embedding  # it counts each of the two stages anew
+        del iteration, embedding  # it restarts counting in each of the two stages
         done += _SAID_EVERY
         _say(done, _EXAGGERATED + _ITERATIONS, error)
 
-    # What it would lower it to itself, with a remark to the user; no whole number, then.
+    # What it would lower it to anyway, with a message to the user; then not a whole number.
     fitting: Any = min(perplexity, (len(x) - 1) / 3)
     return openTSNE.TSNE(
         n_components=dimensions,

@@ -1,8 +1,8 @@
-"""What must hold of samples before code that is not Python's own sees them.
+"""What samples must satisfy before compiled code sees them.
 
-t-SNE, UMAP and principal components divide by the samples' spread. Without any, NaN reaches
-compiled loops that do not look for it: scikit-learn's t-SNE ends the whole interpreter then
-(a segmentation fault in its tree of points), openTSNE returns NaN.
+t-SNE, UMAP and principal components divide by the samples' spread. Without any spread, NaN reaches
+compiled loops that do not check for it: scikit-learn's t-SNE then ends the whole interpreter (a
+segmentation fault in its tree of points), openTSNE returns NaN.
 """
 
 import os
@@ -14,8 +14,8 @@ import numpy as np
 
 from jaxclust.core.errors import RunError
 
-# Roundings of a value within which all samples count as alike: the same image, coded in
-# two batches, may differ by so much.
+# Roundings of a value within which all samples count as alike: the same image, coded in two
+# batches, may differ by this much.
 _ROUNDINGS = 4
 # Within these bounds single precision holds the spread, and samples are left as they are.
 _LEAST_SHARE, _LEAST, _MOST = 1e-3, 1e-8, 1e8
@@ -25,7 +25,7 @@ def check_finite(x: np.ndarray, what: str) -> None:
     """Refuse samples x[n, d] with NaN or infinity; `what` names them in the message.
 
     Raises:
-        RunError: some of them are no finite numbers.
+        RunError: some values are not finite.
     """
     wrong = int(np.sum(~np.isfinite(x).all(axis=1)))
     if wrong:
@@ -36,7 +36,7 @@ def check_finite(x: np.ndarray, what: str) -> None:
 
 
 def all_alike(x: np.ndarray) -> bool:
-    """Whether finite samples x[n, d] differ by no more than rounding; so do fewer than two."""
+    """Whether finite samples x[n, d] differ by no more than rounding; true of fewer than two."""
     if len(x) < 2 or not x.shape[1]:
         return True
     low, high = x.min(axis=0).astype(np.float64), x.max(axis=0).astype(np.float64)
@@ -53,7 +53,7 @@ def check_spread(x: np.ndarray, what: str) -> None:
     check_finite(x, what)
     if all_alike(x):
         raise RunError(
-            f"all {len(x):,} {what} are alike, so that nothing tells them apart; look for copies "
+            f"all {len(x):,} {what} are alike, so nothing tells them apart; look for copies "
             "of one image or blank images in the input, or train longer or with another seed"
         )
 
@@ -61,9 +61,9 @@ def check_spread(x: np.ndarray, what: str) -> None:
 def in_range(x: np.ndarray) -> np.ndarray:
     """Samples x[n, d] whose spread single precision can hold, float [n, d].
 
-    Ordinary samples come back as they are. Those far from zero for their spread, vanishingly
-    small or huge are centred and scaled to a mean square of one a sample, which changes no
-    neighbourhood.
+    Ordinary samples come back as they are. Those that are far from zero relative to their spread,
+    vanishingly small or huge are centred and scaled to a mean square of one per sample, which
+    changes no neighbourhood.
 
     Args:
         x: finite and not :func:`all_alike`.
@@ -81,7 +81,7 @@ def in_range(x: np.ndarray) -> np.ndarray:
 def widened(x: np.ndarray, width: int, seed: int) -> np.ndarray:
     """Samples x[n, d] with columns of faint noise added where d < width: [n, max(d, width)].
 
-    A map begins as the samples' principal components, and there are no more than columns.
+    A map starts as the samples' principal components, and there are no more of those than columns.
     """
     missing = width - x.shape[1]
     if missing <= 0:
@@ -92,12 +92,12 @@ def widened(x: np.ndarray, width: int, seed: int) -> np.ndarray:
 
 @contextmanager
 def fewer_threads(n: int, many: int) -> Iterator[int]:
-    """How many threads to take for n samples: one below `many`, else one a core.
+    """How many threads to use for n samples: one below `many`, else one per core.
 
-    Threads that wait for each other at every step of a small problem cost a busy machine
-    minutes where one thread takes a tenth of a second. Within the block, what a library
-    decides for itself (OpenMP, BLAS) is held to one thread, too; of many samples it is left
-    as the user has it.
+    On a busy machine, threads that wait for each other at every step of a small problem take
+    minutes where one thread takes a tenth of a second. Within the block, libraries' own thread
+    pools (OpenMP, BLAS) are limited to one thread, too; for many samples they are left as the user
+    set them.
     """
     from threadpoolctl import threadpool_limits
 
@@ -108,10 +108,10 @@ def fewer_threads(n: int, many: int) -> Iterator[int]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence what scikit-learn warns of and a user can do nothing with.
+    """Silence scikit-learn warnings that a user can do nothing about.
 
-    Bounds on iterations are settings; duplicates leave clusters empty, which the run says
-    in its own words; a graph in several parts is what clustering looks for.
+    Bounds on iterations are settings; duplicates leave clusters empty, which the run reports
+    itself; a graph in several parts is what clustering looks for.
     """
     from sklearn.exceptions import ConvergenceWarning
 
@@ -121,7 +121,7 @@ def quiet() -> Iterator[None]:
             "Graph is not fully connected",
             # Said of as many samples as columns.
             "The spectral clustering API has changed",
-            # UMAP goes on from a random beginning then.
+            # UMAP then starts from a random initialisation.
             "Spectral initialisation failed",
             # Of the kind of division that `check_spread` keeps from doing harm.
             "invalid value encountered in",

@@ -136,7 +136,7 @@ class _CCNN(Tuning):
         return state.replace(last=no_update(state)) if self.keeps_updates else state
 
     def move_centroids(self, state: TrainState, features: Array, assignments: Array) -> TrainState:
-        """By this device's features and assignments, and the others'."""
+        """Move the centroids by the features and assignments of all devices."""
         features, assignments = collectives.gathered((features, assignments), self.axis_name)
         moved = kmeans.update(
             state.cluster.kmeans, features, assignments, max_count=self.config.max_count
@@ -150,7 +150,7 @@ class _CCNN(Tuning):
         return Samples(images, h, assignments, distances)
 
     def trusted(self, clustered: Samples) -> tuple[Samples, Array]:
-        """The nearest of the whole batch, known to every device, and all distances."""
+        """The nearest samples of the whole batch, on every device, and all distances."""
         config = self.config
         found = (clustered.assignments, clustered.distances)
         assignments, distances = collectives.gathered(found, self.axis_name)
@@ -176,7 +176,7 @@ class _CCNN(Tuning):
         return self.move_centroids(after, features, movers.assignments), info.watch
 
     def wait(self, state: TrainState, clustered: Samples) -> tuple[TrainState, dict[str, Array]]:
-        """A step that fine-tunes nothing, for want of trusted samples."""
+        """A step without fine-tuning, for lack of trusted samples."""
         if self.config.centroid_update == "minibatch":
             state = self.move_centroids(state, clustered.features, clustered.assignments)
         none = jnp.zeros((), clustered.distances.dtype)
@@ -259,7 +259,7 @@ def _artifacts(state: TrainState) -> dict[str, Any]:
 
 
 def weights_of(config: Config) -> dict[str, Any]:
-    """What the file that `config.init` names holds, as an argument of :func:`build`."""
+    """Contents of the file that `config.init` names, as an argument of :func:`build`."""
     file = weights_file(config)
     return {} if file is None else {"weights": pretrained.load(file)}
 
@@ -282,7 +282,7 @@ def build(
             paper's, or a `Network` of that kind; it sees the images as they are. The
             `backbone` features need a module's method `pooled`; its batch norm must know
             the devices' axis.
-        weights: what the file that `config.init` names holds; None: it is read now.
+        weights: contents of the file that `config.init` names; None: it is read now.
 
     Returns:
         A Method whose phases are `pretrain` (with init=autoencoder) and `cluster`.

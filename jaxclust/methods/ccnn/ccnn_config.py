@@ -10,7 +10,7 @@ from jaxclust.core.errors import InputError
 from jaxclust.core.settings import setting
 from jaxclust.images.augment import Affine
 
-# The nearest pixel: pseudo-labels come from sharp images, and so must views.
+# The nearest pixel: pseudo-labels come from sharp images, so views must be sharp too.
 _VIEWS = Affine(15.0, 0.1, 0.15, 0.2, resampling="nearest")
 
 
@@ -19,18 +19,18 @@ class Config:
     """CCNN's settings; the defaults are preset `best`."""
 
     starts: int = setting(4, least=1, most=64)
-    """Starts that are begun; one is chosen without labels and trained to the end."""
+    """Number of starts; one is chosen without labels and trained to the end."""
     epochs: int = setting(20, least=0)
-    """Passes over the data while clustering."""
+    """Epochs of clustering."""
     batch_size: int = setting(200, least=1)
-    """Images a mini-batch is clustered in."""
+    """Images per mini-batch."""
     network: Literal["auto", "lenet", "alexnet", "alexnet_dense"] = "auto"
     """lenet: the paper's Fig. 4; alexnet: Fig. 1, on images resized to 224;
-    alexnet_dense: AlexNet's own fully connected head (Table V). auto: lenet under
-    64 pixels, alexnet from there."""
+    alexnet_dense: AlexNet's own fully connected head (Table V). auto: lenet under 64 pixels,
+    otherwise alexnet."""
     feature_width: int | None = setting(None, least=1)
-    """Width of the feature that is clustered; default the number of clusters, or what a
-    weights file's network has, whose features a layer of chance would blur."""
+    """Width of the feature that is clustered; default the number of clusters, or with a weights
+    file its network's own width, since a random layer would blur its features."""
     rectify_features: bool = False
     """ReLU on the feature, as in the paper."""
     output: Literal["relu", "softmax"] = "softmax"
@@ -38,17 +38,17 @@ class Config:
 
     init: str = "autoencoder"
     """The network clustering starts from: autoencoder (reconstruction training first),
-    random, or a weights file (.safetensors, .npz, .pth) of AlexNet, VGG-16 or a ResNet by
-    torchvision's names or MobileNet-v1 by Keras's: then that network, on images resized
-    to 224, its last map averaged as the feature."""
+    random, or a weights file (.safetensors, .npz, .pth) of AlexNet, VGG-16 or a ResNet with
+    torchvision's names or MobileNet-v1 with Keras's. That network then sees images resized to 224,
+    and its averaged last map is the feature."""
     frozen_statistics: bool = True
-    """A weights file's network keeps the batch-norm statistics that came with it while it
-    is fine-tuned, so that what is tuned is what extracts features (in AlexNet, which has
-    no batch norm, it is). Without, it is tuned by those of each batch."""
+    """Keep a weights file's batch-norm statistics during fine-tuning, so that the network that is
+    tuned is the one that extracts features (as it is in AlexNet, which has no batch norm).
+    Otherwise it is tuned with each batch's statistics."""
     pretrain_epochs: int = setting(20, least=0)
-    """Passes of the autoencoder's reconstruction training."""
+    """Epochs of the autoencoder's reconstruction training."""
     pretrain_learning_rate: float = setting(1e-3, above=0)
-    """Adam's rate in it."""
+    """Adam's learning rate in pre-training."""
 
     learning: Literal["joint", "minibatch_kmeans", "kmeans"] = "joint"
     """joint: the method. minibatch_kmeans (Baseline-II) and kmeans (Baseline-III)
@@ -86,19 +86,19 @@ class Config:
     subtract the update and extract them again."""
 
     optimiser: Literal["adam", "sgd"] = "adam"
-    """Of fine-tuning; sgd has momentum 0.9."""
+    """Optimiser of fine-tuning; sgd has momentum 0.9."""
     learning_rate: float | None = setting(None, above=0)
-    """Of fine-tuning; default 3e-4, from a weights file 1e-5: ten times that emptied all
-    clusters but one there (MobileNet-v1, Adam)."""
+    """Learning rate of fine-tuning; default 3e-4, or 1e-5 with a weights file, where ten times that
+    emptied all clusters but one (MobileNet-v1, Adam)."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """How the rate runs over the epochs; cosine ends at zero."""
+    """How the learning rate changes over the epochs; cosine ends at zero."""
     dropout: float = setting(0.5, least=0, most=0.99)
-    """On the wide layers of the AlexNet-size networks."""
+    """Dropout rate on the wide layers of the AlexNet-size networks."""
     views: Affine = _VIEWS
     """Random views the networks are trained on; pseudo-labels and centroids always
     come from the plain images."""
     labels: Literal["centroid", "output"] = "output"
-    """Reading of the final labels: nearest centroid or largest output."""
+    """How final labels are read: nearest centroid or largest output."""
 
 
 PRESETS: dict[str, Config] = {
@@ -119,7 +119,7 @@ PRESETS: dict[str, Config] = {
         centroid_update="finetune",
         max_count=None,
         optimiser="sgd",
-        # The paper gives none; this is the usual rate for fine-tuning an AlexNet. At it,
+        # The paper gives none; this is the usual rate for fine-tuning an AlexNet. At this rate,
         # networks that were trained with batch norm need each batch's statistics.
         learning_rate=1e-3,
         frozen_statistics=False,
@@ -155,7 +155,7 @@ def check(config: Config) -> None:
     if not 1 <= config.k_m <= config.batch_size:
         raise InputError(
             f"‹k_m› must lie between 1 and ‹batch_size› ({config.batch_size}), not {config.k_m}; "
-            "lower the one or raise the other"
+            "lower ‹k_m› or raise ‹batch_size›"
         )
     if config.n_m < config.k_m or config.n_m % config.k_m:
         raise InputError(f"‹n_m› must be a multiple of ‹k_m› ({config.k_m}), not {config.n_m}")

@@ -22,7 +22,7 @@ from jaxclust.models.layers import Module
 # Below this height or width AlexNet's first convolution leaves too little.
 _SMALL = 64
 _ALEXNET_SIZE = 224
-# Of the output layer's first fit.
+# Steps and batch size of the output layer's first fit.
 _FIT_STEPS, _FIT_BATCH = 500, 512
 
 
@@ -108,7 +108,7 @@ def networks_for(
     body: Module | Network | None,
     weights: pretrained.Pretrained | None,
 ) -> Networks:
-    """The networks the settings name, or those around a body of one's own."""
+    """The networks the settings name, or those around a custom body."""
     side, precision = None, compute.precision
     if body is None:
         body, side = network_body(config, spec, compute.axis_name, weights)
@@ -125,9 +125,9 @@ def networks_for(
 
 
 def around(body: Network, layers: Module, precision: Precision) -> Network:
-    """A body that is two functions, and Flax layers on the vector it ends in, as one network.
+    """A body of two functions, and Flax layers on its output vector, as one network.
 
-    Its params lie under `body`, its other collections under `body_` and their names.
+    The body's params lie under `body`, its other collections under `body_` plus their names.
     """
     top = from_flax(layers, precision)
 

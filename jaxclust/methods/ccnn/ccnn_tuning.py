@@ -39,14 +39,14 @@ class Tuning:
 
     @property
     def keeps_updates(self) -> bool:
-        """They are rolled back explicitly."""
+        """Whether updates are kept, because they are rolled back explicitly."""
         config = self.config
         tracked = config.compensation == "rollback" and not self.reuses_features
         return tracked and config.learning == "joint"
 
     @property
     def reuses_features(self) -> bool:
-        """The whole network rolled back gives the features extracted before the update."""
+        """Whether a full rollback just reuses the features extracted before the update."""
         config = self.config
         return config.rollback_scope == "network" and config.rollback_path == "fast"
 

@@ -54,7 +54,7 @@ class ClusterState(NamedTuple):
 
 
 def _softmax(label_features: Array) -> Array:
-    """The softmax whose restraint layer's output these rows are."""
+    """The softmax from these rows, which are the restraint layer's output."""
     return label_features / jnp.sum(label_features, axis=-1, keepdims=True)
 
 
@@ -84,7 +84,7 @@ def published_network(config: Config, spec: DataSpec) -> AllConvNet:
 
 
 def optimiser(config: Config) -> optax.GradientTransformation:
-    """RMSprop as the published code's library has it: epsilon outside the root."""
+    """RMSprop as in the published code's library: epsilon outside the root."""
     return optax.rmsprop(config.learning_rate, decay=0.9, eps=1e-8, eps_in_sqrt=False)
 
 
@@ -99,18 +99,18 @@ class _DAC:
 
     @property
     def batches(self) -> int:
-        """Batches of a pass over a draw."""
+        """Batches per pass over a draw."""
         return -(-self.config.draw_size // self.config.batch_size)
 
     @property
     def short(self) -> int:
-        """Images of a pass's last batch, where it has fewer than the others; else 0."""
+        """Images in a pass's last batch if it is smaller than the others; else 0."""
         config = self.config
         return config.draw_size % config.batch_size if config.last_batch == "short" else 0
 
     @property
     def repeats(self) -> int:
-        """Updates of a draw."""
+        """Updates per draw."""
         return self.config.inner_passes * self.batches * self.config.views_per_batch
 
     @cached_property
@@ -125,13 +125,13 @@ class _DAC:
         )
 
     def label_features(self, state: TrainState, images: Array, *, train: bool = False) -> Array:
-        """Of plain images [b, h, w, c], by running or by the batch's statistics -> [b, k]."""
+        """Label features of plain images [b, h, w, c], by running or batch statistics -> [b, k]."""
         variables = {"params": state.params, **state.model_state}
         images = plain(images, self.config.views.affine)
         return pairwise.restrain(self.network.apply(variables, images, train=train)[0])
 
     def draw_features(self, state: TrainState, images: Array) -> Array:
-        """Of a draw [m, h, w, c], its batches each by its own statistics -> [m, k]."""
+        """Label features of a draw [m, h, w, c], each batch by its own statistics -> [m, k]."""
         m, size = images.shape[0], self.config.target_batch
         train = self.config.target_statistics == "batch"
         if size is None or not train:
@@ -165,7 +165,7 @@ class _DAC:
         return state
 
     def begin_draw(self, state: TrainState, images: Array) -> TrainState:
-        """Fix the targets of a new draw, whose images devices share where they can."""
+        """Fix the targets of a new draw; devices share its images where they can."""
         m, config = self.config.draw_size, self.config
         by_batches = config.target_batch is not None and config.target_statistics == "batch"
         shared = self.axis_name is not None and m % jax.lax.axis_size(self.axis_name) == 0
@@ -179,7 +179,7 @@ class _DAC:
         return state.replace(cluster=state.cluster._replace(draw=draw))
 
     def loss(self, params: PyTree, at: Context) -> tuple[Array, Aux]:
-        """Of the pairs of the whole batch, against the draw's targets."""
+        """Loss of the whole batch's pairs, against the draw's targets."""
         config, known, cluster = self.config, at.batch.extra, at.state.cluster
         variables = {"params": params, **at.state.model_state}
         logits, stats = self.network.apply(variables, at.batch.images, train=True, key=at.key)
@@ -210,7 +210,7 @@ class _DAC:
     def update_on(
         self, batch: Batch, order: Array, place: Array, size: int, state: TrainState
     ) -> tuple[TrainState, StepInfo]:
-        """An update on the batch that stands at a place of a pass over the draw.
+        """An update on the batch at a place in a pass over the draw.
 
         Args:
             batch: the whole draw.

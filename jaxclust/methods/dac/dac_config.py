@@ -9,10 +9,10 @@ from jaxclust.core.errors import InputError
 from jaxclust.core.settings import setting
 from jaxclust.images.augment import Affine, Augmentation
 
-# The published code takes the nearest pixel, zooms rows and columns apart, multiplies the
-# values of a finished view ("rescale") and keeps shifted values between the view's own
-# extremes. Its values span a range of one; ours have unit deviation, and those of MNIST a
-# deviation of 0.31, those of photographs one of about 0.25.
+# The published code takes the nearest pixel, zooms rows and columns independently, multiplies the
+# values of a finished view ("rescale") and keeps shifted values between the view's own extremes.
+# Its values span a range of one, with a standard deviation of 0.31 for MNIST and about 0.25 for
+# photographs; ours have unit standard deviation.
 _MNIST, _PHOTOGRAPHS = 1 / 0.308, 1 / 0.25
 
 
@@ -37,28 +37,30 @@ class Config:
     """DAC's settings; the defaults are preset `reference`, the published code's for MNIST."""
 
     starts: int = setting(1, least=1, most=64)
-    """Starts that are begun; one is chosen without labels and trained to the end."""
+    """Number of starts; one is chosen without labels and trained to the end."""
     epochs: int | None = setting(20, least=0)
-    """Passes over the data (outer epochs); None: by `updates`, or without them as many as
-    adaptive thresholds take to cross."""
+    """Epochs (the paper's outer epochs); None: set by `updates`, or without it as many as adaptive
+    thresholds take to cross."""
     updates: int | None = setting(None, least=1)
-    """Where no number of epochs is given: 40, or of a large set as many as make so many updates."""
+    """If no epochs are given: 40, or on a large data set as many as this number of updates
+    needs."""
     network: Literal["auto", "mnist", "cifar1", "cifar2", "stl", "dog"] = "auto"
-    """One of the published networks; auto: the one whose images are nearest in size and
-    not larger (cifar2 of the two for CIFAR)."""
+    """A published network; auto: the one for images nearest in size but not larger (of the two for
+    CIFAR, cifar2)."""
     draw_size: int = setting(1000, least=1)
     """Images whose targets are fixed together (the paper's m)."""
     draws: Literal["fixed", "shuffled"] = "fixed"
-    """fixed: every epoch has the same draws, in the same order; shuffled: each its own."""
+    """fixed: every epoch has the same draws, in the same order; shuffled: every epoch has its
+    own."""
     batch_size: int = setting(128, least=1)
-    """Images an update compares in pairs."""
+    """Images per update, compared in pairs."""
     last_batch: Literal["short", "filled"] = "short"
-    """What is left of a draw for the last update of a pass is taken as it is, or filled up
+    """The last batch of a pass, when fewer images are left: short: used as it is; filled: filled up
     from the pass's start."""
     inner_passes: int = setting(5, least=1)
     """Passes over a draw before the next one."""
     views_per_batch: int = setting(1, least=1)
-    """Updates a batch is used for, each with views of its own."""
+    """Updates per batch, each with its own views."""
 
     thresholds: Literal["adaptive", "linear"] = "linear"
     """adaptive: u = 0.95 - lambda and l = 0.455 + 0.1 lambda, lambda by Eq. 12.
@@ -71,23 +73,23 @@ class Config:
     """First and last l of linear thresholds; None: l = u, so that every pair is used."""
 
     loss: Literal["bce", "squared_error"] = "squared_error"
-    """Of the selected pairs: cross-entropy (Eq. 2) or the published code's for MNIST."""
+    """Loss of the selected pairs: cross-entropy (Eq. 2) or the published code's for MNIST."""
     self_label_weight: float = setting(0.0, least=0)
-    """Weight of the outputs' cross-entropy against those before the inner passes."""
+    """Weight of the outputs' cross-entropy against the outputs before the inner passes."""
     self_label: Literal["softmax", "label_features"] = "softmax"
     """What that term compares."""
     entropy_weight: float = setting(0.0, least=0)
-    """Of the outputs' entropy, each image's low and that of their mean high, which keeps
+    """Weight of the entropy term (low for each image's output, high for their mean), which keeps
     clusters from merging (Bridle et al. 1992; ICS's Eq. 6). Not in the paper."""
     target_statistics: Literal["running", "batch"] = "batch"
     """Batch-norm statistics the targets are computed with; predictions always use
     running ones, so that no image's label depends on the others."""
     target_batch: int | None = setting(32, least=1)
-    """Images whose targets are computed together, which matters to batch statistics; None:
-    the whole draw."""
+    """Images whose targets are computed together, which matters for batch statistics; None: the
+    whole draw."""
 
     learning_rate: float = setting(1e-3, above=0)
-    """RMSprop's."""
+    """RMSprop's learning rate."""
     restart_optimiser: bool = False
     """Forget RMSprop's averages at every outer epoch."""
     views: Augmentation = _DIGITS
@@ -118,13 +120,13 @@ _NATURAL = replace(
 
 _USUAL = 40  # epochs
 
-# Draws of their own for every epoch, and targets that do not depend on their order.
+# New draws for every epoch, and targets that do not depend on their order.
 _OWN = Config(draws="shuffled", target_batch=None, last_batch="filled")
 
 PRESETS: dict[str, Config] = {
-    # Targets renewed after every pass, and pairs the network is unsure of left out: what
-    # it settles on in its first passes is hard to leave later. The entropy keeps clusters
-    # from merging, and of several starts one has mostly found them all.
+    # Targets are renewed after every pass, and pairs the network is unsure of are left out: what it
+    # settles on in its first passes is hard to undo later. The entropy keeps clusters from merging,
+    # and of several starts one has usually found them all.
     "best": replace(
         _OWN,
         starts=4,
@@ -135,7 +137,7 @@ PRESETS: dict[str, Config] = {
         lower=(0.6, 0.9),
         entropy_weight=0.05,
     ),
-    # Algorithm 1; the paper names no number of inner passes: one.
+    # Algorithm 1; the paper gives no number of inner passes; one is used.
     "paper": replace(
         _OWN,
         epochs=None,
@@ -178,8 +180,8 @@ def fit_to_set(config: Config, n_images: int) -> Config:
 def schedule_of(config: Config) -> tuple[thresholds.Schedule, int]:
     """The thresholds' schedule and the number of epochs.
 
-    Algorithm 1 ends where adaptive thresholds cross; linear ones take as many epochs
-    where none are named, nor the set (:func:`fit_to_set`).
+    Algorithm 1 ends where adaptive thresholds cross; linear ones take as many epochs if neither the
+    settings nor :func:`fit_to_set` give a number.
     """
     crossing = thresholds.epochs_until_crossing(thresholds.adaptive(config.lambda_rate))
     epochs = crossing if config.epochs is None else config.epochs

@@ -2,8 +2,8 @@
 
 DEC (Xie, Girshick & Farhadi 2016) moves latents and centroids towards a target
 distribution made of the assignments themselves; IDEC (Guo et al. 2017) keeps the decoder
-as a regulariser. Without training the same parts are the two-stage baselines, k-means
-on the latents of a plain, denoising or variational autoencoder. ICS (ics.py) adds terms.
+as a regulariser. Without training, the same parts give the two-stage baselines: k-means on the
+latents of a plain, denoising or variational autoencoder. ICS (ics.py) adds terms.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ __all__ = ["DIGIT_VIEWS", "PRESETS", "ClusterState", "Config", "build"]
 
 
 class ClusterState(NamedTuple):
-    """The cluster state; the centroids are trained and stand in the params."""
+    """The cluster state; the centroids are trained and are in the params."""
 
     targets: Array  # float [n, k]: p of every image
     assignments: Array  # int32 [n]: when p was last computed
@@ -51,7 +51,7 @@ class ClusterState(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """What a further loss term may look at."""
+    """What a further loss term may use."""
 
     at: Context
     params: PyTree  # what the loss is a function of
@@ -72,7 +72,7 @@ def assign(params: PyTree, latent: Array) -> Array:
 
 
 def retarget(state: TrainState, latents: Array, power: float | Array = 2.0) -> TrainState:
-    """p of every image from its present assignments, sharpened by a power; latents [n, d]."""
+    """p of every image from its current assignments, sharpened by a power; latents [n, d]."""
     q = assign(state.params, latents)
     assignments = jnp.argmax(q, axis=1).astype(jnp.int32)
     changed = health.churn(assignments, state.cluster.assignments)
@@ -81,7 +81,7 @@ def retarget(state: TrainState, latents: Array, power: float | Array = 2.0) -> T
 
 
 def _sharpening(config: Config, spec: DataSpec, before: int) -> Callable[..., TrainState]:
-    """:func:`retarget` by a power that grows evenly over the phase's steps.
+    """:func:`retarget` with a power that changes linearly over the phase's steps.
 
     Args:
         config: settings.
@@ -122,14 +122,14 @@ def _begin(
     config: Config, spec: DataSpec, auto: Autoencoder, retarget: Callable[..., TrainState]
 ) -> Callable[..., TrainState]:
     def begin(state: TrainState, latents: Array) -> TrainState:
-        """Centroids by k-means, the first targets, an optimiser without a past.
+        """Centroids by k-means, the first targets and a fresh optimiser state.
 
-        The decoder goes, where nothing is decoded any more.
+        The decoder is dropped if nothing is decoded any more.
         """
         fit = kmeans.fit(keys.of(state, "seeding"), latents, spec.n_clusters)
         weights, stats = state.params["network"], state.model_state
         if not config.reconstruction_weight:
-            # Left alone it would still cost the optimiser as much as the encoder does.
+            # An unused decoder would still cost the optimiser as much as the encoder does.
             weights, stats = auto.encoder_alone(weights, stats, spec.shape)
         params = {"network": weights, "centroids": fit.centroids}
         opt_state = optax.adam(config.learning_rate).init(params)
@@ -245,14 +245,14 @@ def build(
         config: settings; see :data:`PRESETS`. Features have no views.
         spec: size and shape of the data, number of clusters.
         compute: precision of the network's passes, and the devices' axis.
-        network: an autoencoder in the named one's place, see :func:`autoencoding.build`.
-        terms: given the autoencoder, what further losses a step has.
+        network: an autoencoder in place of the named one; see :func:`autoencoding.build`.
+        terms: autoencoder -> further losses of a step.
 
     Returns:
         A Method whose phases are `pretrain` and `cluster`.
 
     Raises:
-        InputError: settings without sense, or images too small for the network.
+        InputError: invalid settings, or images too small for the network.
     """
     settings.check(config)
     if len(spec.shape) == 1:

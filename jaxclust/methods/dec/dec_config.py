@@ -20,52 +20,52 @@ class Config:
     """Settings of DEC's family; the defaults are DEC's."""
 
     starts: int = setting(1, least=1, most=64)
-    """Starts that are begun; one is chosen without labels and trained to the end."""
+    """Number of starts; one is chosen without labels and trained to the end."""
     epochs: int = setting(40, least=0)
-    """Passes over the data while clustering; 0: k-means on the latents."""
+    """Epochs of clustering; 0: k-means on the latents."""
     batch_size: int = setting(256, least=1)
-    """Images a step, pre-training too."""
+    """Images per step, in pre-training too."""
     network: autoencoding.Name = "dense"
     """dense: DEC's; shallow and deep: ICS's, three and five pooled convolutions; strided:
-    DERC's, strided_valid without padding; variational: shallow with a Gaussian latent; sparse:
-    one layer of seldom active units; what_where: shallow, its maxima's places told to the
+    DERC's, strided_valid without padding; variational: shallow with a Gaussian latent; sparse: one
+    layer of rarely active units; what_where: shallow, with the places of its maxima passed to the
     decoder."""
     latent_width: int = setting(10, least=1)
     """Width of the latent that is clustered."""
 
     pretrain_epochs: int | None = setting(50, least=0)
-    """Passes of reconstruction training before; None: 30, or of a small set as many as make
-    `pretrain_steps`."""
+    """Epochs of reconstruction pre-training; None: 30, or on a small data set as many as
+    `pretrain_steps` needs."""
     pretrain_steps: int = setting(1000, least=0)
-    """Steps of it at least where no number of passes is given."""
+    """Minimum steps of pre-training if no epochs are given."""
     pretrain_augmented: bool = False
-    """Pre-train on random affine views, of the ranges of `views`."""
+    """Pre-train on random affine views, with the ranges of `views`."""
     noise: float = setting(0.0, least=0)
-    """Standard deviation of noise on pre-training's input (the denoising kind)."""
+    """Standard deviation of the noise on pre-training's input (denoising autoencoder)."""
     learning_rate: float = setting(1e-3, above=0)
-    """Adam's, in both phases."""
+    """Adam's learning rate, in both phases."""
 
     clustering_weight: float = setting(1.0, least=0)
-    """Of KL(p || q), q the Student-t assignments, p their target distribution."""
+    """Weight of KL(p || q), q the Student-t assignments, p their target distribution."""
     power: tuple[float, float] = (2.0, 2.0)
-    """First and last power of q that the target distribution is made of; 2 is DEC's (Eq. 3)."""
+    """First and last power of q in the target distribution; DEC's is 2 (Eq. 3)."""
     reconstruction_weight: float = setting(0.0, least=0)
-    """Of the reconstruction error; 0: the decoder is left alone (DEC)."""
+    """Weight of the reconstruction error; 0: the decoder is not used (DEC)."""
     per_pixel: bool = True
     """Average the reconstruction error over an image's values instead of summing."""
     cluster_augmented: bool = False
-    """Train on random views, of the ranges of `views`, in the images' place, towards the
-    targets of the plain images (Guo et al. 2018)."""
+    """Train on random views, with the ranges of `views`, instead of the images, towards the targets
+    of the plain images (Guo et al. 2018)."""
     refresh_every: int = setting(1, least=1)
-    """Epochs between two computations of the target distribution."""
+    """Epochs between updates of the target distribution."""
     tolerance: float = setting(0.001, least=0, most=1)
-    """Stop once fewer than this share of assignments change between two of those."""
+    """Stop once less than this fraction of the assignments changes between two updates."""
     views: Augmentation = DIGIT_VIEWS
-    """Random views, for what of the method uses any."""
+    """Random views, where the method uses any."""
 
 
-# Random views and enough steps (Guo et al. 2018); what is clustered are sharp images, and so
-# must views be.
+# Random views and enough steps (Guo et al. 2018). The images clustered are sharp, so views must be
+# sharp too.
 _VIEWS = Config(
     epochs=60,
     pretrain_epochs=None,
@@ -77,12 +77,12 @@ _VIEWS = Config(
 _AE = Config(epochs=0)
 PRESETS: dict[str, dict[str, Config]] = {
     "dec": {"best": _VIEWS, "paper": Config()},
-    # The published weight 0.1 is of the clustering loss against a mean over pixels.
+    # The published weight 0.1 is for the clustering loss against a mean over pixels.
     "idec": {
         "best": replace(_VIEWS, clustering_weight=0.1, reconstruction_weight=1.0),
         "paper": Config(clustering_weight=0.1, reconstruction_weight=1.0),
     },
-    # The paper sharpens targets more and more; by how much stands in its text alone, and this
+    # The paper sharpens targets more and more; it says by how much only in its text, and this
     # schedule is ours.
     "dbc": {
         "best": replace(_VIEWS, network="strided", power=(2.0, 4.0)),

@@ -1,9 +1,9 @@
-"""DERC: embedding, reduction, clustering, and retraining on what they say.
+"""DERC: embedding, reduction, clustering, and retraining on the result.
 
 Yan et al. 2020. An autoencoder's latents are reduced to two dimensions by t-SNE and
-clustered there by a Gaussian mixture; the autoencoder is retrained so that latents of one
-cluster attract each other, the more the surer the mixture is, and those of others
-repel (Eq. 7), and the round begins again (Algorithm 1).
+clustered there by a Gaussian mixture; the autoencoder is retrained so that latents of one cluster
+attract each other, more strongly the surer the mixture is, and those of different clusters repel
+(Eq. 7). Then the next round begins (Algorithm 1).
 """
 
 import sys
@@ -56,9 +56,9 @@ __all__ = ["PRESETS", "ClusterState", "Config", "build"]
 
 
 class ClusterState(NamedTuple):
-    """What the last clustering of all images said, c clusters."""
+    """The result of the last clustering of all images, with c clusters."""
 
-    latents: ArrayLike  # float [m, d]: of the images mapped then, of up to 50,000 features all
+    latents: ArrayLike  # float [m, d]: of the images mapped then; all of up to 50,000 features
     embedding: ArrayLike  # float [n, dimensions]
     probabilities: ArrayLike  # float [n, c]
     noise: ArrayLike  # bool [n]: of no cluster (DBSCAN, HDBSCAN)
@@ -66,7 +66,7 @@ class ClusterState(NamedTuple):
 
 
 def _most_mapped(config: Config) -> int:
-    """Images that are mapped at most; retraining asks for all."""
+    """Maximum number of images mapped; retraining needs all."""
     return MOST_MAPPED if config.network == "none" else sys.maxsize
 
 
@@ -96,7 +96,7 @@ def _init(config: Config, spec: DataSpec, auto: Autoencoder) -> Callable[..., Tr
 
 
 def _recluster(config: Config, k: int) -> Refit:
-    """Reduce and cluster all latents, on the host; the optimiser loses its past."""
+    """Reduce and cluster all latents, on the host; the optimiser starts afresh."""
     how = Settings(*(getattr(config, name) for name in Settings._fields))
 
     def update(state: TrainState, latents: np.ndarray) -> TrainState:
@@ -206,21 +206,20 @@ def build(
 ) -> Method:
     """DERC as pure functions, and its stages on the host.
 
-    An image is given the cluster of the image whose latent is nearest to its own among
-    those last clustered: its own, if it was one of them.
+    An image gets the cluster of the image with the nearest latent among those last clustered; if it
+    was one of them, its own.
 
     Args:
         config: settings; see :data:`PRESETS`.
         spec: size and shape of the data, number of clusters.
         compute: precision of the network's passes, and the devices' axis.
-        network: an autoencoder in the named one's place, see :func:`autoencoding.build`.
+        network: an autoencoder in place of the named one; see :func:`autoencoding.build`.
 
     Returns:
         A Method whose phases are `pretrain`, `retrain1`, `retrain2`, … and `cluster`.
 
     Raises:
-        InputError: settings without sense, a missing library, or images too small for
-            the network.
+        InputError: invalid settings, a missing library, or images too small for the network.
     """
     settings.check(config)
     reducers.check_reducer(config.reducer, spec.n_images, config.dimensions)

@@ -21,44 +21,42 @@ class Config:
     """DERC's settings; the defaults are preset `best`."""
 
     starts: int = setting(1, least=1, most=64)
-    """Starts that are begun; one is chosen without labels and trained to the end."""
+    """Number of starts; one is chosen without labels and trained to the end."""
     epochs: int | None = setting(None, least=0)
-    """Passes over the data of each retraining; default 10, of small sets as many as make 350
-    steps."""
+    """Epochs of each retraining; default 10, or on a small data set as many as 350 steps need."""
     iterations: int = setting(5, least=0)
     """Rounds of retraining, 1 to 5 in the paper; 0: DERC-R."""
     batch_size: int = setting(256, least=1)
-    """Images a step, in which triplets are sought."""
+    """Images per step; triplets are formed among them."""
     network: Network = "auto"
-    """strided: Table II's with padding; strided_valid: without, as printed; dense: DEC's; none:
-    what is clustered are the values themselves, and nothing is trained. auto: strided for
-    images; for features none without retraining, else dense."""
+    """strided: Table II's with padding; strided_valid: without, as printed; dense: DEC's; none: the
+    values themselves are clustered, and nothing is trained. auto: strided for images; for features
+    none without retraining, else dense."""
     latent_width: int | None = setting(None, least=1)
-    """Width of the latent; default the number of clusters (Sec. IV.B), without a network the
+    """Width of the latent; default the number of clusters (Sec. IV.B), or without a network the
     number of values."""
     pretrain_epochs: int | None = setting(None, least=0)
-    """Passes of reconstruction training before; default 30, of small sets as many as make
-    1000 steps."""
+    """Epochs of reconstruction pre-training; default 30, or on a small data set as many as 1000
+    steps need."""
     pretrain_views: Affine = _VIEWS
-    """Random views pre-training reconstructs."""
+    """Random views that pre-training reconstructs."""
     learning_rate: float = setting(1e-3, above=0)
-    """Adam's, in all phases."""
+    """Adam's learning rate, in all phases."""
 
     reducer: reducers.Reducer = "tsne"
-    """What takes latents to few dimensions: tsne, umap, pca or none."""
+    """How latents are reduced to few dimensions: tsne, umap, pca or none."""
     dimensions: int = setting(2, least=1)
-    """How many."""
+    """Number of dimensions after reduction."""
     neighbours: int = setting(30, least=1)
     """t-SNE's perplexity, UMAP's neighbours."""
     clusterer: Clusterer = "gmm"
-    """What clusters there; dbscan and hdbscan find their own number of clusters."""
+    """What clusters the reduced latents; dbscan and hdbscan find their own number of clusters."""
     restarts: int = setting(20, least=1)
     """Starts of the mixture; the likeliest wins."""
     covariance: mixture.Covariance = "full"
-    """Of the mixture: full, tied, diag or spherical."""
+    """Covariance of the mixture: full, tied, diag or spherical."""
     eps: float = setting(1.0, above=0)
-    """Radius of a DBSCAN neighbourhood, in standard deviations of the reduced latents
-    over 50."""
+    """Radius of a DBSCAN neighbourhood, in fiftieths of the reduced latents' standard deviation."""
     min_samples: int = setting(10, least=1)
     """Images that make a neighbourhood dense (DBSCAN, HDBSCAN)."""
     min_cluster_size: int | None = setting(None, least=2)
@@ -67,9 +65,9 @@ class Config:
     alpha: float = setting(0.7, least=0, most=1)
     """Weight of the triplet loss; the reconstruction has 1 - alpha (Eq. 8)."""
     margin: float = setting(1.0, least=0)
-    """Of the triplet loss."""
+    """Margin of the triplet loss."""
     hinge: bool = True
-    """Stop pushing triplets apart by the margin; without, Eq. 7 as printed."""
+    """Stop pushing triplets apart at the margin; otherwise Eq. 7 as printed."""
     per_pixel: bool = False
     """Average the reconstruction error over an image's values instead of summing."""
 
@@ -94,7 +92,7 @@ def of_data(config: Config, spec: DataSpec) -> Config:
     if network == "none" and config.iterations:
         raise InputError(
             "without a ‹network› there is nothing to retrain; set ‹iterations› 0 (method derc_r), "
-            "or take the network dense"
+            "or set ‹network› dense"
         )
     if network == "none":
         width = math.prod(spec.shape)

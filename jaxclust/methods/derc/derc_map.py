@@ -1,4 +1,4 @@
-"""What clusters the map of DERC, and how sure it is."""
+"""Clustering DERC's map, and how sure that is."""
 
 from typing import Literal, NamedTuple
 
@@ -10,17 +10,18 @@ from jaxclust.clustering.host import clusterers, mixture, reducers
 from jaxclust.core import device, keys
 
 Clusterer = Literal["gmm", "kmeans", "dbscan", "hdbscan"]
-# Features that are mapped; of more a sample is, and the rest are placed by their neighbours in it.
+# Most features that are mapped; of more, a sample is mapped, and the rest are placed by their
+# neighbours in it.
 MOST_MAPPED = 50_000
 _PLACED_BY = 10
 # Clusters DBSCAN may find; what lies in smaller ones counts as noise.
 DENSE_CLUSTERS = 256
-# Of all images, in HDBSCAN's smallest cluster, and how many at least.
+# HDBSCAN's smallest cluster: all images divided by this, and the least it may be.
 _SMALLEST, _LEAST = 100, 5
 
 
 class Settings(NamedTuple):
-    """Those of :class:`derc_config.Config` that the map is clustered by."""
+    """The settings of :class:`derc_config.Config` used to cluster the map."""
 
     clusterer: Clusterer
     covariance: mixture.Covariance
@@ -63,7 +64,7 @@ def cluster_map(how: Settings, x: np.ndarray, k: int, seed: int) -> tuple[np.nda
 
 
 def _dense(how: Settings, x: np.ndarray) -> clusterers.Dense:
-    """Clusters by density; a radius is in standard deviations of the map over 50."""
+    """Clusters by density; a radius is in fiftieths of the map's standard deviation."""
     if how.clusterer == "dbscan":
         spread = float(x.std()) or 1.0
         return clusterers.dbscan(x, how.eps * spread / 50, how.min_samples, DENSE_CLUSTERS)
@@ -88,24 +89,24 @@ class Placed(NamedTuple):
 
 
 def place(latents: np.ndarray, rows: np.ndarray, mapped: Placed) -> Placed:
-    """What a sample's map says of all: each lies amid its nearest, in the cluster of the nearest.
+    """Extend a sample's map to all: each lies amid its nearest, in the nearest one's cluster.
 
     Args:
         latents: float [n, d].
         rows: those that were mapped, int [m].
-        mapped: of them.
+        mapped: their map and its clustering.
     """
     if len(rows) == len(latents):
         return mapped
     reducers.progress.info(
-        "the map is of %d of %d images; the rest are placed by their nearest",
+        "the map is of %d of %d images; the rest are placed by their nearest neighbours",
         len(rows),
         len(latents),
     )
     count = min(_PLACED_BY, len(rows))
     find = device.jit(neighbours.nearest_among, static_argnums=2)
     near = np.array(find(jnp.asarray(latents), jnp.asarray(latents[rows]), count))
-    # A sampled one is where the map has it.
+    # A sampled image stays where the map has it.
     near[rows] = np.arange(len(rows))[:, None]
     embedding = mapped.embedding[near].mean(axis=1)
     return Placed(embedding, mapped.probabilities[near[:, 0]], mapped.noise[near[:, 0]])

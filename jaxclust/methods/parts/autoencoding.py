@@ -21,7 +21,7 @@ _VALID_SIDE = 37
 
 
 class Autoencoder(NamedTuple):
-    """What codes images, and the part of it that stops at the latent."""
+    """The network that codes images, and the part of it that stops at the latent."""
 
     whole: Network  # images -> Coded
     encoder: Network  # images -> latent [b, d], of the whole's variables
@@ -91,11 +91,11 @@ def build(
         latent_width: of the code.
         spec: size and shape of the data.
         compute: precision of the network's passes, and the devices' axis.
-        network: in the named one's place: two networks, or a Flax module (images, train) ->
+        network: in place of the named one: two networks, or a Flax module (images, train) ->
             Coded with a method `encode`; its batch norm must know the devices' axis.
 
     Raises:
-        InputError: images too small for the network, or a latent without width.
+        InputError: images too small for the network, or a latent width below 1.
     """
     if latent_width < 1:
         raise InputError(f"‹latent_width› must be at least 1, not {latent_width}")

@@ -1,4 +1,4 @@
-"""What methods share whose clusters are centroids that nothing trains."""
+"""What is shared by methods whose clusters are centroids that are not trained."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -26,7 +26,7 @@ def clustering_phase(batch_size: int) -> Phase:
     """k-means on all images' features, as a phase without steps.
 
     Args:
-        batch_size: images a pass of the network.
+        batch_size: images per pass of the network.
     """
 
     def update(state: TrainState, features: Array) -> TrainState:
@@ -37,7 +37,7 @@ def clustering_phase(batch_size: int) -> Phase:
 
 
 def judged(features: Array, centroids: Array) -> Prediction:
-    """Features [b, d] given to the nearest of centroids [k, d]."""
+    """Features [b, d] assigned to the nearest of centroids [k, d]."""
     distances = squared_distances(features, centroids)
     assignments, _ = nearest_column(distances)
     return Prediction(

@@ -12,12 +12,12 @@ from jaxclust.clustering import health
 from jaxclust.core import collectives, keys
 from jaxclust.core.types import Batch, LastUpdate, PyTree, Step, StepInfo, TrainState
 
-# (key, images [b, …], places int [b]) -> images in their stead
+# (key, images [b, …], places int [b]) -> images in their place
 Views = Callable[[Array, Array, Array], Array]
 
 
 class Context(NamedTuple):
-    """What a loss sees beside the parameters."""
+    """What a loss sees besides the parameters."""
 
     state: TrainState  # before the step
     batch: Batch  # this device's part of it; its images are views where the step makes any
@@ -25,12 +25,12 @@ class Context(NamedTuple):
     key: Array  # of the network's own noise
 
     def draw(self, purpose: str) -> Array:
-        """The key of a draw of the loss's own; see :func:`keys.of`."""
+        """The key for one of the loss's own draws; see :func:`keys.of`."""
         return keys.of(self.state, purpose)
 
 
 class Aux(NamedTuple):
-    """What a loss says beside its value."""
+    """What a loss returns besides its value."""
 
     model_state: PyTree  # the network's collections after the pass
     terms: dict[str, Array]  # scalars worth logging, by name; averaged over devices
@@ -50,12 +50,12 @@ def gradient_step(
     axis_name: str | None = None,
     keep_updates: bool = False,
 ) -> Step:
-    """A step of the optimiser on a loss of the state's params, as (state, batch) -> both after.
+    """An optimiser step on a loss of the state's params: (state, batch) -> (state, info).
 
     Args:
         loss: see :data:`Loss`.
-        optimiser: whose state is the state's opt_state.
-        views: random views that the loss sees in the images' place.
+        optimiser: its state is the state's opt_state.
+        views: random views that the loss sees instead of the images.
         axis_name: mapped axis whose devices' losses and gradients are averaged.
         keep_updates: leave a `LastUpdate` in `state.last`, where :func:`no_update` was.
     """

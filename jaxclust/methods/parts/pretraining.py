@@ -17,7 +17,7 @@ from jaxclust.models.autoencoder import Coded
 Reconstruct = Callable[[PyTree, PyTree, Array, Array], tuple[Coded, PyTree]]
 
 PRETRAIN = "pretrain"  # name of the phase
-# Epochs of DERC's autoencoder, and the steps that they shall make at least.
+# Epochs of DERC's autoencoder, and the least number of steps they must make.
 USUAL = (30, 1000)
 
 
@@ -25,11 +25,11 @@ def epochs_or(asked: int | None, usual: tuple[int, int], batch_size: int, n_imag
     """The epochs asked for, or else as many as usual.
 
     Args:
-        asked: None: nothing.
-        usual: epochs, and steps: of a small set, which has few an epoch, as many epochs as
-            make those.
-        batch_size: images a step.
-        n_images: of the set.
+        asked: None: use the usual number.
+        usual: epochs, and minimum steps: a small set, which has few steps per epoch, gets as many
+            epochs as those need.
+        batch_size: images per step.
+        n_images: number of images in the set.
     """
     if asked is not None:
         return asked
@@ -56,14 +56,14 @@ def reconstruction_phase(
 ) -> Phase:
     """A phase that trains an autoencoder on random affine views.
 
-    The view is the target, and the input but for the noise. The state's `opt_state` must be
+    The view is the target and, apart from the noise, the input. The state's `opt_state` must be
     `optimiser.init(params)` when the phase starts.
 
     Args:
         reconstruct: the autoencoder in training mode.
         optimiser: over the whole of the state's params.
         epochs: passes over the data.
-        batch_size: images a step.
+        batch_size: images per step.
         ranges: extent of the views; `Affine()` trains on the plain images.
         noise: standard deviation of Gaussian noise on the input (Vincent et al. 2010's
             denoising autoencoder), of images whose values have unit variance.

@@ -14,7 +14,7 @@ def recorded(
 ) -> Callable[[Build], Build]:
     """A `build(config, spec, compute, …)` whose methods know their :class:`types.Recipe`.
 
-    Those built with further arguments, a network of one's own, which no file holds, have none.
+    Methods built with further arguments, such as a custom network, which no file holds, have none.
     The number of starts is set here too, from the settings.
 
     Args:

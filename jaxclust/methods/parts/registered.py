@@ -1,4 +1,4 @@
-"""A registered method: what a name of the registry's stands for."""
+"""A registered method: what a name in the registry stands for."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ class Registered:
         return replace(self.presets[preset], **self.changes)
 
     def parts(self, config: Any) -> dict[str, Any]:
-        """What the settings name that lies in files, read: further arguments of `build`."""
+        """The files that the settings name, read: further arguments of `build`."""
         reader = getattr(self.make, "parts", None)
         return reader(config) if reader else {}
 
@@ -37,7 +37,7 @@ class Registered:
         compute: Compute = Compute(),  # noqa: B008  (a NamedTuple, immutable)
         **parts: Any,
     ) -> Method:
-        """The method; the same settings give the same object, with what was compiled of it.
+        """The method; the same settings give the same object, with its compiled programs.
 
         Args:
             config: of the family's `Config`.
@@ -63,5 +63,5 @@ def entry(
     /,
     **changes: Any,
 ) -> Registered:
-    """A line of :data:`METHODS`; `changes` are of the presets' settings."""
+    """A line of :data:`METHODS`; `changes` override the presets' settings."""
     return Registered(make, presets, about, estimator, changes)

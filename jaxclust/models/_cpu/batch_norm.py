@@ -81,9 +81,9 @@ def _batch_norm_backward(
     axes = tuple(range(x.ndim - 1))
 
     def by_normalised(of_g: Array, of_gx: Array) -> Array:
-        """Of g times normalised x, from those of g and of g times x.
+        """The sum of g times normalised x, from the sums of g and of g times x.
 
-        So normalised x is never written to memory for the sum's sake.
+        So normalised x is never written to memory just for the sum.
         """
         return (of_gx - mean * of_g) * factor
 

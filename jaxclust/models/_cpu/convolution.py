@@ -23,7 +23,7 @@ from jaxclust.models._cpu.phases import (
 )
 
 NHWC = ("NHWC", "HWIO", "NHWC")
-# Up to this many values a patch, gathering patches costs less than a convolution
+# Up to this many values per patch, gathering patches costs less than a convolution
 # over the batch axis (measured on 5x5x1 and 3x3x3).
 _FEW_PATCH_VALUES = 32
 # From this many values on, a map is transposed row by row.
@@ -38,8 +38,8 @@ def _plain(x: Array, kernel: Array) -> Array:
 def _kernel_gradient(x: Array, g: Array) -> Array:
     """Gradient of `_plain` by its kernel, as a convolution over the batch axis.
 
-    Of few-channel inputs (a network's first layer), and of 1x1 kernels, whose patches are x
-    itself, as one product with the patches.
+    For few-channel inputs (a network's first layer), and for 1x1 kernels, whose patches are x
+    itself, it is one product with the patches.
     """
     n, h, w, o = g.shape
     rows, columns, c = x.shape[1] - h + 1, x.shape[2] - w + 1, x.shape[3]

@@ -35,10 +35,10 @@ def _depthwise(x: Array, kernel: Array, stride: int) -> Array:
 def _depthwise_gradients(
     stride: int, residuals: tuple[Array, Array], g: Array
 ) -> tuple[Array, Array]:
-    """Both gradients of `_depthwise`; the kernel's an image at a time.
+    """Both gradients of `_depthwise`; the kernel's is computed one image at a time.
 
-    As one reduction a kernel value over the whole batch, XLA reads both maps from memory for
-    each; an image's stay in the cache (3 to 6 times faster, measured at 112x112x24 and down).
+    With one reduction per kernel value over the whole batch, XLA reads both maps from memory for
+    each; one image's maps stay in the cache (3 to 6 times faster, measured at 112x112x24 and down).
     """
     x, kernel = residuals
     input_gradient = jax.vjp(lambda x: _depthwise(x, kernel, stride), x)[1](g)[0]
@@ -75,7 +75,7 @@ def depthwise_conv2d(x: Array, kernel: Array, stride: int = 1, padding: Padding 
         padding: 'SAME', 'VALID' or ((top, bottom), (left, right)).
 
     Returns:
-        [n, h', w', c]. Equal to `lax.conv_general_dilated` with a group a channel, values and
+        [n, h', w', c]. Equal to `lax.conv_general_dilated` with one group per channel, values and
         gradients, up to float32 rounding.
     """
     edges = explicit_padding(x.shape[1:3], kernel.shape[:2], (stride, stride), padding)

@@ -44,7 +44,7 @@ def _pool_gradient(
     chosen: Array,
     g: Array,
 ) -> tuple[Array]:
-    """Send g back to the window's place that was chosen."""
+    """Send g back to the place in the window that was chosen."""
     pads = explicit_padding(side, window, strides, padding)
     padded = [n + sum(p) for n, p in zip(side, pads, strict=True)]
     total = jnp.zeros((g.shape[0], *padded, g.shape[3]), g.dtype)
@@ -71,8 +71,8 @@ def _pool_forward(
 ) -> tuple[Array, Array]:
     """The maxima, and the place in each window of the first of them.
 
-    The place is kept, not found again by comparing x with the maxima: a compiler may
-    compute x twice, rounded otherwise, and then nothing equals its maximum.
+    The place is kept, not found again by comparing x with the maxima: a compiler may compute x
+    twice with different rounding, and then nothing equals its maximum.
     """
     pads = explicit_padding(side, window, strides, padding)
     first, *others = _windows(x, window, strides, pads)
@@ -91,7 +91,7 @@ def _pool_value(
     padding: Padding,
     side: Sequence[int],
 ) -> Array:
-    del side  # the gradient's alone, which x is no longer there for
+    del side  # only for the gradient, which no longer has x
     return _pool(x, window, strides, padding)
 
 

@@ -1,8 +1,9 @@
 """Transposed convolution without a product with inserted zeros.
 
-On CPU as one plain convolution; on accelerators as a strided convolution's gradient by its input,
-which their libraries have kernels for. What autodiff makes of `lax.conv_transpose` they have none
-for: its kernel gradient is a convolution with a window as large as the map, which takes a minute
+On CPU it is one plain convolution; on accelerators, a strided convolution's gradient by its input,
+for which their libraries have kernels. They have none for what autodiff makes of
+`lax.conv_transpose`: its kernel gradient is a convolution with a window as large as the map, which
+takes a minute to compile and is slow.
 to compile and is slow.
 """
 
@@ -21,9 +22,9 @@ from jaxclust.models._cpu.phases import depth_to_space
 def conv_transpose2d(
     x: Array, kernel: Array, strides: tuple[int, int] = (2, 2), padding: Padding = "SAME"
 ) -> Array:
-    """Transposed convolution: what takes a strided convolution's output size back.
+    """Transposed convolution: it undoes the size change of a strided convolution.
 
-    On CPU as one convolution whose output channels are the strides x strides phases of
+    On CPU it is one convolution whose output channels are the strides x strides phases of
     the result.
 
     Args:
@@ -113,7 +114,7 @@ def _along(size: int, window: int, stride: int, edge: tuple[int, int]) -> _Axis:
 
 
 def _kernel_of_phases(kernel: Array, strides: Sequence[int], axes: Sequence[_Axis]) -> Array:
-    """kernel[i, j, c, o] -> [taps of rows, of columns, c, s*t*o], a channel a phase."""
+    """kernel[i, j, c, o] -> [taps of rows, of columns, c, s*t*o], one channel per phase."""
     s, t = strides
     wide = jnp.pad(kernel, [*((axis.front, axis.back) for axis in axes), (0, 0), (0, 0)])
     c, o = kernel.shape[2:]

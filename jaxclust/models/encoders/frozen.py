@@ -1,4 +1,4 @@
-"""Encoders whose weights stay as they are: images of one size in, features out."""
+"""Encoders with frozen weights: images of one size in, features out."""
 
 import hashlib
 import importlib.util
@@ -46,7 +46,7 @@ class Frozen(NamedTuple):
 
 
 def weights_of(name: str) -> Path:
-    """The weights file that an encoder's name stands for, or that the name is.
+    """The weights file that an encoder's name stands for, or whose path the name is.
 
     Raises:
         InputError: the package is not installed, or there is no such encoder or file.
@@ -82,7 +82,7 @@ def load(name: str, precision: Precision = "float32") -> Frozen:
     Args:
         name: one of :data:`PACKAGES`; the path of a file that :func:`pretrained.load` or
             :func:`vit_names.find` knows; clip_openai:PATH or openclip:PATH; heads=N: before
-            either, where a transformer has other heads than the known ones; onnx:PATH.
+            either, where a transformer's number of heads is not the known one; onnx:PATH.
         precision: of the network's passes; features are float32.
 
     Raises:

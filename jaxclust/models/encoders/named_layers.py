@@ -1,4 +1,4 @@
-"""What encoders share: layers that bear the names they have in weight files."""
+"""What encoders share: layers named as they are in weight files."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxclust.models.layers import BatchNorm, Conv
 class DepthwiseConv(nn.Module):
     """Square convolution of each channel by itself; parameter `kernel` [window, window, c].
 
-    Stride 2 pads even sides after the map more than before it.
+    With stride 2, even sides are padded more after the map than before it.
     """
 
     window: int = 3

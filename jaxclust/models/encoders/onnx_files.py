@@ -21,13 +21,13 @@ class Session(NamedTuple):
     side: int
     channels_first: bool
     width: int  # of the features
-    batch: int | None  # images a call, where the file fixes their number
+    batch: int | None  # images per call, where the file fixes their number
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Images uint8 [b, side, side, 3] -> float32 [b, width].
 
         Values are normalised by ImageNet's mean and deviation. Maps [b, c, h, w] are averaged over
-        places, tokens [b, n, c] over tokens.
+        positions, tokens [b, n, c] over tokens.
         """
         if self.batch is not None and len(images) != self.batch:
             return self._in_batches(images, self.batch)
@@ -42,7 +42,7 @@ class Session(NamedTuple):
         return np.asarray(found.reshape(len(images), -1), np.float32)
 
     def _in_batches(self, images: np.ndarray, size: int) -> np.ndarray:
-        """The same of any number of images; the last batch is filled up."""
+        """The same for any number of images; the last batch is filled up."""
         parts = []
         for start in range(0, len(images), size):
             part = images[start : start + size]
@@ -86,7 +86,7 @@ def load(path: Path) -> Session:
     try:
         example = session.features(np.zeros((1, side, side, 3), np.uint8))
     except Exception as error:
-        raise InputError(f"{path} takes no image of {side} pixels ({first_line(error)})") from error
+        raise InputError(f"{path} rejects images of {side} pixels ({first_line(error)})") from error
     return session._replace(width=example.shape[1])
 
 

@@ -1,4 +1,4 @@
-"""Tables of a vision transformer's places on another grid than they were trained on."""
+"""A vision transformer's position tables, on a different grid from the trained one."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ import numpy as np
 def resampled(
     table: np.ndarray, grid: int, *, antialias: bool, scale: float | None = None
 ) -> np.ndarray:
-    """A table of places [m * m, d] on another grid, bicubically as PyTorch does: [grid^2, d].
+    """A position table [m * m, d] on another grid, bicubically as in PyTorch: [grid^2, d].
 
     Args:
-        table: of a square of places.
-        grid: places a side of the result.
+        table: of a square of positions.
+        grid: positions per side of the result.
         antialias: PyTorch's two ways differ in kernel (Keys' -0.5 with, -0.75 without) and at
             the edges.
         scale: how much larger the result is taken to be; default grid / m.

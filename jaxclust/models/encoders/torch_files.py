@@ -56,15 +56,15 @@ class _Tensor(NamedTuple):
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
-    """What stands for PyTorch's own rebuilding of a tensor."""
+    """What replaces PyTorch's own rebuilding of a tensor."""
     if not isinstance(storage, _Storage):
         raise ValueError("a tensor without a storage")
     tensor = _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
     if len(tensor.shape) != len(tensor.strides) or min((offset, *shape, *strides), default=0) < 0:
-        raise ValueError("a tensor of a shape that there is not")
+        raise ValueError("a tensor with an impossible shape")
     reach = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True))
     size = math.prod(tensor.shape)
-    # More numbers than there are would be a small file that fills the memory.
+    # A tensor with more numbers than its storage could let a small file fill the memory.
     if size > storage.length or (size and tensor.offset + reach >= storage.length):
         raise ValueError("a tensor that reaches beyond its storage")
     return tensor
@@ -85,7 +85,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
 
 
 class _Reader(pickle.Unpickler):
-    """An unpickler that knows the names of :data:`_KNOWN` alone."""
+    """An unpickler that knows only the names of :data:`_KNOWN`."""
 
     def __init__(self, file: Any) -> None:
         super().__init__(file)
@@ -103,7 +103,7 @@ class _Reader(pickle.Unpickler):
     def persistent_load(self, pid: Any, /) -> _Storage:
         kind, dtype, key, _, count, *view = pid
         if kind != "storage" or not isinstance(dtype, np.dtype) or any(view):
-            raise ValueError("a storage of a kind that is not known")
+            raise ValueError("a storage of an unknown kind")
         found = _Storage(str(key), dtype, int(count))
         if self.storages.setdefault(found.key, found) != found:
             raise ValueError(f"storage {key} is described twice")
@@ -148,7 +148,7 @@ def _from_zip(file: BinaryIO) -> dict[str, np.ndarray]:
 
 def _from_pickles(file: BinaryIO) -> dict[str, np.ndarray]:
     if _Reader(file).load() != _MAGIC or _Reader(file).load() != _PROTOCOL:
-        raise ValueError("it is no file of torch.save")
+        raise ValueError("it is not a torch.save file")
     system = _Reader(file).load()
     if not isinstance(system, dict) or not system.get("little_endian", True):
         raise ValueError("its numbers are big-endian")
@@ -159,7 +159,7 @@ def _from_pickles(file: BinaryIO) -> dict[str, np.ndarray]:
         count = int.from_bytes(file.read(8), "little", signed=True)
         size = reader.storages[key].dtype.itemsize * count
         if count != reader.storages[key].length or size > left:
-            raise ValueError(f"storage {key} is not whole")
+            raise ValueError(f"storage {key} is incomplete")
         contents[key] = file.read(size)
     return _arrays(found, lambda storage: contents[storage.key])
 
@@ -186,7 +186,7 @@ def _arrays(found: Any, content: Callable[[_Storage], bytes]) -> dict[str, np.nd
         if key not in storages:
             raw = content(tensor.storage)
             if len(raw) != count * dtype.itemsize:
-                raise ValueError(f"storage {key} of {name} is not whole")
+                raise ValueError(f"storage {key} of {name} is incomplete")
             storages[key] = np.frombuffer(raw, dtype)
         flat = storages[key]
         steps = [step * dtype.itemsize for step in tensor.strides]

@@ -46,7 +46,7 @@ class VGG16(Encoder):
 class ResNet(Encoder):
     """Images [b, h, w, 1 or 3] -> [b, ceil(h / 32), ceil(w / 32), 512 or 2048].
 
-    Of basic blocks, 512 channels, or of bottlenecks, 2048.
+    512 channels with basic blocks, 2048 with bottlenecks.
 
     Attributes:
         depths: blocks of each of the four stages.

@@ -30,7 +30,7 @@ class Shape(NamedTuple):
     hidden: int  # of its MLPs, half of a gated one's first product
     class_token: bool
     registers: int
-    # table: a vector for each place, the class token's among them where `class_position`;
+    # table: a vector for each position, including the class token's if `class_position`;
     # rotary: patches' queries and keys are turned (Su et al. 2024).
     positions: Literal["table", "rotary"]
     class_position: bool
@@ -45,7 +45,7 @@ class Shape(NamedTuple):
 class VisionTransformer(Encoder):
     """Images [b, side, side, 1 or 3] -> vectors [b, width or output], of their dtype.
 
-    Parameters bear the names of vit_names.py, so that a file's fit without a table. Layer norms
+    Parameters have the names of vit_names.py, so that a file's fit without a table. Layer norms
     and softmax are float32 at least.
     """
 

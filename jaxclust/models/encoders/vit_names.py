@@ -70,9 +70,9 @@ def dino(weights: Mapping[str, np.ndarray], where: str, side: int | None) -> Fou
 
 
 def _places_of_timm(read: Reader, params: Arrays, side: int | None, *, pooled: bool) -> int:
-    """Add the table of places, resampled as its owner does; the side of the images."""
+    """Add the position table, resampled as its authors do; returns the side of the images."""
     places, patch = read.take("pos_embed")[0], patch_of(params)
-    # timm's registers go without a place, and so does its class token beside them.
+    # timm's registers have no position, and neither does its class token beside them.
     square = round((len(places) - 1) ** 0.5) ** 2 == len(places) - 1
     classed = "class_token" in params and square
     trained = round((len(places) - classed) ** 0.5) * patch
@@ -186,18 +186,19 @@ def find(
     side: int | None = None,
     heads: int | None = None,
 ) -> Found | None:
-    """The transformer that a file's names are those of; None of other files.
+    """The transformer that a file's names belong to; None for other files.
 
     Args:
         weights: the file's arrays.
         where: the file, for messages.
-        activation: CLIP's, which no file tells.
+        activation: CLIP's, which files do not record.
         side: of the images; default 224, or what the weights were trained on.
-        heads: of its attention, which no file tells; default those of the known one this wide.
+        heads: of its attention, which files do not record; default those of the known one this
+            wide.
 
     Raises:
-        InputError: such a file that lacks a name, or has one that nothing here bears; a number
-            of heads that does not fit or is not known.
+        InputError: the file lacks an array or has one that does not belong; the number of heads
+            does not fit or is not known.
     """
     made = _by_name(weights, where, activation, side)
     return None if made is None else with_heads(made, heads, where)
@@ -210,7 +211,7 @@ def _by_name(
     if any(name.endswith("visual.conv1.weight") for name in ends):
         if activation is None:
             raise InputError(
-                f"{where} is a CLIP model, whose file does not tell its activation: give "
+                f"{where} is a CLIP model, whose file does not record its activation: give "
                 "clip_openai:FILE (QuickGELU) or openclip:FILE (GELU)"
             )
         return clip(weights, where, activation)

@@ -1,4 +1,4 @@
-"""What reading a vision transformer's file by any of its names shares."""
+"""What is shared by reading vision transformers' files under any of their names."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -10,7 +10,8 @@ from jaxclust.models.encoders.vision_transformer import Activation, Shape
 
 Arrays = dict[str, np.ndarray]
 _OF_HEAD = 64  # values of a head, where nothing else is known
-# Heads of widths whose heads are of another size: timm's ViT-H to -G and SO400M, OpenCLIP's,
+# Number of heads for widths whose heads have another size: timm's ViT-H to -G and SO400M,
+# OpenCLIP's, SigLIP's, DINOv3's 7B.
 # SigLIP's, DINOv3's 7B.
 _HEADS = {
     "dino": {1152: 16, 1280: 16, 1408: 16, 1664: 16},
@@ -32,7 +33,7 @@ class Found(NamedTuple):
 
 
 class Reader:
-    """A file's arrays behind a prefix; what was not asked for is told in the end."""
+    """A file's arrays behind a prefix; those never asked for are reported at the end."""
 
     def __init__(self, weights: Mapping[str, np.ndarray], anchor: str, where: str) -> None:
         self.weights, self.where = weights, where
@@ -47,7 +48,7 @@ class Reader:
         self.used.add(self.prefix + name)
         if not self.has(name):
             raise InputError(
-                f"{self.where} has no {self.prefix}{name}, which its other arrays go with"
+                f"{self.where} has no {self.prefix}{name}, which its other arrays need"
             )
         return np.asarray(self.weights[self.prefix + name], np.float32)
 
@@ -76,7 +77,7 @@ class Reader:
         }
 
     def depth(self, blocks: str) -> int:
-        """Blocks whose names begin so."""
+        """Number of blocks whose names begin with this."""
         start = self.prefix + blocks
         numbers = {n[len(start) :].split(".")[0] for n in self.weights if n.startswith(start)}
         return len(numbers)
@@ -93,7 +94,7 @@ class Reader:
 
 
 def heads_of(kind: str, width: int) -> int | None:
-    """Heads of a transformer of this family and width, which no file tells; None: unknown."""
+    """Heads of a transformer of this family and width, which no file records; None: unknown."""
     if width in _HEADS[kind]:
         return _HEADS[kind][width]
     return None if width % _OF_HEAD else width // _OF_HEAD
@@ -103,13 +104,13 @@ def with_heads(found: Found, heads: int | None, where: str) -> Found:
     """The transformer with a number of heads, where one is asked for.
 
     Raises:
-        InputError: its values cannot be shared by so many, or nobody says how many there are.
+        InputError: its values cannot be shared by that many heads, or the number is unknown.
     """
     width, known = found.shape.width, found.shape.heads
     if heads is None and not known:
         raise InputError(
-            f"{where} holds a transformer of {width} values, whose number of heads no file tells "
-            "and none known here has: say it by heads=N:FILE"
+            f"{where} holds a transformer of {width} values; files do not record its number of "
+            "heads, and none known here has that width: give heads=N:FILE"
         )
     if heads is None:
         return found
@@ -135,9 +136,9 @@ def found(
     """The transformer that the arrays make.
 
     Args:
-        name: of its family, for people.
+        name: of its family, for display.
         params: all of its arrays.
-        kind: as :class:`Found` has it.
+        kind: as in :class:`Found`.
         side: of the images.
         activation: of MLPs without a gate.
     """
@@ -171,7 +172,7 @@ def _is_gated(params: Arrays) -> bool:
 def add_places(
     params: Arrays, table: np.ndarray, classed: bool, place: Callable[..., np.ndarray]
 ) -> None:
-    """The table of places, the class token's apart."""
+    """Add the position table, the class token's apart."""
     table = table.reshape(-1, table.shape[-1])
     if classed:
         params["class_position"] = table[:1]

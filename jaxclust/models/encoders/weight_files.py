@@ -16,7 +16,7 @@ Weights: TypeAlias = Mapping[str, np.ndarray]
 def read(path: Path) -> Weights:
     """The arrays of a .safetensors, .npz or .pth file by name.
 
-    Of a .pth file nothing but tensors is made; see :mod:`torch_files`.
+    From a .pth file only tensors are made; see :mod:`torch_files`.
 
     Raises:
         InputError: no such file, another format, or a damaged file.
@@ -42,9 +42,9 @@ def read(path: Path) -> Weights:
             f"reading {path} needs {error.name}: pip install {error.name}, or convert the file to "
             ".npz"
         ) from error
-    except Exception as error:  # each library has kinds of its own for a damaged file
+    except Exception as error:  # each library raises its own errors for a damaged file
         raise InputError(f"{path} cannot be read as {kind} ({first_line(error)})") from error
-    raise InputError(f"{path} is no weights file by its name: .safetensors, .npz or .pth")
+    raise InputError(f"{path} is not named like a weights file: .safetensors, .npz or .pth")
 
 
 def _named(found: Weights) -> Weights:

@@ -84,5 +84,5 @@ def test_groups_that_hardly_lie_apart_are_said():
     assert apart.complaint() is None
     spread = np.random.default_rng(0).uniform(size=(300, 2))
     found = cluster_count.curve(spread, [2, 3, 4, 5])
-    assert "hardly lie apart" in found.complaint()
+    assert "hardly separated" in found.complaint()
     assert f"at {found.chosen} clusters" in found.complaint()
