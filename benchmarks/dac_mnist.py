@@ -5,7 +5,6 @@
 Preset `best` with one start. Measured are the seconds of training, without compilation and scoring,
 until the labels first score 97.75, and the ACC at the end; labels are read only for that. Each
 seed's figures are written as soon as they exist, and a seed that is there is not run again.
-figures are written as soon as they exist, and a seed that is there is not run again.
 """
 
 import argparse

@@ -9,7 +9,6 @@ holds mnist.npz, mnist_test.npz, usps.npz and cmu_pie.npz, each with arrays imag
 needs the core dependencies without tensorflow-datasets, and JAX 0.11 or later for GPUs; where
 PyTorch is not installed, its side is "not measured". --toy makes every step small, to try the
 command on a CPU; its figures are worth nothing.
-CPU; its figures are worth nothing.
 
 Steps: correctness (one step of every method beside the CPU's), compiling (first steps, second
 fits), steps (train steps beside PyTorch's), kmeans (a million vectors), seeds (four as one program

@@ -11,7 +11,6 @@ jaxclust; the log of the published code has ACC 95.6 after the first epoch of MN
 Needs PyTorch (pip install -e '.[bench]'). Time on two CPU cores: a quarter of an hour per epoch for
 each side on MNIST's 70,000, a seventh of that on its 10,000 test images. Results: beside_torch.md
 and .json in experiments/results/.
-.json in experiments/results/.
 """
 
 import argparse

@@ -6,7 +6,6 @@ Published (ACC, MNIST-test), Table V: alpha 0.1 / 0.3 / 0.5 / 0.7 / 0.9 gives 96
 96.76 / 98.25 / 96.71. Table VI (USPS): 95.75 without retraining, up to 98.90 after five
 rounds. Fig. 4 (MNIST-test): latents of 10 to 128 values do about equally well. Sec. V.F: a run
 whose pre-training ends at a large reconstruction error clusters badly, so that of several runs
-pre-training ends at a large reconstruction error clusters badly, so that of several runs
 the one with the smallest can be chosen without labels.
 
 A run of five rounds scores every round, which gives Table VI; its rows list the seeds'

@@ -11,9 +11,6 @@ classes. A set whose FOLDER is not given is left as it was recorded. Tiny-ImageN
 60, 101 to 120 and 151 to 200 were held back: nothing was chosen by looking at them. There the
 folder command's method is set beside k-means, spectral and Ward's tree in the same map; it should
 be within two points of the best.
-120 and 151 to 200 were held back: nothing was chosen by looking at them. There the folder command's
-method is set beside k-means, spectral and Ward's tree in the same map; it should be within two
-points of the best.
 
 Target on STL-10, k given (NMI / ACC): 88 / 93, 90 / 94 where it can be had; the better of TEMI and
 TURTLE 91 / 96. What the README's folder command reached before there were encoders, on other

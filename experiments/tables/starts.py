@@ -8,7 +8,6 @@ afterwards. For every criterion, taken after a quarter, half and all of the epoc
 its rank correlation with the final ACC, and the mean final ACC of the best of four starts, over all
 70 ways to draw four of eight. `combined` is the mean rank of several. mnist_test is cut to 3,000
 images.
-mnist_test is cut to 3,000 images.
 
 Results: starts.md and .json in experiments/results/. Runs are kept, one file per seed, and not
 repeated.

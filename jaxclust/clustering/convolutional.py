@@ -3,7 +3,6 @@
 Dundar, Jin & Culurciello 2016, "Convolutional Clustering for Unsupervised Learning". A window gives
 its best patch to the filter that responds to it most strongly, wherever it lies, so that no two
 filters are shifted copies of each other.
-are shifted copies of each other.
 """
 
 from typing import NamedTuple

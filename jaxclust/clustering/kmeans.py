@@ -180,7 +180,6 @@ def lloyd(x: Array, centroids: Array, max_iterations: int = 300, tol: float = 1e
     Ends after `max_iterations` or once the centroids' summed squared shift is at
     most `tol` times the mean variance of x's columns (scikit-learn's rule). With many clusters,
     bounds skip the rows that cannot have changed; the assignments of every iteration are the same.
-    of every iteration are the same.
     """
     n, k = x.shape[0], centroids.shape[0]
     limit = tol * jnp.mean(jnp.var(x, axis=0))

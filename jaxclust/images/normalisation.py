@@ -38,7 +38,6 @@ def measure(images: Any) -> Normalisation:
     For images, each channel's mean and deviation; for features, each value's mean and one deviation
     for all, so that distances keep their proportions. The deviation of a constant channel is set to
     1. Bytes are summed as integers, so that the order in which blocks come changes nothing.
-    blocks come changes nothing.
 
     Args:
         images: an array, or what is read block by block (`types.Source`).

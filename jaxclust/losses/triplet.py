@@ -52,7 +52,6 @@ def weighted_triplet(
     Yan et al. 2020, Eq. 7: samples of one pseudo-class attract each other more strongly, the more
     alike their probabilities of it are. As printed the loss has no lower bound; Algorithm 1 lists a
     margin.
-    Algorithm 1 lists a margin.
 
     Args:
         anchor: z_i, float [n, d].

@@ -26,7 +26,6 @@ class Decoder(nn.Module):
     A dense layer to a map of at most 8 by 8 (at least two upsamplings), then an upsampling by two
     and a 3x3 convolution, as often as needed. The last one has the image's channels and no batch
     norm; what exceeds the image is cropped.
-    the image's channels and no batch norm; what exceeds the image is cropped.
     """
 
     image_shape: tuple[int, int, int]
@@ -72,7 +71,6 @@ class PooledAutoencoder(nn.Module):
     for pooling. The last row and column of odd maps are pooled alone and cropped again on the way
     back, so that the decoded images have the images' exact shape. The paper gives no widths;
     doubled ones from 32 are chosen here.
-    The paper gives no widths; doubled ones from 32 are chosen here.
     """
 
     image_shape: tuple[int, int, int]

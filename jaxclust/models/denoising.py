@@ -27,7 +27,6 @@ class DenoisingAutoencoder(nn.Module):
     every layer, what the encoder has without noise. An error is the mean over a layer's values, and
     the maps' errors have a weight of a tenth, as in the published code. Maps are padded, so that
     images of any size fit; the decoder's last layer is linear, for values of unit variance.
-    size fit; the decoder's last layer is linear, for values of unit variance.
     """
 
     image_shape: tuple[int, int, int]

@@ -3,7 +3,6 @@
 They match Flax's own in parameters, initialisation and results, with gradients that are fast on CPU
 too (see `jaxclust.models._cpu`). Parameters start as float32 whatever JAX's default float is; see
 dtypes.py.
-float is; see dtypes.py.
 """
 
 from typing import Any, TypeAlias

@@ -75,8 +75,6 @@ def spectral_embedded(
     The eigenvectors F [n, k] with the smallest eigenvalues of L + fit (H - P), L the graph's
     normalised Laplacian, H the centring matrix, P the ridge regression's projection, found by
     products alone; then k-means on F's rows.
-    centring matrix, P the ridge regression's projection, found by products alone; then k-means on
-    F's rows.
 
     Args:
         x: samples, float [n, d].

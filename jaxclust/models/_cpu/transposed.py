@@ -4,7 +4,6 @@ On CPU it is one plain convolution; on accelerators, a strided convolution's gra
 for which their libraries have kernels. They have none for what autodiff makes of
 `lax.conv_transpose`: its kernel gradient is a convolution with a window as large as the map, which
 takes a minute to compile and is slow.
-to compile and is slow.
 """
 
 from collections.abc import Sequence

@@ -12,7 +12,6 @@ Arrays = dict[str, np.ndarray]
 _OF_HEAD = 64  # values of a head, where nothing else is known
 # Number of heads for widths whose heads have another size: timm's ViT-H to -G and SO400M,
 # OpenCLIP's, SigLIP's, DINOv3's 7B.
-# SigLIP's, DINOv3's 7B.
 _HEADS = {
     "dino": {1152: 16, 1280: 16, 1408: 16, 1664: 16},
     "clip": {1280: 16, 1408: 16, 1664: 16},
