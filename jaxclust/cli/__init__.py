@@ -13,12 +13,13 @@ from jaxclust.core.errors import InputError, RunError, Stopped, nearest_name
 from jaxclust.core.visible import visible
 
 # Each is a file of jaxclust/cli/ with a function `main`.
-_COMMANDS = ("run", "embed", "predict", "report", "export", "table", "datasets")
+_COMMANDS = ("run", "embed", "predict", "report", "apply", "export", "table", "datasets")
 _USAGE = """\
 usage: jaxclust run [--method METHOD] --dataset DATASET [options]
        jaxclust embed SOURCE --encoder NAME --out FILE
        jaxclust predict RUN_DIR IMAGES [--out FILE] [--in-memory GB] [--data-dir DIR]
        jaxclust report RUN_DIR [--map MAP] [--images FOLDER] [--data-dir DIR]
+       jaxclust apply RUN_DIR EDITS.json [--out FOLDER] [--images FOLDER] [--data-dir DIR]
        jaxclust export RUN_DIR --to FOLDER [--copy] [--images FOLDER] [--data-dir DIR]
        jaxclust table RUN_DIR... [--format FORMAT] [--out FILE]
        jaxclust datasets [--data-dir DIR]

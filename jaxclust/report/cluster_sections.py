@@ -58,6 +58,7 @@ class Cluster(NamedTuple):
     """A cluster's section."""
 
     number: int
+    name: str  # given by hand; empty: none
     size: int
     share: str
     confidence: str
@@ -180,6 +181,7 @@ def _cluster(
     half = -(-len(entries) // 2)
     return Cluster(
         number=cluster,
+        name=shown(run.names[cluster]) if run.names else "",
         size=size,
         share=f"{100 * size / len(run.ids):.1f} %",
         confidence=f"{run.confidence[members].mean():.3f}" if size else "–",

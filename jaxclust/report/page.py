@@ -69,6 +69,7 @@ def _html(run: FinishedRun, image_set: ImageSet | None, shown_map: MapOfImages) 
         map=shown_map._asdict(),
         css=(_TEMPLATES / "report.css").read_text("utf-8"),
         script=(_TEMPLATES / "report.js").read_text("utf-8"),
+        edit_script=(_TEMPLATES / "edit.js").read_text("utf-8"),
     )
 
 

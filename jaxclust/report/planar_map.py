@@ -12,12 +12,15 @@ from jaxclust.report.cluster_sections import Kinds
 from jaxclust.report.colours import COLOURS
 from jaxclust.report.text import shown
 from jaxclust.report.thumbnails import Draw, Sheets, sheets
+from jaxclust.runs.edits import mark
 from jaxclust.runs.finished import FinishedRun
 
 # Images on the map; of larger sets so many, spread evenly.
 _POINTS = 60_000
 # Beyond so many a t-SNE map takes minutes.
 _TSNE = 3_000
+# Principal components of the features that the page has, to split clusters by.
+_COMPONENTS = 12
 # Bytes of the page that the images may take, and their largest side.
 _BYTES, _SIDE = 7_000_000, 48
 
@@ -102,9 +105,29 @@ def map_of(run: FinishedRun, draw: Draw | None, kinds: Kinds | None, how: MapOf)
         "labelNames": kinds.names if kinds else [],
         "colours": COLOURS,
         "k": run.n_clusters,
+        "n": len(run.ids),
+        "names": [shown(name) for name in run.names],
+        "run": mark(run.clusters),
+        "features": _encoded(_compared(run.features[rows])),
+        "outlier": None if run.outlier is None else _encoded(_ranks(run.outlier[rows])),
         "sheets": None if images is None else images._asdict(),
     }
     return MapOfImages(data, images, said, len(rows))
+
+
+def _compared(features: np.ndarray) -> np.ndarray:
+    """What the page splits clusters by: a few principal components, uint8 [m, d], to one scale."""
+    flat = np.asarray(features, np.float32).reshape(len(features), -1)
+    flat = np.nan_to_num(flat, posinf=0.0, neginf=0.0)
+    count = min(_COMPONENTS, *flat.shape)
+    found = reducers.reduce(flat, "pca", seed=0, dimensions=count) if count > 1 else flat
+    found = found - found.min(axis=0, keepdims=True)
+    return np.round(found * (255 / max(found.max(), 1e-12))).astype(np.uint8)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Places in ascending order, uint16 [m]; enough to sort by."""
+    return np.argsort(np.argsort(values, kind="stable"), kind="stable").astype("<u2")
 
 
 def _encoded(array: np.ndarray) -> str:

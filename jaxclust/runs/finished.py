@@ -15,6 +15,8 @@ from jaxclust.runs.csv_tables import read_rows
 from jaxclust.runs.directory import RunDirectory
 from jaxclust.runs.embedding import mark_of
 
+NAMES = "clusters.csv"  # of an edited run
+
 
 @dataclass(frozen=True)
 class FinishedRun:
@@ -32,11 +34,17 @@ class FinishedRun:
     skipped: tuple[tuple[str, str], ...]  # file and reason
     outlier: np.ndarray | None = None  # float [n]; as `duplicates`, of runs on features
     duplicates: tuple[tuple[int, ...], ...] = ()  # rows of near-duplicates
+    names: tuple[str, ...] = ()  # of the clusters of an edited run; empty: none given
 
     @property
     def n_clusters(self) -> int:
         """Asked for."""
         return self.config["n_clusters"]
+
+    def name(self, cluster: int) -> str:
+        """What a cluster is called."""
+        given = self.names[cluster] if cluster < len(self.names) else ""
+        return given or f"cluster {cluster}"
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; what a kill tore is left out."""
@@ -90,6 +98,7 @@ def read_finished(path: Path) -> FinishedRun:
         scored = rows and "outlier" in rows[0]
         outlier = np.asarray([float(row["outlier"]) for row in rows]) if scored else None
         duplicates = _duplicates(path / "duplicates.csv", len(rows))
+        named = read_rows(path / NAMES) if (path / NAMES).is_file() else []
     except Exception as error:  # zip, zlib, CSV and JSON errors of every kind
         raise InputError(
             f"the run in {path} is damaged ({first_line(error)}); run it again with ‹overwrite›"
@@ -107,6 +116,7 @@ def read_finished(path: Path) -> FinishedRun:
         tuple((row["file"], row["reason"]) for row in skipped),
         outlier,
         duplicates,
+        tuple(row["name"] for row in named),
     )
 
 

@@ -56,6 +56,11 @@ def reopen(run: Path) -> Reopened:
     """
     directory = RunDirectory(run)
     record = check_finished(run)
+    if "edited_from" in record:
+        raise InputError(
+            f"{run} has clusters that were edited by hand, which no model knows; predict with "
+            f"the run it comes from, {record['edited_from']}"
+        )
     check_platform()
     options = record["options"]
     registered = registry.find(options["method"])

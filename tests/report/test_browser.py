@@ -6,8 +6,10 @@ JAXCLUST_SCREENSHOTS=FOLDER keeps pictures of the page to look at.
 
 import base64
 import io
+import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -201,3 +203,239 @@ def test_what_is_shown_has_contrast_and_names(browser, page):
         ".filter((one) => !(one.ariaLabel || one.labels?.length || one.textContent.trim())).length"
     )
     assert unnamed == 0
+
+
+class Editor:
+    """The page's edits, by mouse and keyboard."""
+
+    def __init__(self, browser, page):
+        self.browser = browser
+        look(browser, page)
+        browser.execute_script("localStorage.clear()")
+        self.reload()
+
+    def reload(self):
+        self.browser.refresh()
+        self.grid.location_once_scrolled_into_view  # noqa: B018
+
+    def find(self, name):
+        return self.browser.find_element("id", f"edit-{name}")
+
+    @property
+    def grid(self):
+        return self.find("grid")
+
+    def choose(self, name, value):
+        from selenium.webdriver.support.ui import Select
+
+        Select(self.find(name)).select_by_value(str(value))
+
+    def options(self, name):
+        found = self.browser.find_elements("css selector", f"#edit-{name} option")
+        return {int(one.get_attribute("value")): one.text for one in found}
+
+    def click(self, name):
+        self.browser.execute_script(
+            "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", self.find(name)
+        )
+        self.find(name).click()
+
+    def press(self, *keys):
+        self.grid.send_keys(*keys)
+
+    def tiles(self):
+        """Row and whether it is selected, of the tiles in sight."""
+        found = self.browser.find_elements("css selector", "#edit-grid .tile")
+        return {
+            int(one.get_attribute("data-row")): one.get_attribute("aria-selected") == "true"
+            for one in found
+        }
+
+    def selected(self):
+        return sorted(row for row, yes in self.tiles().items() if yes)
+
+    def said(self):
+        return self.find("state").text
+
+    def kept(self):
+        """The edits as they would be saved."""
+        return json.loads(
+            self.browser.execute_script(
+                "return localStorage.getItem(Object.keys(localStorage)[0]) || '[]'"
+            )
+        )
+
+
+@pytest.fixture
+def editor(browser, page):
+    return Editor(browser, page)
+
+
+def clusters_of(page):
+    return read_finished(page.parent).clusters
+
+
+def test_a_cluster_is_renamed_by_enter_and_undone(editor, browser):
+    from selenium.webdriver.common.keys import Keys
+
+    editor.choose("cluster", 1)
+    editor.find("name").send_keys("<b>left", Keys.ENTER)
+    assert editor.kept() == [{"do": "rename", "cluster": 1, "name": "<b>left"}]
+    assert editor.options("cluster")[1].startswith("1 · <b>left (")
+    legend = browser.find_element("id", "legend").text
+    assert "cluster 1 · <b>left" in legend
+    editor.click("undo")
+    assert "left" not in editor.options("cluster")[1]
+    assert editor.kept() == []
+    assert browser.get_log("browser") == []
+
+
+def test_merging_and_undo_by_key(editor, page):
+    clusters = clusters_of(page)
+    editor.choose("cluster", 0)
+    editor.choose("into", 2)
+    editor.click("merge")
+    assert set(editor.options("cluster")) == {1, 2}
+    together = int(np.isin(clusters, [0, 2]).sum())
+    assert editor.options("cluster")[2] == f"2 ({together})"
+    assert editor.find("cluster").get_attribute("value") == "2"
+    editor.press("u")
+    assert set(editor.options("cluster")) == {0, 1, 2}
+    assert editor.options("cluster")[2] == f"2 ({(clusters == 2).sum()})"
+
+
+def test_pictures_are_chosen_by_mouse_and_moved(editor, browser, page):
+    clusters = clusters_of(page)
+    editor.choose("cluster", 0)
+    assert set(editor.tiles()) == set(np.flatnonzero(clusters == 0).tolist())
+    tiles = browser.find_elements("css selector", "#edit-grid .tile")
+    first = int(tiles[0].get_attribute("data-row"))
+    tiles[0].click()
+    assert editor.selected() == [first]
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    third = browser.find_elements("css selector", "#edit-grid .tile")[2]
+    ActionChains(browser).key_down(Keys.SHIFT).click(third).key_up(Keys.SHIFT).perform()
+    rows = editor.selected()
+    assert len(rows) == 3
+    editor.choose("to", 1)
+    editor.click("move")
+    assert editor.kept() == [{"do": "move", "rows": rows, "into": 1}]
+    assert "Moved 3 pictures to 1." in editor.said()
+    editor.choose("cluster", 1)
+    assert set(rows) <= set(editor.tiles())
+
+
+def test_pictures_are_chosen_by_keys_and_marked_as_noise(editor, browser, page):
+    from selenium.webdriver.common.keys import Keys
+
+    editor.choose("cluster", 2)
+    editor.grid.send_keys(Keys.HOME, " ", Keys.SHIFT + Keys.ARROW_RIGHT)
+    rows = editor.selected()
+    assert len(rows) == 2
+    editor.press("n")
+    assert editor.kept() == [{"do": "noise", "rows": rows}]
+    assert editor.options("cluster")[65535] == "noise (2)"
+    editor.grid.send_keys(Keys.CONTROL + "a")
+    assert len(editor.selected()) == int((clusters_of(page) == 2).sum()) - 2
+    editor.press(Keys.ESCAPE)
+    assert editor.selected() == []
+    editor.grid.send_keys(Keys.CONTROL + "z")
+    assert editor.kept() == []
+    # A picture moved by the keyboard alone: select it, M, the cluster, Enter.
+    editor.grid.send_keys(Keys.HOME, " ", "m")
+    assert browser.switch_to.active_element.get_attribute("id") == "edit-to"
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    [edit] = editor.kept()
+    assert edit["do"] == "move" and len(edit["rows"]) == 1
+    assert browser.switch_to.active_element.get_attribute("id") == "edit-grid"
+
+
+def test_a_merged_cluster_is_split_into_what_it_was(editor, page):
+    clusters = clusters_of(page)
+    editor.choose("cluster", 0)
+    editor.choose("into", 1)
+    editor.click("merge")
+    editor.click("split")
+    split = editor.kept()[-1]
+    assert split["do"] == "split" and split["cluster"] == 1 and split["new"] == [3]
+    wanted = [set(np.flatnonzero(clusters == c).tolist()) for c in (0, 1)]
+    assert [set(part) for part in split["parts"]] in (wanted, wanted[::-1])
+
+
+def test_search_and_order(editor, page):
+    from selenium.webdriver.common.keys import Keys
+
+    run = read_finished(page.parent)
+    cluster = int(run.clusters[20])
+    editor.choose("cluster", cluster)
+    for value, order in (("least", run.confidence), ("most", -run.confidence)):
+        editor.choose("sort", value)
+        rows = list(editor.tiles())
+        found = np.round(order[rows] * 255)
+        assert (np.diff(found) >= 0).all()
+    editor.choose("sort", "name")
+    names = [shown(run.ids[row]) for row in editor.tiles()]
+    assert names == sorted(names)
+    wanted = shown(run.ids[20])
+    editor.find("search").send_keys(wanted[-6:].upper())
+    assert list(editor.tiles()) == [
+        row
+        for row in np.flatnonzero(run.clusters == cluster)
+        if shown(run.ids[row]).endswith(wanted[-6:])
+    ]
+    assert 20 in editor.tiles()
+    editor.find("search").send_keys(Keys.CONTROL + "a", Keys.DELETE)
+    assert len(editor.tiles()) == int((run.clusters == cluster).sum())
+
+
+def test_edits_survive_a_reload_are_saved_and_applied(editor, browser, page, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
+    from jaxclust.cli import main
+
+    run = read_finished(page.parent)
+    editor.choose("cluster", 0)
+    editor.find("name").send_keys("kept", Keys.ENTER)
+    editor.grid.send_keys(Keys.HOME, " ", "n")
+    before = editor.kept()
+    editor.reload()
+    assert "2 edits" in editor.said()
+    assert editor.kept() == before
+    assert editor.options("cluster")[0].startswith("0 · kept")
+    browser.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
+    editor.click("save")
+    file = tmp_path / "edits.json"
+    for _ in range(100):
+        if file.is_file():
+            break
+        time.sleep(0.1)
+    assert json.loads(file.read_text())["edits"] == before
+    assert main(["apply", str(page.parent), str(file), f"--out={tmp_path}/edited"]) == 0
+    changed = read_finished(tmp_path / "edited")
+    [row] = before[1]["rows"]
+    assert changed.names == ("kept", "", "", "noise")
+    assert changed.clusters[row] == 3
+    others = np.arange(N) != row
+    np.testing.assert_array_equal(changed.clusters[others], run.clusters[others])
+    look(browser, tmp_path / "edited" / "report.html")
+    assert browser.get_log("browser") == []
+    assert "kept" in browser.find_element("id", "cluster-0-title").text
+    assert Editor(browser, tmp_path / "edited" / "report.html").options("cluster")[0] == (
+        f"0 · kept ({(changed.clusters == 0).sum()})"
+    )
+
+
+def test_the_grid_has_names_for_screen_readers(editor, browser):
+    editor.choose("cluster", 0)
+    tile = browser.find_element("css selector", "#edit-grid .tile")
+    assert tile.get_attribute("role") == "option"
+    assert "confidence" in tile.get_attribute("aria-label")
+    assert tile.get_attribute("aria-setsize") == str(len(editor.tiles()))
+    active = editor.grid.get_attribute("aria-activedescendant")
+    assert browser.find_element("id", active)
+    for field in browser.find_elements("css selector", "#edit select, #edit input"):
+        assert field.accessible_name

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import shlex
 import shutil
 import statistics
 from pathlib import Path
@@ -186,13 +185,3 @@ def test_what_is_no_run_is_refused(tmp_path, capsys):
     ]:  # fmt: skip
         assert main(["table", str(place)]) == 2
         assert expected in capsys.readouterr().err
-
-
-def test_the_readme_s_table_is_what_the_command_above_it_prints(capsys, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    readme = (ROOT / "README.md").read_text()
-    begin = readme.index("```\njaxclust table")
-    command, rest = readme[begin + 4 :].split("\n```\n\n", 1)
-    printed = rest.split("\n\n", 1)[0] + "\n"
-    assert main(shlex.split(command.replace("\\\n", " "))[1:]) == 0
-    assert capsys.readouterr().out == printed

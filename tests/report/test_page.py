@@ -61,7 +61,7 @@ def run(finished):
 
 def test_names_are_text_and_never_markup(page):
     assert {tag for tag, _ in page.tags}.isdisjoint({"img", "i", "b", "iframe", "link", "object"})
-    assert sum(tag == "script" for tag, _ in page.tags) == 2
+    assert sum(tag == "script" for tag, _ in page.tags) == 3
     for _, attrs in page.tags:
         assert not any(name.startswith("on") for name in attrs)
         assert all("://" not in (attrs.get(name) or "") for name in ("href", "src"))
@@ -164,7 +164,7 @@ def test_the_most_and_the_least_certain_are_listed():
         clusters = np.arange(n) % 2
         confidence = rng.permutation(n) / n
         features = rng.normal(size=(n, 3))
-        outlier, duplicates = None, ()
+        outlier, duplicates, names = None, (), ()
 
     sections = cluster_sections.sections(Run, None, None, None).clusters
     for c, section in enumerate(sections):

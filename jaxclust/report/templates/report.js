@@ -8,7 +8,9 @@
   };
   const xy = shorts(data.xy), clusters = shorts(data.clusters), confidence = bytes(data.confidence);
   const labels = data.labels === null ? null : shorts(data.labels);
-  const n = data.ids.length;
+  const n = data.ids.length, NOISE = 65535;
+  let names = new Map(data.names.map((name, i) => [i, name]));
+  const title = (c) => c === NOISE ? "noise" : names.get(c) ? `cluster ${c} · ${names.get(c)}` : `cluster ${c}`;
   const canvas = document.getElementById("points"), pen = canvas.getContext("2d");
   const tip = document.getElementById("tip"), thumb = document.getElementById("thumb");
   const colourBy = document.getElementById("colour-by"), only = document.getElementById("only");
@@ -42,7 +44,8 @@
   }
   function mark(i) {
     if (colourBy.value === "confidence") return [shade(Math.round(confidence[i] / 25.5) * 10), 0];
-    return style(colourBy.value === "label" ? labels[i] : clusters[i]);
+    if (colourBy.value === "label") return style(labels[i]);
+    return clusters[i] === NOISE ? ["#888", 0] : style(clusters[i]);
   }
 
   // Map units are 0 to 1 along the shorter side of the canvas.
@@ -108,17 +111,20 @@
     }
     return sheets.get(number);
   }
-  async function picture(i) {
-    thumb.width = thumb.height = data.sheets.side;  // which clears it
-    delete thumb.dataset.row;
+  async function cut(i, target, wanted = () => true) {
     const { side, columns, a_sheet } = data.sheets;
+    target.width = target.height = side;  // which clears it
     const number = Math.floor(i / a_sheet), at = i % a_sheet;
     const across = Math.min(columns, n - number * a_sheet);
     const image = await sheet(number);
-    if (picked !== i) return;
-    thumb.getContext("2d").drawImage(
+    if (!wanted()) return;
+    target.getContext("2d").drawImage(
       image, (at % across) * side, Math.floor(at / across) * side, side, side, 0, 0, side, side);
-    thumb.dataset.row = i;
+  }
+  async function picture(i) {
+    delete thumb.dataset.row;
+    await cut(i, thumb, () => picked === i);
+    if (picked === i) thumb.dataset.row = i;
   }
   function pick(i) {
     if (i === picked) return;
@@ -128,7 +134,7 @@
       document.getElementById("tip-name").textContent = data.ids[i];
       const label = labels === null ? "" : `, label ${data.labelNames[labels[i]]}`;
       document.getElementById("tip-text").textContent =
-        `cluster ${clusters[i]}, confidence ${(confidence[i] / 255).toFixed(2)}${label}`;
+        `${title(clusters[i])}, confidence ${(confidence[i] / 255).toFixed(2)}${label}`;
       thumb.hidden = data.sheets === null;
       if (data.sheets !== null) picture(i);
     }
@@ -240,6 +246,25 @@
     pick(found);
   });
 
+  // The clusters there are, and how many of the page's images each has.
+  function counted() {
+    const found = new Map(Array.from({ length: edited ? 0 : data.k }, (_, c) => [c, 0]));
+    for (const c of clusters) found.set(c, (found.get(c) || 0) + 1);
+    return [...found].sort(([a], [b]) => a - b);
+  }
+  let edited = false;
+  function refresh(given) {
+    names = given;
+    edited = true;
+    const before = only.value;
+    only.replaceChildren(new Option("all clusters", -1), ...counted().map(
+      ([c, count]) => new Option(`${title(c)} (${count.toLocaleString("en")})`, c)));
+    only.value = before;
+    if (only.selectedIndex < 0) only.value = "-1";
+    walked = [];
+    legend();
+    redraw();
+  }
   function legend() {
     const list = document.getElementById("legend");
     list.replaceChildren();
@@ -256,7 +281,7 @@
     };
     if (colourBy.value === "confidence") for (const v of [0, 25, 50, 75, 100]) add(shade(v), 0, (v / 100).toFixed(2));
     else if (colourBy.value === "label") data.labelNames.forEach((name, i) => add(...style(i), name));
-    else for (let i = 0; i < data.k; i++) add(...style(i), `cluster ${i}`);
+    else for (const [c] of counted()) add(...(c === NOISE ? ["#888", 0] : style(c)), title(c));
   }
   colourBy.addEventListener("change", () => {
     canvas.ariaLabel = `Map of the images, coloured by ${colourBy.value}`;
@@ -274,6 +299,8 @@
   new ResizeObserver(resize).observe(canvas);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   legend();
-  // For tests: where an image's point is on the canvas.
-  window.jaxclustMap = { at: (i) => [screenX(i), screenY(i)] };
+  // For the edits; and for tests, where an image's point is on the canvas.
+  window.jaxclustMap = {
+    at: (i) => [screenX(i), screenY(i)], data, clusters, confidence, bytes, shorts, draw: cut, refresh,
+  };
 })();
