@@ -1,4 +1,4 @@
-"""The deep methods as scikit-learn has clusterers: fit, predict, transform, `labels_`.
+"""The deep methods as scikit-learn clusterers: fit, predict, transform, `labels_`.
 
 They run on the same `training.fit` as the command line: the same settings, images and seed
 give the same assignments. There is a class for every method of the registry that names one.
@@ -46,7 +46,7 @@ def image_shape(width: int) -> tuple[int, int, int]:
         if side * side * channels == width:
             return side, side, channels
     warnings.warn(
-        f"rows of {width} values are no square images and are taken for images of one row; "
+        f"rows of {width} values are not square images and are taken as images of one row; "
         "give image_shape=(height, width, channels) or images [n, h, w, c]",
         stacklevel=4,
     )
@@ -63,23 +63,23 @@ class ImageClusterer(
 
     Parameters:
         n_clusters: to look for, 2 or more.
-        preset: where the settings start from: `best`, `paper` or one of the method's own.
-        config: the method's settings in the preset's stead, a `Config` of its module.
-        epochs: of clustering; None: the settings'.
-        starts: starts to choose the best of, without labels; None: the settings'.
-        batch_size: None: the settings'.
-        random_state: all randomness: a whole number repeats the fit; None draws one.
-        image_shape: (height, width, channels) of images that come as rows of values;
-            None: square ones, see :func:`image_shape`.
+        preset: the starting settings: `best`, `paper` or one of the method's own.
+        config: the method's settings instead of a preset, a `Config` of its module.
+        epochs: of clustering; None: as in the settings.
+        starts: starts to choose the best of, without labels; None: as in the settings.
+        batch_size: None: as in the settings.
+        random_state: seed of all randomness: an integer makes the fit repeatable; None draws one.
+        image_shape: (height, width, channels) of images given as rows of values; None: square ones,
+            see :func:`image_shape`.
         precision: of the networks' passes, float32 or bfloat16.
-        devices: local devices to share batches; None: as many as can do so evenly.
+        devices: local devices to share batches; None: as many as can share them evenly.
         verbose: show progress on stderr.
 
     Attributes:
-        labels_: int32 [n], clusters of the images fitted on.
-        cluster_centers_: float32 [k, d], of methods that have centroids.
-        n_features_in_: values of an image, height * width * channels.
-        image_shape_: (height, width, channels) of the images fitted on.
+        labels_: int32 [n], clusters of the images it was fitted on.
+        cluster_centers_: float32 [k, d], for methods that have centroids.
+        n_features_in_: values per image, height * width * channels.
+        image_shape_: (height, width, channels) of the images it was fitted on.
         config_: the settings used.
     """
 
@@ -165,7 +165,7 @@ class ImageClusterer(
         self._compiled = None
 
     def _fitted(self) -> Fitted:
-        """The fitted method on one device, put together again where it was pickled."""
+        """The fitted method on one device, rebuilt if it was pickled."""
         if self._compiled is None:
             registered = registry.find(self._method)
             spec = DataSpec(self._shape[0], self._shape[1:], self.n_clusters_)
@@ -179,11 +179,11 @@ class ImageClusterer(
         return self._compiled
 
     def fit_predict(self, X: Any, y: Any = None, **kwargs: Any) -> np.ndarray:
-        """`labels_` int32 [n] of a fit to images; see :meth:`fit`."""
+        """Fit to images and return `labels_` int32 [n]; see :meth:`fit`."""
         return super().fit_predict(X, y, **kwargs)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Clusters int32 [n] of images shaped like those fitted on."""
+        """Clusters int32 [n] of images shaped like those it was fitted on."""
         return np.asarray(self._predicted(X).assignments)
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -232,20 +232,20 @@ class ImageClusterer(
             self.image_shape_ = shape or self._shape_of(rows.shape[1])
         elif rows.dtype != self._dtype:
             raise InputError(
-                f"fitted on {self._dtype} images, not {rows.dtype}; bring them to the same scale "
+                f"fitted on {self._dtype} images, not {rows.dtype}; convert them to the same scale "
                 "and type"
             )
         return rows.reshape(-1, *self.image_shape_)
 
     def _shape_of(self, width: int) -> tuple[int, ...]:
-        """Of images that come as rows of `width` values."""
+        """The shape of images given as rows of `width` values."""
         if self.image_shape is None:
             return image_shape(width)
         settings.check_value("image_shape", self.image_shape, tuple[int, int, int])
         shape = tuple(self.image_shape)
         if len(shape) != 3 or math.prod(shape) != width:
             raise InputError(
-                f"‹image_shape› {shape} does not make {width} values; give height, width and "
+                f"‹image_shape› {shape} does not match {width} values; give height, width and "
                 "channels"
             )
         return shape
@@ -255,7 +255,7 @@ class ImageClusterer(
         return predict(self._fitted(), self._images(X, reset=False))
 
     def __getstate__(self) -> dict[str, Any]:
-        # Arrays and settings only: compiled functions are made anew when needed.
+        # Arrays and settings only: functions are compiled again when needed.
         inherited: Any = super().__getstate__()
         state = dict(inherited)
         if "_compiled" in state:
@@ -270,7 +270,7 @@ class ImageClusterer(
 
 
 def named(name: str) -> type[ImageClusterer] | None:
-    """The estimator by a name of the registry's; None for any other."""
+    """The estimator with a name from the registry; None for any other name."""
     found = {entry.estimator: method for method, entry in registry.METHODS.items()}
     if name not in found or name is None:
         return None

@@ -154,7 +154,7 @@ def test_what_cannot_be_used_is_refused_in_words():
         ),
         (lambda: jaxclust.DEC(preset="bset").fit(images), "did you mean best?"),
         (lambda: jaxclust.DEC(config={"epochs": 3}).fit(images), "config must be a"),
-        (lambda: jaxclust.DEC(image_shape=(3, 3, 1)).fit(images.reshape(40, -1)), "does not make"),
+        (lambda: jaxclust.DEC(image_shape=(3, 3, 1)).fit(images.reshape(40, -1)), "does not match"),
         (lambda: jaxclust.DEC(epochs=-1).fit(images), "^epochs must be at least 0"),
         (lambda: jaxclust.DEC(epochs=1.5).fit(images), "epochs must be a whole number"),
         (lambda: jaxclust.DEC(precision="float16").fit(images), "did you mean bfloat16"),

@@ -1,4 +1,4 @@
-"""The command line: which subcommand, and the exit status it ends with."""
+"""The command line: runs the subcommand and returns its exit status."""
 
 import errno
 import importlib
@@ -12,7 +12,7 @@ from jaxclust.core import interrupts
 from jaxclust.core.errors import InputError, RunError, Stopped, nearest_name
 from jaxclust.core.visible import visible
 
-# Each is a file of jaxclust/cli/ with a function `main`.
+# Each is a file in jaxclust/cli/ with a function `main`.
 _COMMANDS = ("run", "embed", "predict", "report", "apply", "export", "table", "datasets")
 _USAGE = """\
 usage: jaxclust run [--method METHOD] --dataset DATASET [options]
@@ -54,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def script(arguments: Sequence[str] | None = None) -> None:
-    """The installed script's entry: :func:`main`, then the end of the process."""
-    # Before anything else is imported: that takes seconds, in which Ctrl-C is to work.
+    """The installed script's entry point: runs :func:`main`, then ends the process."""
+    # Before other imports: they take seconds, and Ctrl-C must work meanwhile.
     interrupts.install()
     status = main(arguments)
     if status and "jaxclust.core.processes" in sys.modules:
@@ -66,23 +66,23 @@ def script(arguments: Sequence[str] | None = None) -> None:
 
 
 def _told(error: Exception, *, resumable: bool) -> int | None:
-    """Say what ended the command; its status, or None for what nobody has foreseen."""
+    """Print what ended the command; returns its status, or None for an unexpected error."""
     if isinstance(error, InputError):
         return _say(error.on_command_line(), 2)
     if isinstance(error, RunError):
         return _say(error, 1)
     if isinstance(error, Stopped):
-        return _say("interrupted, a checkpoint is written; go on with --resume", 130)
+        return _say("interrupted, a checkpoint was written; continue with --resume", 130)
     if isinstance(error, BrokenPipeError):
-        # Whoever read our output has seen enough; nothing more can be printed.
+        # The reader closed the pipe; nothing more can be printed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     text = str(error)
     number = error.errno if isinstance(error, OSError) else None
-    if "No space left on device" in text:  # also raised as what is no OSError
+    if "No space left on device" in text:  # also raised by errors other than OSError
         number = errno.ENOSPC
     if number in _FULL:
-        return _say(f"{_FULL[number]}{' and go on with --resume' if resumable else ''}", 1)
+        return _say(f"{_FULL[number]}{' and continue with --resume' if resumable else ''}", 1)
     if isinstance(error, OSError):
         why = error.strerror or text or type(error).__name__
         where = error.filename or "a file that is read or written"
@@ -98,12 +98,12 @@ def _say(message: object, status: int) -> int:
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    """A library's warning as one line, not as a place in its source."""
+    """Print a library's warning on one line, without its source location."""
     print(f"warning: {visible(' '.join(str(message).split()))}", file=sys.stderr)
 
 
 def _escape_what_cannot_be_encoded() -> None:
-    """Print what the terminal's or pipe's encoding lacks as escapes; never fail for it."""
+    """Print characters that the output's encoding lacks as escapes, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
@@ -116,5 +116,5 @@ def _dispatch(arguments: list[str]) -> int:
     command, rest = arguments[0], arguments[1:]
     if command not in _COMMANDS:
         raise InputError(f"unknown command '{command}'; {nearest_name(command, _COMMANDS)}")
-    # Imported when called: a subcommand's libraries take a second.
+    # Imported on demand: a subcommand's libraries take a second to load.
     return importlib.import_module(f"jaxclust.cli.{command}").main(rest)

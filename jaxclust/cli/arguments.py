@@ -1,4 +1,4 @@
-"""How a subcommand reads its words."""
+"""How a subcommand parses its arguments."""
 
 import argparse
 import sys
@@ -23,7 +23,7 @@ def last_value(arguments: Sequence[str], name: str) -> str | None:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that refuses in one line, as everything else does.
+    """An argument parser that reports errors on one line, like the rest of the program.
 
     Args:
         command: the subcommand.
@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def path(word: str) -> Path:
-    """A path, `~` being home; for `Parser.add_argument(type=…)`."""
+    """A path, with `~` expanded; for `Parser.add_argument(type=…)`."""
     return Path(word).expanduser()
 
 
@@ -57,31 +57,31 @@ def gigabytes(word: str) -> float:
 
 
 def data_dir(parser: argparse.ArgumentParser) -> Any:
-    """Add `--data-dir`, where prepared sets lie."""
+    """Add `--data-dir`, the location of prepared data sets."""
     return parser.add_argument(
         "--data-dir",
         type=path,
         metavar="DIR",
-        help="where prepared sets lie; default JAXCLUST_DATA_DIR or ~/tensorflow_datasets",
+        help="where prepared data sets are; default JAXCLUST_DATA_DIR or ~/tensorflow_datasets",
     )
 
 
 def images(parser: argparse.ArgumentParser) -> Any:
-    """Add `--images`, where a run's images lie now."""
+    """Add `--images`, the current location of a run's images."""
     return parser.add_argument(
         "--images",
         type=path,
         metavar="FOLDER",
-        help="where the images of folder:PATH lie now, or the file of npz:PATH; default: where "
-        "the run had them",
+        help="where the images of folder:PATH, or the file of npz:PATH, are now; default: where "
+        "the run found them",
     )
 
 
 def say(text: str, stream: Any = None) -> None:
-    """Print a line with names in it: on a terminal so that every character can be seen.
+    """Print a line that contains names; on a terminal, invisible characters are escaped.
 
     Args:
-        text: the line; what reads a pipe gets it as it is.
+        text: the line; a pipe gets it unchanged.
         stream: default: standard output.
     """
     stream = sys.stdout if stream is None else stream

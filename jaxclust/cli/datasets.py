@@ -1,4 +1,4 @@
-"""`jaxclust datasets`: what is known by name."""
+"""`jaxclust datasets`: the data sets known by name."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def main(arguments: Sequence[str]) -> int:
     data_dir(parser)
     place = parser.parse_args(arguments).data_dir or catalogue.default_data_dir()
     say(f"data directory: {place}")
-    table = Table("name", "images", "classes", "shape", "present", "file, below it")
+    table = Table("name", "images", "classes", "shape", "present", "file in that directory")
     for name, entry in catalogue.CATALOGUE.items():
         shape = "x".join(str(side) for side in entry.shape)
         here = "yes" if catalogue.present(name, place) else "no"

@@ -15,10 +15,10 @@ from jaxclust.runs import embedding
 from jaxclust.runs.writable import check_file
 
 _ABOUT = """\
-Write a pre-trained encoder's features of images to FILE: .npz with `features`, `ids` and, where
-known, `labels`, or .parquet with columns `id`, `embedding` and `label`. `jaxclust run --dataset
-features:FILE` clusters them. Killed, the same command goes on where it was; features are kept in
-JAXCLUST_CACHE_DIR, where `jaxclust run --encoder` finds them, too.
+Encode images with a pre-trained encoder and write their features to FILE: .npz with `features`,
+`ids` and, if known, `labels`, or .parquet with columns `id`, `embedding` and `label`. Cluster them
+with `jaxclust run --dataset features:FILE`. If the command was killed, run it again to continue;
+features are cached in JAXCLUST_CACHE_DIR, where `jaxclust run --encoder` finds them, too.
 """
 
 
@@ -29,13 +29,13 @@ def _parser() -> Parser:
         "--encoder",
         required=True,
         help=f"{', '.join(frozen.PACKAGES)} (extra photos), a weights file, clip_openai:FILE, "
-        "openclip:FILE, heads=N:FILE (a transformer of other heads) or onnx:FILE",
+        "openclip:FILE, heads=N:FILE (a transformer with N heads) or onnx:FILE",
     )
     parser.add_argument(
-        "--out", type=path, metavar="FILE", required=True, help=".npz or .parquet; replaced"
+        "--out", type=path, metavar="FILE", required=True, help=".npz or .parquet; overwritten"
     )
     parser.add_argument(
-        "--labels-from-folders", action="store_true", help="sub-folders of a folder are labels"
+        "--labels-from-folders", action="store_true", help="use sub-folders as labels"
     )
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     """`jaxclust embed`: decode, encode, write."""
     given = _parser().parse_args(arguments)
     if given.source.startswith("features:"):
-        raise InputError(f"{given.source} holds features already; give images")
+        raise InputError(f"{given.source} already holds features; give images")
     check_writable_kind(given.out)
     check_file(given.out)
     processes.check_platform()

@@ -9,9 +9,9 @@ from jaxclust.runs.finished import images_of, read_finished
 from jaxclust.runs.writable import check_can_write
 
 _ABOUT = """\
-Lay a finished run's images out in a folder for each cluster, and its features for
-TensorBoard's projector in FOLDER/projector. assignments.csv and embeddings.npz of the run
-itself open in pandas and NumPy.
+Put a finished run's images into one folder per cluster, and its features into FOLDER/projector
+for TensorBoard's projector. The run's own assignments.csv and embeddings.npz can be opened
+with pandas and NumPy.
 """
 
 

@@ -14,8 +14,7 @@ from jaxclust.runs.options import Options
 from jaxclust.runs.writable import check_file, write_file
 
 _ABOUT = """\
-Label new images as a finished run would have: index, id, cluster and confidence of each,
-as CSV.
+Label new images with a finished run: index, id, cluster and confidence of each, as CSV.
 """
 _HEADER = ("index", "id", "cluster", "confidence")
 
@@ -35,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         type=gigabytes,
         metavar="GB",
         default=Options.in_memory,
-        help="of decoded images; more are read when needed; default %(default)g",
+        help="memory for decoded images; larger sets are read when needed; default %(default)g",
     )
     data_dir(parser)
     given = parser.parse_args(arguments)
@@ -59,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _rows(labelled: Labelled, *, shown: bool) -> Iterator[tuple]:
-    """A row an image; `shown` on a terminal, which would obey control characters in names."""
+    """One row per image; `shown` on a terminal, with control characters in names escaped."""
     image_set, prediction = labelled
     for i, (name, cluster) in enumerate(zip(image_set.ids, prediction.assignments, strict=True)):
         confidence = float(f"{prediction.probabilities[i, cluster]:.6g}")

@@ -16,9 +16,9 @@ from jaxclust.runs.finished import images_of, read_finished
 from jaxclust.runs.writable import check_can_write
 
 _ABOUT = """\
-Write a finished run's report.html anew: clusters with their images, a map, curves, labels
-against clusters, settings. The images are loaded again from where the run had them, or from
-where --images says that they lie now.
+Write a finished run's report.html again: clusters with their images, a map, curves, labels
+against clusters, settings. The images are loaded from where the run found them, or from
+the location given by --images.
 """
 
 
@@ -46,11 +46,11 @@ def main(arguments: Sequence[str]) -> int:
             if given.images is not None:
                 raise
             if _has_images(given.run / "report.html"):
-                said = "report.html is left as it is, since it has images"
+                said = "report.html is left unchanged, since it has images"
             else:
                 said = "a page without images"
             why = visible(" ".join(error.on_command_line().split()))
-            print(f"warning: {said}: {why}; say where they lie now by --images", file=sys.stderr)
+            print(f"warning: {said}: {why}; give their location with --images", file=sys.stderr)
             if _has_images(given.run / "report.html"):
                 say(str(given.run / "report.html"))
                 return 0

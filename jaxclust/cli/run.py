@@ -53,17 +53,17 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _page_writer(options: Options) -> Callable[[FinishedRun, ImageSet], None] | None:
-    """What is done with every run that has finished: its page is written."""
+    """What to do with each finished run: write its page."""
     if not options.report:
         return None
 
     def write(run: FinishedRun, image_set: ImageSet) -> None:
-        # Drawing takes libraries that a run without a page need not load.
+        # Drawing needs libraries that a run without a page should not load.
         from jaxclust.report import page
 
         try:
             written = page.write(run, image_set)
-        except Exception as error:  # the run is finished whether that works or not
+        except Exception as error:  # the run is finished either way
             print(
                 f"warning: report.html could not be written ({visible(first_line(error))}); try "
                 f"jaxclust report {visible(run.path)}",
@@ -82,13 +82,13 @@ def parse(
     """Options and the method's settings from the command line, through tyro.
 
     Args:
-        arguments: the words behind `jaxclust run`.
+        arguments: the words after `jaxclust run`.
         options: their defaults.
-        config: the method's settings as the preset has them.
-        about: what the help says above the options.
+        config: the method's settings from the preset.
+        about: the help text above the options.
 
     Raises:
-        InputError: an option that there is not, or a value that is none of its option's.
+        InputError: an unknown option, or a value that its option does not accept.
         SystemExit: the help was asked for and is printed.
     """
     helping = bool({"-h", "--help"} & set(arguments))
@@ -107,7 +107,7 @@ def parse(
 def _read(
     arguments: Sequence[str], options: Options, config: Any, about: str, *, helping: bool = False
 ) -> tuple[Options, Any] | None:
-    """What tyro makes of the words; None of those that it refuses."""
+    """The arguments as parsed by tyro; None if it rejects them."""
     import tyro
 
     kind = type(config)
@@ -118,7 +118,7 @@ def _read(
         method: kind  # pyright: ignore[reportInvalidTypeForm]
 
     try:
-        # Its complaints are drawn boxes; `words` says in one line what is wrong.
+        # tyro prints errors in boxes; `words` says on one line what is wrong.
         with contextlib.redirect_stderr(io.StringIO()):
             parsed = tyro.cli(
                 Command,
@@ -137,7 +137,7 @@ def _read(
 
 
 def _starts(told: list[dict[str, Any]]) -> str:
-    """A line a start: its seed, and its score in each round."""
+    """The seed of each start, and its score in each round."""
     lines = []
     for one in told:
         scores = ", ".join(f"{judged['score']:.3g}" for judged in one["rounds"])

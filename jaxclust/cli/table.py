@@ -8,8 +8,8 @@ from jaxclust.report import comparison
 from jaxclust.runs.writable import check_file, write_file
 
 _ABOUT = """\
-Runs side by side: one row for each method, data set and setting, mean and standard deviation
-over seeds in percent, beside what the paper reports for that method and set.
+Compare runs: one row for each method, data set and setting, with mean and standard deviation
+over seeds in percent, next to what the paper reports for that method and set.
 """
 
 
@@ -20,18 +20,18 @@ def _parser() -> Parser:
         type=path,
         nargs="+",
         metavar="RUN_DIR",
-        help="run directories, folders of them, or json files of experiments/results/",
+        help="run directories, folders of them, or JSON files from experiments/results/",
     )
     parser.add_argument(
-        "--format", choices=("terminal", "markdown", "csv"), default="terminal", help="of the table"
+        "--format", choices=("terminal", "markdown", "csv"), default="terminal", help="table format"
     )
-    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="only rows of these sets")
+    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="only rows for these sets")
     parser.add_argument(
         "--least-seeds",
         type=int,
         default=1,
         metavar="N",
-        help="only rows of so many seeds or more; with 2 or more, of finished runs",
+        help="only rows with at least N seeds; if N is 2 or more, only finished runs",
     )
     parser.add_argument("--out", type=path, metavar="FILE", help="default: print")
     return parser
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     if given.least_seeds > 1:
         rows = [row for row in rows if row.whole and len(row.seeds) >= given.least_seeds]
     if not rows:
-        raise InputError("no such runs; see --datasets and --least-seeds")
+        raise InputError("no matching runs; see --datasets and --least-seeds")
     if given.format == "terminal" and given.out is None:
         comparison.show(rows)
         return 0

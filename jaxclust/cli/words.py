@@ -1,4 +1,4 @@
-"""The words of `jaxclust run`, against the fields of the dataclasses that they set."""
+"""Checks the arguments of `jaxclust run` against the dataclass fields that they set."""
 
 import functools
 import operator
@@ -15,20 +15,20 @@ _KINDS = {int: "a whole number", float: "a number", Path: "a path", str: "a word
 
 
 class Given(NamedTuple):
-    """An option as it was given."""
+    """An option as given."""
 
     name: str  # without dashes, words joined by hyphens
-    words: tuple[str, ...]  # as they stood, the option's own first
+    words: tuple[str, ...]  # as given, the option itself first
 
     @property
     def values(self) -> tuple[str, ...]:
-        """What was given for it."""
+        """The values given for it."""
         own = self.words[0].split("=", 1)[1:]
         return (*own, *self.words[1:])
 
 
 def types_of(instance: Any) -> dict[str, Any]:
-    """The type of every option that a dataclass gives rise to, nested ones included."""
+    """The type of every option that a dataclass defines, including nested ones."""
     found: dict[str, Any] = {}
     hints = get_type_hints(type(instance))
     for entry in fields(instance):
@@ -41,10 +41,10 @@ def types_of(instance: Any) -> dict[str, Any]:
 
 
 def options_in(arguments: Sequence[str], known: dict[str, Any]) -> list[Given]:
-    """The words option by option.
+    """The arguments grouped by option.
 
     Raises:
-        InputError: an option that there is not, with the nearest one; a word too many.
+        InputError: an unknown option (names the nearest one), or an extra word.
     """
     found: list[Given] = []
     for word in arguments:
@@ -55,7 +55,7 @@ def options_in(arguments: Sequence[str], known: dict[str, Any]) -> list[Given]:
         elif found and _takes(found[-1], known):
             found[-1] = found[-1]._replace(words=(*found[-1].words, word))
         else:
-            raise InputError(f"unexpected '{word}': every value stands behind its --option")
+            raise InputError(f"unexpected '{word}': every value must follow its --option")
     return found
 
 
@@ -69,7 +69,7 @@ def _check_known(name: str, word: str, known: dict[str, Any]) -> None:
 
 
 def _takes(given: Given, known: dict[str, Any]) -> bool:
-    """Whether a further word can be a value of it."""
+    """Whether the option can take another value."""
     kind = _without_none(known.get(given.name))[0]
     return get_origin(kind) in {tuple, list} or (kind not in {bool, None} and not given.values)
 
@@ -77,16 +77,16 @@ def _takes(given: Given, known: dict[str, Any]) -> bool:
 def complaint(
     given: Sequence[Given], known: dict[str, Any], accepted: Callable[[Sequence[str]], bool]
 ) -> str:
-    """What is wrong with options that cannot be read, in one line.
+    """What is wrong with options that cannot be parsed, on one line.
 
     Args:
         given: the options.
         known: their types.
-        accepted: whether the reader takes these words by themselves.
+        accepted: whether the parser accepts these words on their own.
     """
     bad = next((one for one in given if not accepted(one.words)), None)
     if bad is None:
-        return "these options cannot be read together; see --help"
+        return "these options cannot be combined; see --help"
     kind, optional = _without_none(known.get(bad.name))
     if kind is None or kind is bool:
         return f"--{bad.name} takes no value; see --help"

@@ -1,6 +1,6 @@
-"""What a step needs of the other devices, by the name of the mapped axis.
+"""What a step needs from the other devices, over the named mapped axis.
 
-None means one device, and then nothing is exchanged; so one step function runs under
+None means one device, with nothing exchanged; so the same step function runs under
 jit, vmap, pmap and shard_map. Steps that gather a batch before their loss compute the
 same loss on every device: the mean of their gradients is that of the whole batch.
 """
@@ -15,7 +15,7 @@ Tree = TypeVar("Tree")
 
 
 def own_rows(n: int, axis_name: str | None) -> Array:
-    """Which of n rows that every device knows are this device's -> int32 [n / devices].
+    """This device's share of n rows that every device knows -> int32 [n / devices].
 
     Raises:
         ValueError: the devices cannot share n rows evenly.
@@ -31,7 +31,7 @@ def own_rows(n: int, axis_name: str | None) -> Array:
 
 
 def positions(b: int, axis_name: str | None) -> Array:
-    """Where this device's b rows stand in the whole batch -> int32 [b]."""
+    """The positions of this device's b rows in the whole batch -> int32 [b]."""
     places = jnp.arange(b, dtype=jnp.int32)
     return places if axis_name is None else places + lax.axis_index(axis_name) * b
 
@@ -54,9 +54,9 @@ def gathered(tree: Tree, axis_name: str | None) -> Tree:
 
 
 def rows_of_all(x: Array, rows: Array, axis_name: str | None) -> Array:
-    """Rows, int [m], of the whole batch whose part is x[b, ...] -> [m, ...].
+    """Rows int [m] of the whole batch, of which x[b, ...] is this device's part -> [m, ...].
 
-    Without gathering all of it: each device sends those of the rows that it holds.
+    The batch is not gathered: each device sends only those of the rows that it holds.
     """
     if axis_name is None:
         return x[rows]

@@ -1,9 +1,9 @@
-"""What a backend needs said: compiler options, its name, its memory.
+"""Backend specifics: compiler options, name, memory.
 
 Everything the project compiles goes through :func:`jit`, so that a backend's
-settings are written in one place and reach no other JAX code in the process.
-Importing sets nothing, the environment is only read, and an option that the
-user's ``XLA_FLAGS`` name is left to them.
+settings are written in one place and affect no other JAX code in the process. Importing
+changes nothing, the environment is only read, and options that the user sets in
+``XLA_FLAGS`` are left alone.
 
 - On CPU, xla_cpu_experimental_ynn_fusion_type without un-padded convolutions, which
   are up to four times faster elsewhere.
@@ -21,22 +21,22 @@ from typing import Any
 
 import jax
 
-# XLA hands un-padded convolutions on CPU to its YNN library, four times slower
-# than Eigen's for them. These are YNN's remaining, useful parts.
+# On CPU, XLA hands un-padded convolutions to its YNN library, which is four times
+# slower for them than Eigen. These are YNN's remaining, useful parts.
 _CPU_OPTIONS = {
     "xla_cpu_experimental_ynn_fusion_type": (
         "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
     )
 }
 
-# Refuses kernels that add in an order of chance, and picks others where there are any.
+# Refuses kernels that add in random order, and picks others if there are any.
 _REPEATABLE_GPU_OPTIONS: dict[str, str | bool] = {"xla_gpu_exclude_nondeterministic_ops": True}
 _repeatable = ContextVar("repeatable", default=False)
 
 
 @contextmanager
 def deterministic(on: bool = True) -> Iterator[None]:
-    """What :func:`jit` makes inside repeats bit for bit on GPU; CPU always does."""
+    """Functions made by :func:`jit` inside repeat bit for bit on GPU; on CPU they always do."""
     token = _repeatable.set(on)
     try:
         yield
@@ -47,8 +47,8 @@ def deterministic(on: bool = True) -> Iterator[None]:
 def compiler_options(backend: str | None = None) -> dict[str, str | bool]:
     """XLA options for `backend` (default: JAX's own choice).
 
-    Empty wherever the user's ``XLA_FLAGS`` already decide the same option, and
-    on every backend that needs none.
+    Without options that the user's ``XLA_FLAGS`` already set, and empty on backends that
+    need none.
     """
     backend = backend or jax.default_backend()
     options: dict[str, str | bool] = {**_CPU_OPTIONS} if backend == "cpu" else {}
@@ -68,9 +68,9 @@ def jit(function: Callable, **options: Any) -> Callable:
 
 
 def compile_once(folder: Path | None) -> None:
-    """For a process that is the program's own: accelerators compile less, and not twice.
+    """For a process of our own: compile less for accelerators, and nothing twice.
 
-    Random numbers are drawn by one kernel instead of code unrolled into every other, which
+    Random numbers are drawn by one kernel instead of code unrolled into every other one, which
     halves the compilation of small steps and changes no bit. Compiled programs and what
     autotuning found are kept in `folder` for later processes, unless JAX's own settings already
     name a place or `folder` is None. On CPU nothing changes: another machine's CPU may share the
@@ -100,7 +100,7 @@ def describe() -> dict[str, Any]:
 def peak_memory_mb() -> dict[str, float | None]:
     """Peak resident memory of the process and of the device, in MiB.
 
-    The device's is None where the backend keeps no count (CPU).
+    The device's is None if the backend keeps no count (CPU).
     """
     # Linux counts in KiB, macOS in bytes.
     unit = 2**20 if sys.platform == "darwin" else 2**10

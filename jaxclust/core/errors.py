@@ -1,4 +1,4 @@
-"""The ways a run ends early, as a person at the keyboard meets them."""
+"""The ways a run can end early, as the user sees them."""
 
 import re
 from collections.abc import Iterable
@@ -10,8 +10,8 @@ _SETTING = re.compile(r"‹([a-z][a-z0-9_.]*)›")
 class InputError(ValueError):
     """Refused before work starts: bad usage, data, weights or checkpoint (exit 2).
 
-    The message is one line: what was wrong, what was expected, what to do. Settings stand
-    in it as `‹batch_size›`: Python users read `batch_size`, the command line `--batch-size`.
+    The message is one line: what was wrong, what was expected, what to do. Settings are written as
+    `‹batch_size›`: Python users see `batch_size`, the command line shows `--batch-size`.
 
     >>> error = InputError("‹batch_size› must be at least 1, not 0")
     >>> print(error)
@@ -50,13 +50,13 @@ class Stopped(Exception):
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
-    """What to put behind "unknown X": the nearest known name, or all of them."""
+    """What to say after "unknown X": the nearest known name, or all of them."""
     known = list(known)
     close = get_close_matches(name, known, 1)
     return f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, cut to one line; its kind if it says nothing."""
+    """An error's message, cut to one line; its type if it has none."""
     text = str(error).strip().splitlines()
     return text[0][:200] if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""Ctrl-C: at once while nothing is at stake, between steps while a run trains."""
+"""Ctrl-C: at once while nothing can be lost, between steps while a run trains."""
 
 import os
 import signal
@@ -8,23 +8,23 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-# What to do after an interruption, for the message; empty where nothing can go on.
+# What to do after an interruption, for the message; empty if nothing can be resumed.
 _advice: list[str] = []
 
 
 def advice() -> str:
-    """What to say behind "interrupted" at this moment; begins with a semicolon, or is empty."""
+    """What to say after "interrupted" at this moment; begins with a semicolon, or is empty."""
     return _advice[-1] if _advice else ""
 
 
 @contextmanager
 def advising(text: str) -> Iterator[None]:
-    """What to say behind "interrupted" as long as the context lasts."""
+    """What to say after "interrupted", within the context."""
     _advice.append(f"; {text}")
     try:
         yield
     except KeyboardInterrupt as error:
-        # Whoever catches it is outside.
+        # It is caught outside of this context.
         error.add_note(_advice[-1])
         raise
     finally:
@@ -34,8 +34,8 @@ def advising(text: str) -> Iterator[None]:
 def end_at_once(signum: int = signal.SIGINT, frame: FrameType | None = None) -> None:
     """End the process with one line and status 130, whatever it is doing.
 
-    No exception: libraries swallow those at times, and those that have threads or callbacks in
-    flight print tracebacks. What is half-written has a temporary name.
+    It raises no exception: libraries sometimes swallow those, and some with running threads or
+    callbacks print tracebacks. Half-written files have temporary names.
     """
     del signum, frame
     os.write(2, f"jaxclust: interrupted{advice()}\n".encode())
@@ -46,14 +46,14 @@ def install() -> None:
     """End at once on Ctrl-C from now on; for a process that is a command from start to end."""
     if threading.current_thread() is not threading.main_thread():
         return
-    # A command in the background of a shell script is not to hear of Ctrl-C.
+    # A command in the background of a shell script must ignore Ctrl-C.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, end_at_once)
 
 
 @contextmanager
 def _handled(handle: Callable[[Any, int, FrameType | None], None]) -> Iterator[bool]:
-    """SIGINT handled by `handle(handler of before, …)`; False outside the main thread."""
+    """SIGINT handled by `handle(previous handler, …)`; False outside the main thread."""
     try:
         before: Any = signal.getsignal(signal.SIGINT)
         if not callable(before):
@@ -70,9 +70,9 @@ def _handled(handle: Callable[[Any, int, FrameType | None], None]) -> Iterator[b
 
 @contextmanager
 def asking() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C as a question between chunks; the second one is answered as before the context.
+    """Ctrl-C is noted, to be asked about between chunks; a second one acts as before the context.
 
-    That is the end of the process where it is a command, and KeyboardInterrupt elsewhere.
+    That ends the process if it is a command, and raises KeyboardInterrupt elsewhere.
     """
     asked = False
 
@@ -88,7 +88,7 @@ def asking() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def cleaning_up() -> Iterator[None]:
-    """Ctrl-C as KeyboardInterrupt, so that temporary files go; the second one as before."""
+    """Ctrl-C as KeyboardInterrupt, so that temporary files are removed; a second one as before."""
     asked = False
 
     def handle(before: Any, signum: int, frame: FrameType | None) -> None:

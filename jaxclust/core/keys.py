@@ -12,20 +12,20 @@ from jaxclust.core.types import TrainState
 
 
 def run_key(seed: int) -> Array:
-    """The key of a run, typed; the only thing made of its seed on the device."""
+    """The typed key of a run; the only thing made from its seed on the device."""
     return jax.random.key(seed)
 
 
 def of(state: TrainState, purpose: str, at: Any = None) -> Array:
-    """The key of what is drawn for one purpose at a state's step.
+    """The key for draws with one purpose at a state's step.
 
     No two purposes share a key, nor do two steps of one purpose. This is the only place
     where a running method's keys come from.
 
     Args:
-        state: its key and step are looked at.
+        state: its key and step are used.
         purpose: a name such as "views" or "seeding"; each draw of a step has its own.
-        at: int [] in the step's place, where draws are counted by something else.
+        at: int [] to use instead of the step, if draws are counted by something else.
     """
     purposeful = jax.random.fold_in(state.key, np.uint32(crc32(purpose.encode())))
     return jax.random.fold_in(purposeful, state.step if at is None else at)
@@ -40,21 +40,21 @@ def host_seed(state: TrainState, purpose: str) -> int:
     """A seed in [0, 2**31) for random generators that are not JAX's.
 
     Args:
-        state: its key and step are looked at, on the host.
-        purpose: as of :func:`of`.
+        state: its key and step are used, on the host.
+        purpose: see :func:`of`.
     """
     words = np.asarray(jax.random.key_data(of(state, purpose))).ravel().tolist()
     return int(np.random.SeedSequence(words).generate_state(1)[0]) % 2**31
 
 
 def run_seed(state: TrainState) -> int:
-    """The run's own seed in [0, 2**32), for a method that draws nothing but once on the host."""
+    """The run's own seed in [0, 2**32), for a method that draws only once, on the host."""
     words = np.asarray(jax.random.key_data(state.key)).ravel().tolist()
     return int(np.random.SeedSequence(words).generate_state(1)[0])
 
 
 def pair(key: Array) -> tuple[Array, Array]:
-    """(the network's, the run's) keys, of the key that `Method.init` is given."""
+    """(the network's, the run's) keys, from the key that `Method.init` is given."""
     network_key, own_key = jax.random.split(key)
     return network_key, own_key
 
@@ -73,7 +73,7 @@ def host_arrays(tree: Any) -> Any:
 
 
 def typed(tree: Any, like: Any, impl: str | None = None) -> Any:
-    """What :func:`host_arrays` made, its keys typed again.
+    """What :func:`host_arrays` made, with its keys typed again.
 
     Args:
         tree: of arrays.
@@ -100,6 +100,6 @@ def data_shape(leaf: Any) -> tuple[tuple[int, ...], Any]:
 def generator(key: Any) -> Any:
     """The generator of a typed key, or of the shape of one; its `str` is its name."""
     told = []
-    # Inside a trace a shape is a key, which JAX answers for; outside it refuses.
+    # Inside a trace, a shape is a key that JAX accepts; outside, JAX refuses it.
     jax.eval_shape(lambda traced: told.append(jax.random.key_impl(traced)), key)
     return told[0]

@@ -27,18 +27,18 @@ def several() -> bool:
 
 
 def share_of_process() -> slice:
-    """Which of many things that all processes know this one looks at."""
+    """This process's share of many things that all processes know."""
     return slice(jax.process_index(), None, jax.process_count())
 
 
 def largest_of_processes(values: np.ndarray) -> np.ndarray:
-    """The element-wise largest of all processes' arrays, on all."""
+    """The element-wise maximum of all processes' arrays, on all processes."""
     if jax.process_count() == 1:
         return values
     return np.asarray(multihost_utils.process_allgather(values)).max(axis=0)
 
 
-# How the libraries that devices talk through begin their complaints.
+# Names in the errors of the libraries through which devices communicate.
 _TRANSPORTS = ("Gloo", "NCCL", "coordination service", "CoordinationService")
 
 
@@ -46,8 +46,8 @@ _TRANSPORTS = ("Gloo", "NCCL", "coordination service", "CoordinationService")
 def telling_lost_processes() -> Iterator[None]:
     """Say what to do when an exchange between processes breaks.
 
-    JAX ends a process with the numbers ("tasks") of those that fell silent once their
-    silence counts as loss, so that much is waited for.
+    When silent processes count as lost, JAX ends this one and names their numbers ("tasks"), so
+    this waits long enough for that.
 
     Raises:
         RunError: JAX named none.
@@ -56,7 +56,7 @@ def telling_lost_processes() -> Iterator[None]:
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         broken = any(name in str(error) for name in _TRANSPORTS)
-        # A refusal is a ValueError too, and may be that there is no device to count for.
+        # An InputError is a ValueError too, and may mean that there is no device to count.
         if isinstance(error, InputError) or not broken or jax.process_count() == 1:
             raise
         said = (
@@ -64,7 +64,7 @@ def telling_lost_processes() -> Iterator[None]:
             f"({first_line(error)}); the last checkpoint is kept: start all of them again with "
             "--resume"
         )
-        print(f"jaxclust: {said}; which it was follows", file=sys.stderr, flush=True)
+        print(f"jaxclust: {said}; which one it was follows", file=sys.stderr, flush=True)
         time.sleep(2 * _SILENCE)
         raise RunError(said) from error
 
@@ -86,7 +86,7 @@ def check_platform() -> None:
     try:
         jax.local_devices()
     except (RuntimeError, AssertionError) as error:
-        # The latter where JAX knows the kind and finds no plugin for it.
+        # The latter if JAX knows the kind but finds no plugin for it.
         asked = jax.config.jax_platforms or os.environ.get("JAX_PLATFORMS", "")
         said = first_line(error).split(" (set JAX_PLATFORMS")[0]
         why = f" ({said})" if isinstance(error, RuntimeError) else ""
@@ -96,29 +96,29 @@ def check_platform() -> None:
 
 
 def join(coordinator: str | None, processes: int, process: int) -> None:
-    """Make this process one of several that share a run; before JAX is used.
+    """Make this process one of several that share a run; call it before JAX is used.
 
     Args:
         coordinator: HOST:PORT where the first process listens; None: it is alone.
         processes: how many there are.
-        process: this one's place among them.
+        process: the index of this one.
 
     Raises:
-        InputError: the three do not go together, or the others cannot be reached.
+        InputError: the three do not fit together, or the others cannot be reached.
     """
     if coordinator is None:
         if processes != 1 or process != 0:
-            raise InputError("several processes need ‹coordinator› HOST:PORT of the first")
+            raise InputError("several processes need ‹coordinator›, the HOST:PORT of the first")
         return
     if not 0 <= process < processes:
         raise InputError(
-            f"‹process_id› must lie between 0 and ‹num_processes› less one ({processes - 1}), not "
+            f"‹process_id› must lie between 0 and ‹num_processes› - 1 ({processes - 1}), not "
             f"{process}"
         )
     if jax.distributed.is_initialized():
         return
     rendezvous.meet(coordinator, processes, process, _PATIENCE)
-    # Orbax would ask it at every checkpoint, with numbers too large for it.
+    # Orbax would ask this service at every checkpoint, with numbers too large for it.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(

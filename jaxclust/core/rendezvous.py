@@ -1,8 +1,8 @@
-"""Processes meet at an address before JAX is told to meet there.
+"""Processes meet at an address before JAX does.
 
-JAX ends a process with an abort and a stack trace where the others do not come, or where an
-address leads elsewhere. So the first process waits at the same port itself, for as long as it
-takes all to call, and lets go of the port and them when they have.
+JAX ends a process with an abort and a stack trace if the others do not come, or if the address is
+wrong. So the first process itself waits at the same port until all others have called; then it
+releases them and the port.
 """
 
 import contextlib
@@ -23,17 +23,17 @@ _HELLO, _GO, _NO = "jaxclust {process} of {processes}\n", b"go\n", b"no\n"
 
 
 def meet(address: str, processes: int, process: int, patience: float) -> None:
-    """Return when all processes of a run have called at an address.
+    """Wait until all processes of a run have called at an address.
 
     Args:
-        address: HOST:PORT of the first, HOST in brackets where it is an IPv6 address.
+        address: HOST:PORT of the first, with HOST in brackets if it is an IPv6 address.
         processes: how many there are.
-        process: this one's place among them.
+        process: the index of this one.
         patience: seconds to wait for the others.
 
     Raises:
-        InputError: no HOST:PORT, a host that is not known, a port that is taken, a host that
-            is another machine than the first process's, or others that do not come.
+        InputError: not HOST:PORT, an unknown host, a port in use, a host that is not the first
+            process's machine, or others that do not come.
     """
     host, port = parsed(address)
     try:
@@ -66,7 +66,7 @@ def parsed(address: str) -> tuple[str, int]:
     match = _ADDRESS.fullmatch(address)
     if match is None or not 1 <= int(match["port"]) <= 65535:
         raise InputError(
-            "‹coordinator› must be HOST:PORT with a port from 1 to 65535, as node1:8476, not "
+            "‹coordinator› must be HOST:PORT with a port from 1 to 65535, such as node1:8476, not "
             f"'{address}'"
         )
     return match["six"] or match["host"], int(match["port"])
@@ -80,7 +80,7 @@ def _listening(port: int) -> socket.socket:
 
 
 def _check_own(server: socket.socket, address: str, places: list) -> None:
-    """Call oneself: InputError where the address does not lead to this process."""
+    """Call this process itself; InputError if the address does not lead to it."""
     for place in places:
         with contextlib.suppress(OSError), socket.create_connection(place[:2], _ATTEMPT) as call:
             mine = call.getsockname()[1]
@@ -90,15 +90,15 @@ def _check_own(server: socket.socket, address: str, places: list) -> None:
                 if caller[1] == mine:
                     return
     raise InputError(
-        f"‹coordinator› {address} does not lead to this machine, and the first process "
-        "(‹process_id› 0) listens on its own; give its name or address"
+        f"‹coordinator› {address} does not lead to this machine, where the first process "
+        "(‹process_id› 0) listens; give this machine's name or address"
     )
 
 
 def _gather(
     server: socket.socket, calls: contextlib.ExitStack, processes: int, last: float
 ) -> None:
-    """Until all others have called; then tell them to go on."""
+    """Wait until all others have called; then tell them to continue."""
     here: dict[int, socket.socket] = {}
     while len(here) < processes - 1:
         for process, call in list(here.items()):
@@ -107,7 +107,7 @@ def _gather(
         if time.monotonic() > last:
             missing = ", ".join(str(i) for i in range(1, processes) if i not in here)
             raise InputError(
-                f"of the run's {processes} processes these have not called at ‹coordinator›: "
+                f"some of the run's {processes} processes have not called at ‹coordinator›: "
                 f"{missing}; start all of them, each with its ‹process_id›"
             )
         if not select.select([server], [], [], _PAUSE)[0]:
@@ -126,7 +126,7 @@ def _gather(
 
 
 def _named(call: socket.socket, processes: int) -> int | None:
-    """Which process calls; None if it is none of this run's."""
+    """Which process calls; None if it is not one of this run's."""
     try:
         said = call.recv(100).decode("ascii", "replace")
     except OSError:
@@ -141,26 +141,26 @@ def _hung_up(call: socket.socket) -> bool:
 
 
 def _call(address: str, places: list, hello: bytes, last: float) -> None:
-    """Call the first process, which may be started later, and wait for its word."""
+    """Call the first process, which may be started later, and wait for its answer."""
     while time.monotonic() < last:
         heard = next(filter(None, (_answer(place, hello, last) for place in places)), b"")
         if heard == _GO:
             return
-        if heard:  # nothing: nobody is there yet, or let go of this call
+        if heard:  # empty: nobody is there yet, or the call was dropped
             raise InputError(
                 f"‹coordinator› {address}: what listens there is not the first process of this "
-                "run, or knows a process of this ‹process_id› already; check ‹coordinator›, "
+                "run, or already has a process with this ‹process_id›; check ‹coordinator›, "
                 "‹num_processes› and ‹process_id›"
             )
         time.sleep(_PAUSE)
     raise InputError(
-        f"‹coordinator› {address}: no first process (‹process_id› 0) that waits for this one was "
+        f"‹coordinator› {address}: no first process (‹process_id› 0) waiting for this one was "
         "found there in time; start all of them, and check host and port"
     )
 
 
 def _answer(place: tuple, hello: bytes, last: float) -> bytes:
-    """What is heard at a place; nothing where nobody listens or answers."""
+    """The answer from a place; empty if nobody listens or answers."""
     with contextlib.suppress(OSError), socket.create_connection(place[:2], _ATTEMPT) as call:
         call.sendall(hello)
         call.settimeout(max(1.0, last - time.monotonic()))

@@ -1,4 +1,4 @@
-"""Settings that say their own bounds, and the check that refuses what breaks them."""
+"""Settings that declare their own bounds, and the check that enforces them."""
 
 import dataclasses
 import math
@@ -28,10 +28,10 @@ def setting(
     most: float = math.inf,
     above: float = -math.inf,
 ) -> Any:
-    """A dataclass field whose number has bounds; each may be left out.
+    """A dataclass field for a number with bounds; each bound may be left out.
 
     Args:
-        default: its value where none is given.
+        default: its value if none is given.
         least: lowest value.
         most: highest value.
         above: every value must be larger.
@@ -40,10 +40,10 @@ def setting(
 
 
 def check(*holders: Any) -> None:
-    """InputError for a setting of another type than declared, or out of its bounds.
+    """InputError for a setting that is not of its declared type, or out of its bounds.
 
     Args:
-        holders: dataclasses; those they hold are looked at too.
+        holders: dataclasses; those nested in them are checked too.
     """
     for holder in holders:
         hints = get_type_hints(type(holder))
@@ -57,7 +57,7 @@ def check(*holders: Any) -> None:
 
 
 def check_value(name: str, value: Any, kind: Any) -> None:
-    """InputError for a value that is not of the kind a setting is declared with."""
+    """InputError for a value that is not of a setting's declared type."""
     kinds = get_args(kind) if get_origin(kind) in {Union, UnionType} else (kind,)
     if any(_fits(value, one) for one in kinds):
         return
@@ -125,7 +125,7 @@ def _said(kind: Any) -> str:
 
 
 def changed(config: Any, **changes: Any) -> Any:
-    """A dataclass with those of the changes that it has settings for and that are not None."""
+    """A dataclass with the changes that are not None and that it has settings for."""
     known = {field.name for field in dataclasses.fields(config)}
     given = {name: value for name, value in changes.items() if value is not None}
     return dataclasses.replace(config, **{n: v for n, v in given.items() if n in known})

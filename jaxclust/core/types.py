@@ -16,7 +16,7 @@ Precision = Literal["float32", "bfloat16"]
 
 @runtime_checkable
 class Source(Protocol):
-    """All that a data set must be, in memory or read when needed: rows by their numbers.
+    """All that a data set must offer, in memory or read when needed: rows by their numbers.
 
     NumPy and JAX arrays are sources. Values are images [n, h, w, c] or features [n, d].
     """
@@ -41,7 +41,7 @@ class Source(Protocol):
 
 
 class DataSpec(NamedTuple):
-    """What a method must know of the data before it sees any."""
+    """What a method must know about the data before it sees any."""
 
     n_images: int
     shape: tuple[int, ...]  # (height, width, channels) of images, (width,) of features
@@ -64,7 +64,7 @@ class DataSpec(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Of features.
+        """The width of features.
 
         Raises:
             InputError: these are images, for a method that needs features.
@@ -72,7 +72,7 @@ class DataSpec(NamedTuple):
         if len(self.shape) != 1:
             raise InputError(
                 f"this method needs features [n, d], not images of shape {self.shape}: give an "
-                "‹encoder›, or features:PATH for the ‹dataset›"
+                "‹encoder›, or features:PATH as the ‹dataset›"
             )
         return self.shape[0]
 
@@ -83,16 +83,16 @@ class Compute(NamedTuple):
     # Of the networks' passes; parameters, batch-norm statistics, losses and cluster
     # state are float32 either way.
     precision: Precision = "float32"
-    # Of the mapped axis whose devices share a batch; None: one device.
+    # Name of the mapped axis whose devices share a batch; None: one device.
     axis_name: str | None = None
 
 
 class Network(NamedTuple):
-    """Any library's network as two functions; `models.adapter` makes one of a Flax module."""
+    """Any library's network as two functions; `models.adapter` makes one from a Flax module."""
 
     # (key, example [b, …]) -> variables: {"params": …, other collections}
     init: Callable[[Array, Array], PyTree]
-    # (variables, x [b, …], *, train, key) -> (outputs, collections but params after the pass)
+    # (variables, x [b, …], *, train, key) -> (outputs, collections except params after the pass)
     apply: Callable[..., tuple[Any, PyTree]]
 
 
@@ -120,7 +120,7 @@ class TrainState:
 
 
 class LastUpdate(NamedTuple):
-    """What undoes an optimiser step."""
+    """What is needed to undo an optimiser step."""
 
     updates: PyTree  # as optax returned them, of the structure of params
     model_state: PyTree  # the collections before the step
@@ -142,7 +142,7 @@ def first_state(
         model_state={} if model_state is None else model_state,
         opt_state=opt_state,
         cluster=cluster,
-        # A dtype, since a weakly typed leaf would make the step be traced again.
+        # With a dtype, since a weakly typed leaf would cause the step to be traced again.
         usage=jnp.full((n_clusters,), 1 / n_clusters, jnp.float32),
     )
 
@@ -156,7 +156,7 @@ class Batch(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """In what `Batches.extra` gives: images wanted in their rows' place, of sets in memory."""
+    """In the result of `Batches.extra`: rows to be replaced by their images, for sets in memory."""
 
     rows: Array  # int [m], of the data set
 
@@ -169,7 +169,7 @@ class StepInfo(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a method says of images."""
+    """What a method predicts for images."""
 
     assignments: Array  # int32 [b]
     probabilities: Array  # float32 [b, k], rows sum to one
@@ -185,10 +185,10 @@ class Batches(NamedTuple):
 
     size: int
     repeats: int = 1  # steps in a row on the same draw (DAC's passes)
-    order: Literal["shuffled", "fixed"] = "shuffled"  # of epochs; fixed: all as the first
-    # Devices share each draw, or are given all of it and share its inner batches.
+    order: Literal["shuffled", "fixed"] = "shuffled"  # of epochs; fixed: all like the first
+    # Devices share each draw, or all get the whole draw and share its inner batches.
     split: Literal["batch", "inner"] = "batch"
-    # Further numbers of rows that a step shares out to the devices.
+    # Other numbers of rows that a step splits over the devices.
     shared: tuple[int, ...] = ()
     # (state, key, rows int [b]) -> pytree put into `Batch.extra`: targets, neighbours (Rows)
     extra: Callable[[TrainState, Array, Array], PyTree] | None = None
@@ -201,8 +201,8 @@ class Refit(NamedTuple):
     # and keeps the state's shapes and dtypes: scikit-learn's algorithms and the like.
     update: Callable[[TrainState, Any], TrainState]
     on: Literal["device", "host"] = "device"
-    rows: int | None = None  # features of so many images are enough; None: of all
-    # images: in the features' place the normalised images themselves, flat [n, values].
+    rows: int | None = None  # this many images' features are enough; None: all
+    # images: the normalised images themselves instead of features, flat [n, values].
     sees: Literal["features", "images"] = "features"
 
 
@@ -210,16 +210,16 @@ class Phase(NamedTuple):
     """A stretch of training with one step function and one optimiser."""
 
     name: str
-    step: Step | None  # None: the phase is its `first`, and has no epochs
+    step: Step | None  # None: the phase is only its `first`, and has no epochs
     epochs: int
     batches: Batches
     first: Refit | None = None  # once, before the first step
     between: Refit | None = None  # after epochs
     every: int = 1  # epochs from one `between` to the next
-    # Asked before the first step and after each epoch's `between`, bool []: nothing is left to do.
+    # Asked before the first step and after each epoch's `between`, bool []: is it done?
     until: Callable[[TrainState], Array] | None = None
-    pretrains: bool = False  # what it ends with is worth keeping for other runs
-    # After what predictions are worth scoring: `first` and every epoch, `first` alone, neither.
+    pretrains: bool = False  # its final state is worth keeping for other runs
+    # When predictions are worth scoring: after `first` and every epoch, after `first` only, never.
     scored: Literal["always", "first", "never"] = "always"
 
 
@@ -230,7 +230,7 @@ def nothing(state: TrainState) -> dict[str, Any]:
 
 
 class Recipe(NamedTuple):
-    """How a method is built again: what `save` writes and `load` reads."""
+    """How to build a method again: what `save` writes and `load` reads."""
 
     family: str  # a name of methods.registry.FAMILIES
     config: Any
@@ -245,22 +245,22 @@ class Method:
     init: Callable[[Array, Array], TrainState]  # (key, images [b, …], normalised)
     predict: Callable[[TrainState, Array], Prediction]  # (state, images [b, …], normalised)
     phases: tuple[Phase, ...]
-    # state -> what a run stores beside assignments: "centroids" [k, d], "map" [n, 2 or more],
+    # state -> what a run stores besides assignments: "centroids" [k, d], "map" [n, 2 or more],
     # "noise" bool [n]
     artifacts: Callable[[TrainState], dict[str, Any]] = nothing
-    # What stored values are normalised by (images.Normalisation), where weights from
-    # elsewhere expect it; None: the set's own statistics.
+    # How to normalise stored values (images.Normalisation), if pre-trained weights expect it; None:
+    # by the set's own statistics.
     normalisation: Any = None
-    recipe: Recipe | None = None  # None: built with parts of one's own
-    # A run says how well a linear classifier of the features learns its clusters.
+    recipe: Recipe | None = None  # None: built with custom parts
+    # Whether a run reports how well a linear classifier learns its clusters from the features.
     learned_from_features: bool = False
     # Starts that `jaxclust.fit` begins, to choose one without labels; see training.starts
     starts: int = 1
-    # What was compiled of it, for as long as it lives; see training.programs.
+    # Its compiled programs, for as long as it lives; see training.programs.
     programs: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def replace(self, **changes: Any) -> Self:
-        """The method with some of its fields changed; nothing of it is compiled yet."""
+        """The method with some of its fields changed; nothing is compiled for it yet."""
         return replace(self, **changes)
 
     @property
@@ -268,7 +268,7 @@ class Method:
         """The step of the method proper: that of its last phase that has one.
 
         Raises:
-            AttributeError: the method has none, as clustering in one go has not.
+            AttributeError: the method has none, since it clusters in one go.
         """
         steps = [phase.step for phase in self.phases if phase.step is not None]
         if not steps:

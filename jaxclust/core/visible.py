@@ -1,4 +1,4 @@
-"""Names from elsewhere, made safe to look at."""
+"""Makes names from outside safe to display."""
 
 import unicodedata
 
@@ -8,9 +8,9 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def visible(name: object) -> str:
-    r"""A name in which every character can be seen; others stand as `\u202e` or the like.
+    r"""A name with invisible characters escaped, as `\u202e` or the like.
 
-    On a terminal an escape character in a file's name would be a command to it.
+    An escape character in a file's name would act as a command on a terminal.
 
     >>> visible("red \x1b[31m")
     'red \\u001b[31m'

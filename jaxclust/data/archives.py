@@ -1,4 +1,4 @@
-"""Images out of tar files, ImageNet's and Places' official ones among them, never unpacked."""
+"""Images from tar files, including ImageNet's and Places' official ones, never unpacked."""
 
 import re
 import tarfile
@@ -15,7 +15,7 @@ from jaxclust.data.formats import kind_by_name
 from jaxclust.data.names import Names
 from jaxclust.data.places import Place, Places, Reading, Stretches
 
-# Images are resized to this much more than the square that is cut out: 256 for 224.
+# Images are resized to this multiple of the square that is cut out: 256 for 224.
 _MARGIN = 8 / 7
 _SIDE = 224
 
@@ -51,7 +51,7 @@ class Index:
         self.sizes = np.asarray(sizes, np.int64)
 
     def in_order(self) -> tuple[Names, Stretches]:
-        """Names in their order, and the places of those."""
+        """The sorted names, and their places."""
         order = self.names.order()
         places = Stretches(self.path, self.offsets[order], self.sizes[order])
         return self.names.take(order), places
@@ -67,13 +67,13 @@ class Labelled(NamedTuple):
 def read_labelled(
     places: Places, names: Names, labels: np.ndarray, reading: Reading, where: str
 ) -> Labelled:
-    """Read images as ImageNet's are, 224 pixels of 256 where nothing else is asked for.
+    """Read images as is usual for ImageNet: 224 pixels of 256 unless another size is given.
 
     Args:
         places: of the images.
-        names: one each.
+        names: one per image.
         labels: int64 [n].
-        reading: what is wanted of them.
+        reading: how to read them.
         where: what they are in, for messages.
 
     Raises:
@@ -92,16 +92,16 @@ def members(
 
     Args:
         archive: the tar.
-        path: it is in.
-        start: where in that.
-        links: takes the names of links, which are passed over; None: they are refused.
+        path: the file it is in.
+        start: its offset in that file.
+        links: collects the names of links, which are skipped; None: links are refused.
 
     Raises:
-        InputError: a member that unpacking would put elsewhere.
+        InputError: a member that would be unpacked outside the folder.
     """
     remembered: Any = archive
     while (member := archive.next()) is not None:
-        # It would keep what it knows of every member, kilobytes each.
+        # It would keep its data on every member, kilobytes each.
         remembered.members = []
         name = PurePosixPath(member.name)
         linked = member.islnk() or member.issym()
@@ -110,15 +110,15 @@ def members(
             continue
         if name.is_absolute() or ".." in name.parts or linked:
             raise InputError(
-                f"{path} holds '{member.name}', which points out of its folder; such an "
-                "archive is not read: make it anew, or get the official one again"
+                f"{path} holds '{member.name}', which points outside its folder; such an archive "
+                "is not read: create it again, or get the official one again"
             )
         if member.isfile():
             yield Named(str(name), Place(path, start + member.offset_data, member.size))
 
 
 def _opened(path: Path, index: Callable[[tarfile.TarFile], Iterable[Named]]) -> Index:
-    """What `index` finds in a tar that need not be whole."""
+    """What `index` finds in a tar, which may be damaged."""
     try:
         with tarfile.open(path, "r:") as archive:
             return Index(path, index(archive))
@@ -141,12 +141,12 @@ _COMPRESSED = {".gz", ".tgz", ".bz2", ".xz", ".zst"}
 
 
 def any_images(path: Path, reading: Reading) -> tuple[Read, list[tuple[str, str]]]:
-    """The images of any uncompressed tar, by their files' names, in the order of those.
+    """The images of any uncompressed tar, found by file name, in the order of the names.
 
-    What macOS puts beside its files is left out.
+    The extra files that macOS adds are left out.
 
     Returns:
-        The images, and the links that were passed over with the reason.
+        The images, and the links that were skipped, with the reason.
 
     Raises:
         InputError: no such tar, no image in it, or images that cannot be read.
@@ -154,7 +154,7 @@ def any_images(path: Path, reading: Reading) -> tuple[Read, list[tuple[str, str]
     if not path.is_file():
         raise InputError(f"no such file: {path}; give tar:PATH with images in it")
     if path.suffix.lower() in _COMPRESSED:
-        raise InputError(f"{path} is compressed; decompress it first, so that it is read in place")
+        raise InputError(f"{path} is compressed; decompress it first to read it in place")
     links: list[str] = []
 
     def index(archive: tarfile.TarFile) -> Iterable[Named]:
@@ -187,7 +187,7 @@ def _list_of_imagenet(file: str) -> list[str]:
     except OSError as error:
         raise InputError(
             f"this version of tensorflow-datasets has no list of ImageNet's classes ({error}); "
-            "install another"
+            "install another version"
         ) from error
 
 
@@ -213,7 +213,7 @@ def imagenet_validation(path: Path, reading: Reading) -> Labelled:
 
 
 def imagenet_classes(synsets: Sequence[str], path: Path, reading: Reading) -> Labelled:
-    """Some classes of ILSVRC2012_img_train.tar, a tar of a tar for each class."""
+    """Some classes of ILSVRC2012_img_train.tar, which holds one tar per class."""
 
     def index(archive: tarfile.TarFile) -> Iterable[Named]:
         for outer in archive:

@@ -1,4 +1,4 @@
-"""The data sets users name on the command line: by name, or by a path behind a prefix."""
+"""The data sets that users give on the command line: a name, or a prefix and a path."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -41,18 +41,18 @@ def load(
     """Load a data set by name, `npz:PATH`, `folder:PATH`, `tar:PATH` or `features:PATH`.
 
     Args:
-        name: see the catalogue, or a path behind a prefix.
-        data_dir: where prepared sets lie.
+        name: one from the catalogue, or a prefix and a path.
+        data_dir: where prepared sets are.
         image_size: resize the shorter side to this and cut out the central square.
         labels_from_folders: an image's sub-folder is its label.
         limit: keep this many images, spread evenly over the set's order.
-        imbalance: keep this share of class 0, all of the last, linear between.
-        seed: of the draw of those.
-        in_memory: bytes of decoded images out of files that may be held; None: all.
-        max_megapixels: images in files that have more are skipped.
-        ranges: of wide greys and integers, as an :class:`ImageSet` has them; None: its own.
+        imbalance: keep this share of class 0 and all of the last, linear in between.
+        seed: for drawing those.
+        in_memory: bytes of images decoded from files that may be held; None: all.
+        max_megapixels: image files with more are skipped.
+        ranges: of wide greys and integers, as in an :class:`ImageSet`; None: its own.
         view: an encoder's, in place of `image_size`; images are read when needed.
-        scales: of features by several encoders, as an :class:`ImageSet` has them; else their own.
+        scales: of features by several encoders, as in an :class:`ImageSet`; else their own.
 
     Raises:
         InputError: unknown name, missing or unusable files; says what goes where.
@@ -65,7 +65,7 @@ def load(
 
 
 def _viewing(reading: Reading, view: View | None) -> Reading:
-    """How files are read that an encoder sees: when needed, whatever their number."""
+    """How to read files for an encoder: when needed, whatever their number."""
     if view is None:
         return reading
     rules = reading.rules._replace(resampling=view.resampling, whole=view.whole, margin=view.margin)
@@ -73,7 +73,7 @@ def _viewing(reading: Reading, view: View | None) -> Reading:
 
 
 def _viewed(images_set: ImageSet, view: View | None) -> ImageSet:
-    """The images as an encoder sees them, where there is one; nothing is resized yet."""
+    """The images as an encoder sees them, if there is one; nothing is resized yet."""
     images = images_set.images
     if view is None:
         return images_set
@@ -81,8 +81,8 @@ def _viewed(images_set: ImageSet, view: View | None) -> ImageSet:
         return replace(images_set, images=images.seen_in(3))
     if len(images.shape) != 4 or images.dtype != np.uint8:
         raise InputError(
-            f"an ‹encoder› sees images of bytes, and {images_set.name} holds {images.dtype} "
-            f"values of shape {images.shape[1:]}; give none"
+            f"an ‹encoder› needs uint8 images, but {images_set.name} holds {images.dtype} values "
+            f"of shape {images.shape[1:]}; give none"
         )
     resized = Resized(
         images, view.size, view.resampling, whole=view.whole, margin=view.margin or 1.0
@@ -104,11 +104,11 @@ def _resized(images_set: ImageSet, size: int | None) -> ImageSet:
 
 
 def named(source: str, *, features: bool = False) -> str:
-    """What :func:`load` calls a path without a prefix; what has one, or a set's name, stays.
+    """Add :func:`load`'s prefix to a path; a prefixed path or a set's name stays as it is.
 
     Args:
         source: a path, or what :func:`load` takes.
-        features: a path is that of features.
+        features: whether a path is that of features.
 
     Raises:
         InputError: there is nothing at the path.
@@ -176,16 +176,16 @@ def _named(name: str, data_dir: Path, reading: Reading) -> ImageSet:
     entry = CATALOGUE[name]
     if not present(name, data_dir):
         raise InputError(
-            f"data set {name} is not there: {data_dir / entry.file} is wanted; {entry.how} there, "
-            "or name another place by ‹data_dir› or JAXCLUST_DATA_DIR"
+            f"data set {name} is missing: {data_dir / entry.file} is needed; {entry.how} there, or "
+            "name another place with ‹data_dir› or JAXCLUST_DATA_DIR"
         )
     return entry.load(data_dir, reading)
 
 
 def _imbalanced(images_set: ImageSet, r_min: float | None, seed: int) -> ImageSet:
-    """What is kept when class c of K keeps the share r_min + (1 - r_min) c / (K - 1).
+    """The set in which class c of K keeps the share r_min + (1 - r_min) c / (K - 1).
 
-    Images whose class is not known are left out. None keeps all.
+    Images of unknown class are left out. None keeps all.
     """
     if r_min is None:
         return images_set

@@ -1,4 +1,4 @@
-"""Images from files, or from places in archives: decoded at once or when needed."""
+"""Images from files or archives: decoded all at once, or when needed."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +20,9 @@ from jaxclust.data.places import Place as Place
 from jaxclust.data.streaming import Streamed
 from jaxclust.data.wide_greys import NO_RANGES, Ranges, Totals
 
-# Images decoded ahead of whoever reads them.
+# Images decoded ahead of the reader.
 _AT_ONCE = 256
-# Beside the number of channels, for images in files of several pages.
+# Added to the number of channels for images in files with several pages.
 _PAGES = 4
 
 
@@ -30,16 +30,16 @@ class Read(NamedTuple):
     """Images of one size."""
 
     images: np.ndarray | Streamed  # uint8 [n, h, w, c]
-    kept: np.ndarray  # int [n]: which of the places they are
-    places: Places  # those
+    kept: np.ndarray  # int [n]: the images' indices among the places
+    places: Places  # of these images
     ids: Names
-    skipped: list[tuple[str, str]]  # name of each that was not read, or not whole, and why
-    ranges: Ranges = NO_RANGES  # that wide greys were brought to eight bits by
+    skipped: list[tuple[str, str]]  # name of each that was not fully read, and why
+    ranges: Ranges = NO_RANGES  # used to convert wide greys to eight bits
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What is to be read, and how."""
+    """What to read, and how."""
 
     places: Places
     names: Names
@@ -62,7 +62,7 @@ class _Wanted:
 
 @dataclass
 class _Found:
-    """What there is, once each of n images has been looked at."""
+    """What was found after looking at each of n images."""
 
     channels: np.ndarray  # int [n]; 0: cannot be read
     ranges: Ranges
@@ -70,12 +70,12 @@ class _Found:
     arrays: dict[int, np.ndarray] = field(default_factory=dict)  # of those held in memory
 
     def note(self, row: int, seen: Seen | str) -> None:
-        """Keep why an image was not read, or not all of it."""
+        """Record why an image was not read, or not fully."""
         if isinstance(seen, str):
             self.channels[row], self.skipped[row] = 0, seen
         elif seen.pages > 1:
             told = "page 2 is" if seen.pages == 2 else f"pages 2 to {seen.pages} are"
-            self.skipped[row] = f"{told} not read; save pages as files of their own"
+            self.skipped[row] = f"{told} not read; save each page as a separate file"
 
 
 def read_images(
@@ -86,16 +86,16 @@ def read_images(
     where: str,
     margin: float = 1.0,
 ) -> Read:
-    """Decode images; those that cannot be are skipped and named.
+    """Decode images; unreadable ones are skipped and named.
 
-    Grey ones only have one channel, any others three. All wide greys of a kind have one range:
-    that of the places' rules, or :func:`wide_greys.range_of`.
+    If all are grey, they have one channel, otherwise three. All wide greys of a kind share one
+    range: that of the places' rules, or :func:`wide_greys.range_of`.
 
     Args:
-        places: where they lie.
-        names: one each.
+        places: where they are.
+        names: one per image.
         size: see :func:`resizing.resize_and_crop`; None needs images of one size.
-        in_memory: bytes of decoded images that may be held; more are read when needed.
+        in_memory: bytes of decoded images that may be held; larger sets are read when needed.
         where: what they are in, for messages.
         margin: as for the size.
 
@@ -121,11 +121,11 @@ def read_images(
 
 
 def _check(found: _Found, names: Names, where: str) -> None:
-    """InputError for nothing to read, or for what is taken for a wrong folder."""
+    """InputError if nothing can be read, or if this looks like the wrong folder."""
     bad = np.flatnonzero(found.channels == 0)
     if not bad.size:
         return
-    # Python users read the setting's name in the list of what was skipped, too.
+    # Python users see the setting's name in the list of skipped files, too.
     why = found.skipped[int(bad[0])].replace("max_megapixels", "‹max_megapixels›")
     first = f"{names[int(bad[0])]}: {why}"
     if bad.size == len(names):
@@ -133,7 +133,7 @@ def _check(found: _Found, names: Names, where: str) -> None:
     if 2 * bad.size > len(names):
         raise InputError(
             f"{bad.size} of the {len(names)} images in {where} cannot be read ({first}, …); "
-            "more than half is taken for a wrong folder"
+            "more than half unreadable suggests a wrong folder"
         )
 
 
@@ -161,9 +161,9 @@ def _held(wanted: _Wanted) -> _Found:
 
 
 def _looked_through(wanted: _Wanted) -> _Found:
-    """What can be read, and the ranges; of images nothing is kept.
+    """Find what can be read, and the ranges; no image is kept.
 
-    Of files that were looked through before, and are as they were, it is known already.
+    For files that were checked before and have not changed, the stored result is used.
     """
     mark = _mark(wanted)
     known = None if mark is None else looked(mark)
@@ -181,7 +181,7 @@ def _looked_through(wanted: _Wanted) -> _Found:
 
 
 def _mark(wanted: _Wanted) -> str | None:
-    """Tells these files and the way they are read; None of archives and several processes."""
+    """Identifies these files and how they are read; None for archives and several processes."""
     places = wanted.places
     if not isinstance(places, Files) or processes.several():
         return None
@@ -191,16 +191,16 @@ def _mark(wanted: _Wanted) -> str | None:
 
 
 def _look_through(wanted: _Wanted) -> tuple[np.ndarray, Ranges]:
-    """A number for every image, 0 where it cannot be read, and the ranges of wide greys.
+    """A number for every image, 0 if it cannot be read, and the ranges of wide greys.
 
-    Of several processes each looks through its part of them and they tell each other.
+    With several processes, each checks its own share and they exchange results.
     """
     n = len(wanted.places)
     mine = range(n)[processes.share_of_process()]
     told, totals = np.zeros(n, np.uint8), Totals()
 
     def look(i: int) -> tuple[int, Seen] | None:
-        with suppress(Exception):  # what it is, is found out below
+        with suppress(Exception):  # the reason is found later
             return i, wanted.seen(i)._replace(array=None)
 
     for one in _by_workers(look, mine):
@@ -220,7 +220,7 @@ def _with_ranges(wanted: _Wanted, ranges: Ranges) -> _Wanted:
 
 
 def _by_workers(function: Callable[[int], Any], rows: Sequence[int]) -> Iterator[Any]:
-    """`function` of each row, in order, a few of them at a time."""
+    """`function` of each row, in order, computed a few at a time."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(rows), _AT_ONCE):
             yield from pool.map(function, rows[start : start + _AT_ONCE])
@@ -232,7 +232,7 @@ def _stack(decoded: list[np.ndarray], ids: Names, where: str) -> np.ndarray:
             (h0, w0), (h, w) = decoded[0].shape[:2], one.shape[:2]
             raise InputError(
                 f"the images in {where} differ in size ({ids[0]}: {w0}x{h0}, {name}: {w}x{h}); "
-                "give ‹image_size› to resize and crop them to one"
+                "give ‹image_size› to resize and crop them to one size"
             )
     channels = max(one.shape[2] for one in decoded)
     images = np.empty((len(decoded), *decoded[0].shape[:2], channels), np.uint8)

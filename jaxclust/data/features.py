@@ -25,7 +25,7 @@ class Columns(NamedTuple):
 
 
 def read_features(path: Path) -> ImageSet:
-    """Features of a `.npy`, `.npz` or `.parquet` file.
+    """Read features from a `.npy`, `.npz` or `.parquet` file.
 
     Args:
         path: `.npy` with an array [n, d]; `.npz` with `features` and optional `ids` and `labels`;
@@ -41,7 +41,7 @@ def read_features(path: Path) -> ImageSet:
         raise InputError(f"no such file: {path}; give features:PATH of a .npy, .npz or .parquet")
     kind = path.suffix.lower()
     if kind not in _READERS:
-        raise InputError(f"{path} is no file of features by its name: .npy, .npz or .parquet")
+        raise InputError(f"{path} is not a file of features; give .npy, .npz or .parquet")
     try:
         found = _READERS[kind](path)
     except InputError:
@@ -58,11 +58,11 @@ def read_features(path: Path) -> ImageSet:
 def read_several(paths: str, scales: Sequence[float] = ()) -> ImageSet:
     """Features of the same images by several encoders, side by side: `A.npz,B.npz`.
 
-    Each is scaled so that its rows have a mean squared length of one: none outweighs the others.
+    Each is scaled so that its rows have a mean squared length of one, so none outweighs the others.
 
     Args:
-        paths: of one file, or of several with commas between.
-        scales: what each is divided by, where other images' features are to be scaled alike.
+        paths: of one file, or of several, separated by commas.
+        scales: what to divide each by, to scale other images' features in the same way.
 
     Raises:
         InputError: as :func:`read_features`; or files of different images.
@@ -75,8 +75,9 @@ def read_several(paths: str, scales: Sequence[float] = ()) -> ImageSet:
     for other in sets[1:]:
         if other.ids != first.ids:
             raise InputError(
-                f"{other.name} has features of {len(other.ids):,} images, others than the "
-                f"{len(first.ids):,} of {first.name}: their ids, in order, must be the same"
+                f"{other.name} has features of {len(other.ids):,} images, not the same as the "
+                f"{len(first.ids):,} of {first.name}: their ids must be the same, in the same "
+                "order"
             )
     labelled = next((one for one in sets if one.labels is not None), first)
     scales = tuple(scales) or tuple(max(_length(one.images), 1e-12) for one in sets)
@@ -135,7 +136,7 @@ def _parquet(path: Path) -> Columns:
 
 
 def _labels(column: Any) -> np.ndarray:
-    """A column of numbers or names; what is missing is not known."""
+    """A column of numbers or names; missing values are unknown."""
     found = column.to_numpy()
     if found.dtype == object:
         return np.asarray(["" if one is None else str(one) for one in found])
@@ -175,7 +176,7 @@ def check_features(features: np.ndarray, where: str) -> np.ndarray:
         where: for the error.
 
     Raises:
-        InputError: another rank or type, nothing in them, or values that are not finite.
+        InputError: wrong rank or type, no values, or values that are not finite.
     """
     if features.ndim != 2 or 0 in features.shape:
         hint = "; give images as npz:PATH" if features.ndim == 4 else ""
@@ -185,8 +186,8 @@ def check_features(features: np.ndarray, where: str) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if bad.size:
         raise InputError(
-            f"features in {where} contain NaN or Inf in {bad.size} rows, the first {bad[0]}; drop "
-            "those"
+            f"features in {where} contain NaN or Inf in {bad.size} rows, first in row {bad[0]}; "
+            "drop those"
         )
     with np.errstate(over="ignore"):
         narrow = np.ascontiguousarray(features, np.float32)
@@ -207,15 +208,15 @@ def _ids(found: Any, n: int, path: Path) -> Names:
     return Names(one.decode() if isinstance(one, bytes) else str(one) for one in found)
 
 
-# Rows of a Parquet file's group.
+# Rows per row group of a Parquet file.
 _GROUP = 8192
 
 
 def check_writable_kind(path: Path) -> None:
-    """InputError for a file that features are not written to, or cannot be here."""
+    """InputError for a kind of file that cannot be written, in general or on this machine."""
     kind = path.suffix.lower()
     if kind not in {".npz", ".parquet"}:
-        raise InputError(f"{path} is no file of features by its name; give .npz or .parquet")
+        raise InputError(f"{path} is not a file of features; give .npz or .parquet")
     if kind == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise InputError(
             f"writing {path} needs pyarrow: pip install 'jaxclust[features]', or give .npz"
@@ -228,8 +229,8 @@ def write_features(path: Path, found: ImageSet, about: dict[str, str]) -> None:
     The file appears whole or not at all.
 
     Args:
-        path: `.npz` or `.parquet`; a file that is there is replaced.
-        found: a set of features; labels that are not known are -1 in npz, missing in Parquet.
+        path: `.npz` or `.parquet`; an existing file is replaced.
+        found: a set of features; unknown labels are -1 in npz, missing in Parquet.
         about: how they were made, kept in a Parquet file's metadata.
     """
     new = path.with_name(f".{path.name}.tmp")

@@ -19,7 +19,7 @@ class Folder(NamedTuple):
     labels: np.ndarray | None  # int64 [n]
     class_names: tuple[str, ...]  # sub-folders, by label
     passed_over: list[tuple[str, str]]  # path and reason of what was not even tried
-    others: str = ""  # what else lies there, in words
+    others: str = ""  # what else is there, in words
 
 
 def read_folder(
@@ -31,17 +31,17 @@ def read_folder(
 ) -> Folder:
     """Every image below `root`, in the order of its path.
 
-    A set of grey images only has one channel, any other three. Unreadable files
-    are skipped and named; more than half of them is an error.
+    If all images are grey, they have one channel, otherwise three. Unreadable files are skipped and
+    named; if they are more than half, that is an error.
 
     Args:
         root: a folder, whose sub-folders are searched too, or one image.
         size: resize the shorter side to this and cut out the central square; None
             needs images of one size.
-        labels_from_folders: number the sub-folders by name as labels; one that is
-            around all images is passed over.
-        in_memory: bytes of decoded images that may be held; more of them are read once
-            to find the unreadable ones, and again whenever they are needed. None: all.
+        labels_from_folders: use the sub-folders, numbered by name, as labels; one that contains all
+            images is ignored.
+        in_memory: bytes of decoded images that may be held; larger sets are read once to find the
+            unreadable ones, and again whenever they are needed. None: all.
         rules: how images are read; see :class:`places.Rules`.
 
     Raises:
@@ -56,7 +56,7 @@ def read_folder(
 
 
 def _found(root: Path) -> searching.Listing:
-    """The images' paths below a folder, in order; of a file its name."""
+    """The images' paths below a folder, in order; for a file, its name."""
     if root.is_file():
         return searching.Listing(Names([root.name]))
     if not root.is_dir():
@@ -73,17 +73,17 @@ def _found(root: Path) -> searching.Listing:
 
 
 def labels_of_folders(root: Path, ids: Names) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Numbers of the first folders in which the images' paths differ, and their names."""
+    """Labels that number the first folders in which the images' paths differ, and their names."""
     folders = [name.split("/")[:-1] for name in ids]
-    # A folder around all the others, as archives have it, tells nothing.
+    # A folder around all the others, as archives often have, says nothing.
     shared = 0
     while all(len(path) > shared for path in folders) and len({p[shared] for p in folders}) == 1:
         shared += 1
     loose = [name for name, path in zip(ids, folders, strict=True) if len(path) <= shared]
     if loose:
         raise InputError(
-            f"‹labels_from_folders›: {loose[0]} lies in no sub-folder of its own in {root}; every "
-            "image needs one, and there must be two or more"
+            f"‹labels_from_folders›: {loose[0]} is not in a class sub-folder of {root}; every "
+            "image must be in one, and there must be two or more"
         )
     names, labels = np.unique([path[shared] for path in folders], return_inverse=True)
     return labels.astype(np.int64), tuple(str(name) for name in names)

@@ -1,4 +1,4 @@
-"""Which files are images: by their names, and by their content where a name says nothing."""
+"""Which files are images: by their names, or by their content if a name says nothing."""
 
 import mimetypes
 from functools import cache
@@ -7,17 +7,17 @@ from pathlib import PurePath
 from PIL import Image
 
 # Formats that Pillow decodes itself. PostScript and PDF are programs, which it hands to
-# Ghostscript, Windows metafiles are drawing commands, and BUFR, GRIB, HDF5 and MPEG it only
-# recognises. HEIF is there where somebody has registered a plugin for it.
+# Ghostscript, Windows metafiles are drawing commands, and it only recognises BUFR, GRIB, HDF5 and
+# MPEG. HEIF is available if a plugin for it is registered.
 _FORMATS = (
     "JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "HEIF", "ICO", "ICNS",
     "PSD", "QOI", "DDS", "DIB", "PCX", "SGI", "SUN", "CUR", "DCX", "BLP", "FTEX", "GBR", "FITS",
     "FLI", "MSP", "XBM", "XPM", "XVTHUMB", "PIXAR", "MCIDAS",
 )  # fmt: skip
-# Those that begin with nothing of their own, so that bytes of any kind may look like one: for
-# files of such a name only.
+# Formats without a signature, which bytes of any kind may look like: only for files with such a
+# name.
 _BY_NAME_ONLY = ("TGA", "SPIDER", "IM", "PCD")
-# File names' ends that Pillow does not know by itself.
+# File extensions that Pillow does not know by itself.
 _MORE = {
     ".jif": "JPEG",
     ".fts": "FITS",
@@ -27,7 +27,7 @@ _MORE = {
     ".mpo": "JPEG",
 }
 
-# Images that others can read.
+# Image formats that other programs can read.
 _OTHERS = {
     "HEIC": ".heic .heif .hif .heics .heifs",
     "camera raw": ".cr2 .cr3 .crw .nef .nrw .arw .srf .sr2 .raf .orf .rw2 .pef .dng .raw .3fr .iiq "
@@ -45,7 +45,7 @@ _OTHERS = {
 }
 _OTHERS_BY_END = {end: kind for kind, ends in _OTHERS.items() for end in ends.split()}
 
-# Starts that no other files have.
+# First bytes that no other files have.
 _STARTS = {
     "JPEG": (b"\xff\xd8\xff",),
     "PNG": (b"\x89PNG\r\n\x1a\n",),
@@ -76,14 +76,14 @@ _AVIF = {b"avif", b"avis"}
 _HEIC = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 # Sizes of what follows a BMP's first header.
 _BMP_HEADERS = {12, 40, 52, 56, 64, 108, 124}
-# How much of a file tells what it is.
+# How many bytes of a file show what it is.
 START = 32
 
 
 def formats(name: str = "") -> tuple[str, ...]:
-    """Pillow's names of the formats that are tried on a file of this name.
+    """Pillow's names of the formats to try on a file with this name.
 
-    Only images are among them, nothing that runs a program.
+    They are image formats only, nothing that runs a program.
     """
     known = _known()
     by_name = _formats_by_end(known).get(PurePath(name).suffix.lower())
@@ -98,7 +98,7 @@ def _known() -> tuple[str, ...]:
 
 @cache
 def _formats_by_end(known: tuple[str, ...]) -> dict[str, str]:
-    """The formats that are read, by the ends of file names, as `.jpg`."""
+    """The formats that are read, by file extension, as `.jpg`."""
     read = {*known, *_BY_NAME_ONLY} & set(Image.OPEN)
     # Pillow tells MPO, several JPEGs in a file, from its content.
     found = {**Image.registered_extensions(), **_MORE}
@@ -134,11 +134,11 @@ def kind_by_content(start: bytes) -> str | None:
 
 
 def told(kind: str) -> str:
-    """Why images of a kind that cannot be read are not."""
-    return f"{kind}, which is not read here; convert it to JPEG or PNG"
+    """Why images of an unsupported kind are not read."""
+    return f"{kind}, which is not supported; convert it to JPEG or PNG"
 
 
 @cache
 def _types() -> mimetypes.MimeTypes:
-    # Without the machine's own lists, which would make it another set elsewhere.
+    # Without the machine's own lists, so that results are the same on every machine.
     return mimetypes.MimeTypes(filenames=())

@@ -1,4 +1,4 @@
-"""Images in a fixed order, with what is known of them."""
+"""Images in a fixed order, with what is known about them."""
 
 import hashlib
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ _SHOWN = 3
 
 
 class Skipped(NamedTuple):
-    """What was not read, or not all of it: a file, or a folder, whose path ends in a slash."""
+    """What was not read, or not fully: a file, or a folder, whose path ends in a slash."""
 
     file: str
     reason: str
@@ -36,17 +36,17 @@ class ImageSet:
     skipped: tuple[Skipped, ...] = ()
     places: Places | None = None  # where each image's file lies; None for arrays
     class_names: tuple[str, ...] = ()  # of labels 0, 1, …, where they have names
-    ranges: Ranges = field(default_factory=dict)  # that wide greys and integers were read by
-    others: str = ""  # what lies beside the images, in words
-    # What an encoder made the features in `images` of; to be shown.
+    ranges: Ranges = field(default_factory=dict)  # used to read wide greys and integers
+    others: str = ""  # what else is there besides the images, in words
+    # The pictures that an encoder turned into the features in `images`; to be shown.
     pictures: Any = None
     encoder: dict[str, Any] | None = None  # its name, digest, and how it sees images
-    spaces: tuple[int, ...] = ()  # of features by several encoders: the width of each's
+    spaces: tuple[int, ...] = ()  # of features by several encoders: the width of each
     scales: tuple[float, ...] = ()  # and what each was divided by
-    mark: str = ""  # of features: tells the pictures and the encoder from others
+    mark: str = ""  # of features: identifies the pictures and the encoder
 
     def passed_over(self) -> str | None:
-        """What was passed over and why, on one line; None for nothing."""
+        """What was skipped and why, on one line; None for nothing."""
         shown = [f"{file} ({reason})" for file, reason in self.skipped[:_SHOWN]]
         if len(self.skipped) > _SHOWN:
             shown.append(f"{len(self.skipped) - _SHOWN} more, see skipped.csv")
@@ -69,7 +69,7 @@ class ImageSet:
         )
 
     def fingerprint(self) -> str:
-        """SHA-256 of shape, dtype and pixels, or of files; labels do not enter."""
+        """SHA-256 of shape, dtype and pixels, or of files; labels are not included."""
         if self.mark:
             return self.mark
         if isinstance(self.images, Streamed):
@@ -98,7 +98,7 @@ def from_files(
     passed_over: Iterable[tuple[str, str]] = (),
     others: str = "",
 ) -> ImageSet:
-    """A set of images out of files.
+    """A set of images from files.
 
     Args:
         name: of the set.
@@ -107,7 +107,7 @@ def from_files(
         n_classes: if the set declares them.
         class_names: of labels 0, 1, ….
         passed_over: path and reason of what was not even tried.
-        others: what else lies there, in words.
+        others: what else is there, in words.
     """
     skipped = tuple(Skipped(*pair) for pair in (*read.skipped, *passed_over))
     return ImageSet(

@@ -1,4 +1,4 @@
-"""Where what was made of a user's files is kept, and what was learned by looking through them."""
+"""The cache: what was computed from a user's files, and what was learned by checking them."""
 
 import hashlib
 import json
@@ -34,10 +34,10 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
 
 
 def mark_of_files(about: str, paths: Iterable[Path]) -> str | None:
-    """Tells these files, as they are now, from all others; None where one cannot be asked.
+    """Identifies these files as they are now; None if one cannot be accessed.
 
     Args:
-        about: what else the work done on them depends on.
+        about: what else the work on them depends on.
         paths: of the files.
     """
     found = hashlib.sha256(about.encode())
@@ -62,6 +62,6 @@ def looked(mark: str) -> tuple[np.ndarray, dict[str, tuple[float, float]]] | Non
 
 
 def note_looked(mark: str, told: np.ndarray, ranges: dict[str, tuple[float, float]]) -> None:
-    """Keep what looking through files found, a number a file and the ranges of their greys."""
+    """Keep what checking files found: a number per file, and the ranges of their greys."""
     arrays = {"told": told, "ranges": np.asarray(json.dumps(ranges))}
     write_arrays(cache_dir() / "looked" / f"{mark}.npz", **arrays)

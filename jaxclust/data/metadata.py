@@ -1,29 +1,29 @@
-"""Files that Pillow cannot read for what is not their pixels, as files that it can."""
+"""Repairs files that Pillow cannot read for reasons other than their pixels."""
 
 import struct
 from collections.abc import Iterator
 
-# Chunks that PNG's pixels depend on, and where the top is.
+# Chunks that a PNG's pixels and orientation depend on.
 _PNG_KEPT = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"}
-# TIFF's tag of what a grey value means, and its type of 32-bit integers.
+# TIFF's tag for the meaning of grey values, and its type for 32-bit integers.
 _PHOTOMETRIC, _LONG = 262, 4
 _TIFF_STARTS = {b"II*\0": "<", b"MM\0*": ">"}
-# Those that the pixels depend on, and where the top is.
+# Tags that the pixels and the orientation depend on.
 _TIFF_KEPT = {
     *range(254, 260), 262, 266, *range(273, 275), *range(277, 280), 284, 292, 293, 317,
     *range(320, 326), 332, 338, 339, 347, *range(512, 522), *range(529, 533),
 }  # fmt: skip
 _PNG_START = b"\x89PNG\r\n\x1a\n"
-# Segments of JPEG that are metadata. Adobe's (APP14) tells the colours, EXIF (APP1) where the
-# top is; Pillow reads that only when asked.
+# JPEG segments that are metadata. Kept are Adobe's (APP14), for the colours, and EXIF (APP1), for
+# the orientation; Pillow reads EXIF only when asked.
 _JPEG_DROPPED = {0xE0, *range(0xE2, 0xEE), 0xEF, 0xFE}
 
 
 def without_metadata(content: bytes) -> bytes | None:
-    """An image's file less texts, profiles and the like; None of formats where it cannot be.
+    """An image file without texts, profiles and the like; None for unsupported formats.
 
     Args:
-        content: a file, as it is.
+        content: the bytes of a file.
     """
     if content.startswith(_PNG_START):
         return _PNG_START + b"".join(_png_chunks(content))
@@ -47,7 +47,7 @@ def _png_chunks(content: bytes) -> Iterator[bytes]:
 
 
 def _jpeg(content: bytes) -> bytes:
-    """JPEG's segments up to the first scan, with what follows as it is."""
+    """A JPEG without the metadata segments before the first scan."""
     kept, at = [content[:2]], 2
     while at + 4 <= len(content) and content[at] == 0xFF and content[at + 1] != 0xDA:
         marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
@@ -61,9 +61,9 @@ def _jpeg(content: bytes) -> bytes:
 
 
 def with_zero_black(content: bytes) -> bytes | None:
-    """A TIFF whose zero is white as one whose zero is black, its pixels untouched; else None.
+    """A white-is-zero TIFF marked as black-is-zero, its pixels untouched; else None.
 
-    Pillow knows only some of the former.
+    Pillow supports only some white-is-zero files.
     """
     for at, (order, tag, kind, _) in _tags(content):
         form = f"{order}{'I' if kind == _LONG else 'H'}"
@@ -74,7 +74,7 @@ def with_zero_black(content: bytes) -> bytes | None:
 
 
 def _tiff(content: bytes) -> bytes:
-    """Less the tags that tell nothing of the pixels: each becomes a byte of nothing."""
+    """A TIFF without the tags that do not affect the pixels: each becomes a zero byte."""
     found = bytearray(content)
     for at, (order, tag, _, _) in _tags(content):
         if tag not in _TIFF_KEPT:
@@ -83,7 +83,7 @@ def _tiff(content: bytes) -> bytes:
 
 
 def _tags(content: bytes) -> Iterator[tuple[int, tuple[str, int, int, int]]]:
-    """Where the first page's tags of a TIFF lie, with byte order, number, type and count."""
+    """Offsets of the tags of a TIFF's first page, with byte order, number, type and count."""
     order = _TIFF_STARTS.get(content[:4])
     if order is None or len(content) < 8:
         return

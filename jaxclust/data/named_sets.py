@@ -22,10 +22,10 @@ class Entry:
     n_images: int
     n_classes: int
     shape: tuple[int, int, int]
-    file: str  # where it lies, below the data directory; empty if built in
+    file: str  # its path below the data directory; empty if built in
     how: str  # how to get it
     load: Callable[[Path, Reading], ImageSet]  # of its data directory
-    # Folder below it that tensorflow-datasets prepares, which serves in the file's stead.
+    # Folder below it that tensorflow-datasets prepares, used if the file is missing.
     prepared: str = ""
 
 
@@ -48,7 +48,7 @@ def _prepared(
 ) -> Entry:
     """A set prepared by tensorflow-datasets as array_record, read without TensorFlow.
 
-    NAME.npz in the data directory, with `images` and `labels`, serves in its stead and needs
+    NAME.npz in the data directory, with `images` and `labels`, is used instead if present and needs
     no array-record package.
     """
 
@@ -59,7 +59,7 @@ def _prepared(
         return rows_of(name, images, labels, entry["n_classes"])
 
     how = (
-        f"prepare it on a machine with internet by `tfds build {builder} "
+        f"prepare it on a machine with internet using `tfds build {builder} "
         f"--file_format=array_record` and copy the folder (or put {name}.npz with arrays images "
         "and labels)"
     )
@@ -88,10 +88,10 @@ def _archive(
     synsets: Sequence[str] | None = None,
     beside: str = "",
 ) -> Entry:
-    """Images in an official archive, of 224 pixels where nothing else is asked for.
+    """Images in an official archive, of 224 pixels unless another size is given.
 
-    Or in the folder that tensorflow-datasets' builder and split of this name prepared; of
-    its classes those of `synsets`, if given.
+    Or in the folder that tensorflow-datasets prepared for this builder and split; of its classes
+    only those in `synsets`, if given.
     """
 
     def load(data_dir: Path, reading: Reading) -> ImageSet:

@@ -6,15 +6,15 @@ from typing import overload
 
 import numpy as np
 
-# File names need not be UTF-8; what is not comes back as it was.
+# File names need not be UTF-8; other bytes are preserved.
 _CODE = ("utf-8", "surrogateescape")
 
 
 class Names(Sequence[str]):
-    """A sequence of strings held as one string of bytes, 8 bytes a name beside its letters.
+    """A sequence of strings held as one string of bytes, with 8 more bytes per name.
 
     Args:
-        names: to begin with.
+        names: the initial ones.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
@@ -23,7 +23,7 @@ class Names(Sequence[str]):
             self.append(name)
 
     def append(self, name: str) -> None:
-        """Add one behind the others."""
+        """Add a name at the end."""
         self._letters += name.encode(*_CODE)
         self._ends.append(len(self._letters))
 
@@ -58,7 +58,7 @@ class Names(Sequence[str]):
     __hash__ = None  # pyright: ignore[reportAssignmentType]
 
     def take(self, rows: Iterable[int]) -> "Names":
-        """Those of the given rows."""
+        """The names of the given rows."""
         return Names(self[int(i)] for i in rows)
 
     def order(self) -> np.ndarray:
@@ -67,6 +67,6 @@ class Names(Sequence[str]):
 
     def order_of_paths(self) -> np.ndarray:
         """The rows sorted folder by folder, as paths compare, int [n]."""
-        # No letter comes before the zero, so that a folder's name ends before a longer one's.
+        # Zero sorts before every letter, so that a folder comes before longer names.
         parts = (name.replace("/", "\0") for name in self)
         return Names(parts).order()

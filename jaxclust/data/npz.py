@@ -1,4 +1,4 @@
-"""Images and labels from an npz file, and what may be such."""
+"""Images and labels from an npz file, and checks of them."""
 
 import zipfile
 from dataclasses import replace
@@ -10,13 +10,13 @@ from jaxclust.core.errors import InputError, first_line
 from jaxclust.data.image_set import ImageSet, rows_of
 from jaxclust.data.wide_greys import Ranges, Spread, range_of, to_bytes
 
-# Images do not compress a hundredfold; a file this dense and large is no data set.
+# Images do not compress a hundredfold; a file this dense and large is not a data set.
 _BOMB_BYTES, _BOMB_RATIO = 2**30, 100
-# Numbers of channels that images are known to have, for telling a layout.
+# Images have at most this many channels; used to recognise the layout.
 _CHANNELS = 4
-# Bytes of integers that are brought to eight bits at a time.
+# Bytes of integers that are converted to eight bits at a time.
 _BLOCK = 2**26
-# What labels say instead of a class where it is not known.
+# Labels that mean that the class is unknown.
 _UNKNOWN = ("", "-1", "nan", "None")
 
 
@@ -57,7 +57,7 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def shape_of_bytes(path: Path) -> tuple[int, ...] | None:
-    """The shape of an npz file's `images` where they are uint8, nothing else read; else None."""
+    """The shape of an npz file's `images` if they are uint8, else None; reads only the header."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open("images.npy") as member:
             version = np.lib.format.read_magic(member)
@@ -65,7 +65,7 @@ def shape_of_bytes(path: Path) -> tuple[int, ...] | None:
             shape, _, dtype = (
                 read(member) if version == (1, 0) else np.lib.format.read_array_header_2_0(member)
             )
-    except Exception:  # of a file that reading the images will tell of
+    except Exception:  # reported when the images are read
         return None
     return shape if dtype == np.uint8 else None
 
@@ -82,7 +82,7 @@ def refuse_bomb(path: Path) -> None:
 
 
 def check_images(images: np.ndarray, where: str) -> np.ndarray:
-    """Images as integers, bool or float32 [n, h, w, c]; InputError for what cannot be one."""
+    """Images as integers, bool or float32 [n, h, w, c]; InputError for anything else."""
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or 0 in images.shape:
@@ -121,10 +121,10 @@ def eight_bits(images: np.ndarray, ranges: Ranges) -> tuple[np.ndarray, dict]:
 
     Args:
         images: [n, h, w, c], integers, bool or float32.
-        ranges: by dtype; for one that is not among them :func:`wide_greys.range_of` tells.
+        ranges: by dtype; for a missing one, that of :func:`wide_greys.range_of` is used.
 
     Returns:
-        The images, and the range used by the name of the dtype; empty for none.
+        The images, and the range used, under the dtype's name; empty for none.
     """
     kind = images.dtype.name
     if images.dtype == np.uint8 or np.issubdtype(images.dtype, np.floating):
@@ -156,8 +156,8 @@ def check_labels(
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Labels as int64 [n], -1 where not known, and the names of 0, 1, … where they have any.
 
-    Integers stay as they are, negative ones are not known; floats have to be whole, NaN is not
-    known. Strings are names, numbered in their order; an empty one is not known.
+    Integers stay as they are, negative ones mean unknown; floats must be whole, NaN means unknown.
+    Strings are names, numbered in sorted order; an empty one means unknown.
 
     Raises:
         InputError: labels of another shape or kind.
@@ -167,7 +167,7 @@ def check_labels(
     names: tuple[str, ...] = ()
     expected = f"a whole number or a name for each of the {n} images is expected"
     if labels.ndim == 2 and labels.shape[0] == n and labels.shape[1] > 1:
-        expected += "; of one-hot rows store labels.argmax(1)"
+        expected += "; for one-hot rows, store labels.argmax(1)"
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     fits = labels.shape == (n,)
     if fits and labels.dtype.kind in "US":
@@ -185,7 +185,7 @@ def check_labels(
 
 
 def _numbered(labels: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Names as the numbers of their order, and the names."""
+    """Names as numbers in sorted order, and the names."""
     if labels.dtype.kind == "S":
         labels = np.char.decode(labels, "utf-8", "replace")
     known = ~np.isin(labels, _UNKNOWN)

@@ -29,7 +29,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# TIFF's tags, and what they say.
+# TIFF tags and their values.
 _PHOTOMETRIC, _WHITE_IS_ZERO, _SUBFILE, _REDUCED = 262, 0, 254, 1
 # Images of more pixels than this are decoded one at a time, JPEGs at a reduced size.
 _LARGE = 32_000_000
@@ -40,11 +40,11 @@ _TOO_LARGE = "more pixels than is safe to decode; shrink it or raise max_megapix
 
 
 class Unreadable(Exception):
-    """Why an image is not to be read, in words for people."""
+    """Why an image is not read, in words for the user."""
 
 
 class Seen(NamedTuple):
-    """An image, or of wide greys whose range is not known yet, what it is found from."""
+    """An image; or, for wide greys whose range is not known yet, what to find it from."""
 
     channels: int  # 1 or 3
     pages: int  # in its file
@@ -60,10 +60,10 @@ def look_at(place: Any, size: int | None, margin: float, rules: Rules) -> Seen:
         place: see :class:`places.Place`.
         size: see :func:`resizing.resize_and_crop`; None: as it is.
         margin: see there.
-        rules: those of its set.
+        rules: the rules of its set.
 
     Raises:
-        Unreadable: it has too many pixels, or values that are no numbers.
+        Unreadable: it has too many pixels, or values that are not numbers.
         Exception: whatever Pillow raises on a damaged file.
     """
     try:
@@ -76,7 +76,7 @@ def look_at(place: Any, size: int | None, margin: float, rules: Rules) -> Seen:
         content = place.content()
         bare = without_metadata(content)
         if bare is not None:
-            # If it fails again, the metadata were not to blame: the first error tells.
+            # If it fails again, the metadata were not to blame: report the first error.
             with suppress(Exception):
                 return _decoded(io.BytesIO(bare), size, margin, rules)
         if (righted := with_zero_black(content)) is not None:
@@ -98,11 +98,11 @@ def read(place: Any, size: int | None, margin: float, rules: Rules) -> np.ndarra
 
 
 def _unknown(start: bytes) -> str:
-    """What to say of a file that is none of the formats."""
+    """What to say about a file that is in none of the formats."""
     kind = kind_by_content(start)
     if kind and kind != "image":
         return told(kind)
-    return "no image of a format that is read here" if start else "an empty file"
+    return "not an image in a supported format" if start else "an empty file"
 
 
 def _decoded(
@@ -112,7 +112,7 @@ def _decoded(
     rules: Rules,
     inverted: bool = False,
 ) -> Seen:
-    """The image of an open or closed file; `inverted` says that its wide greys are."""
+    """The image of an open or closed file; `inverted`: its wide greys are inverted."""
     margin = margin if rules.margin is None else rules.margin
     name = "" if isinstance(file, io.BytesIO) else file.name
     with Image.open(file, formats=formats(name)) as opened:
@@ -123,16 +123,17 @@ def _decoded(
             return _finished(opened, size, margin, rules, inverted)
         with _one_large:
             if size is not None:
-                # JPEGs only: decoded at a half to an eighth, still twice what is wanted.
+                # JPEGs only: decoded at a half to an eighth of the size, still twice what is
+                # needed.
                 scale = 2 * margin * size / min(opened.size)
                 opened.draft(None, (int(scale * opened.width), int(scale * opened.height)))
             return _finished(opened, size, margin, rules, inverted)
 
 
 def _finished(opened: Any, size: int | None, margin: float, rules: Rules, inverted: bool) -> Seen:
-    """What becomes of an opened file."""
+    """The image of an opened file."""
     if opened.format == "TIFF":
-        # It would read all tags once the pixels are there, and fail on those it cannot.
+        # Pillow would read all tags after the pixels, and fail on unreadable ones.
         opened.load_end = lambda: None
     pages = _pages(opened)
     opened.load()
@@ -143,11 +144,11 @@ def _finished(opened: Any, size: int | None, margin: float, rules: Rules, invert
     if kind := _wide_kind(image.mode):
         values = np.asarray(image)
         if not np.isfinite(values).all():
-            raise Unreadable("some of its values are no numbers (NaN or Inf)")
+            raise Unreadable("some of its values are not finite (NaN or Inf)")
         if kind not in rules.ranges:
             return Seen(channels, pages, None, kind, Spread.of(values))
         grey = to_bytes(values, rules.ranges[kind])
-        # Pillow rights eight bits only.
+        # Pillow corrects inversion for eight bits only.
         image = Image.fromarray(255 - grey if inverted else grey)
     image = _opaque(image).convert("L" if channels == 1 else "RGB")
     if size is not None and rules.whole:
@@ -166,7 +167,7 @@ def _wide_kind(mode: str) -> str:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Transparent places white, as they look in a viewer."""
+    """Transparent areas made white, as they look in a viewer."""
     if "transparency" not in image.info and image.mode not in {"RGBA", "LA", "PA"}:
         return image
     image = image.convert("RGBA")
@@ -174,11 +175,11 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def _upright(opened: Any) -> Image.Image:
-    """Turned as its EXIF data says, where that can be read."""
+    """The image turned as its EXIF data says, if that can be read."""
     try:
         tags: Any = opened.tag_v2 if opened.format == "TIFF" else opened.getexif()
         found = tags.get(_ORIENTATION)
-    except Exception:  # of every kind, for metadata that are no metadata
+    except Exception:  # damaged metadata raise errors of every kind
         return opened
     found = found[0] if isinstance(found, tuple) and found else found
     turn = _TURNS.get(found) if isinstance(found, int) else None
@@ -186,7 +187,7 @@ def _upright(opened: Any) -> Image.Image:
 
 
 def _pages(opened: Any) -> int:
-    """How many images a TIFF holds; those that are smaller copies do not count."""
+    """How many images a TIFF holds; smaller copies do not count."""
     if opened.format != "TIFF":
         return 1
     found = 1
@@ -194,7 +195,7 @@ def _pages(opened: Any) -> int:
         for i in range(1, opened.n_frames):
             opened.seek(i)
             found += not opened.tag_v2.get(_SUBFILE, 0) & _REDUCED
-    except Exception:  # a torn chain of pages; the first is there
+    except Exception:  # a broken chain of pages; the first is there
         pass
     finally:
         opened.seek(0)
@@ -206,9 +207,9 @@ _quiet_lock, _quiet_holders = threading.Lock(), []
 
 @contextmanager
 def undisturbed(rules: Rules) -> Iterator[None]:
-    """Around whatever reads images: no warnings of odd files, and Pillow's limit is the rules'.
+    """While images are read: no warnings about odd files, and Pillow's limit is the rules'.
 
-    Both are the whole process's, so that whoever comes first sets and the last restores them.
+    Both are process-wide, so the first user sets them and the last one restores them.
     """
     with _quiet_lock:
         if not _quiet_holders:

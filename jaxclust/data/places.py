@@ -1,4 +1,4 @@
-"""Where images lie: files, or stretches of one; and how they are to be read."""
+"""Where images are: in files, or in byte ranges of one; and how to read them."""
 
 import copy
 import io
@@ -12,12 +12,12 @@ from jaxclust.data.names import Names
 from jaxclust.data.resizing import Resampling
 from jaxclust.data.wide_greys import NO_RANGES, Ranges
 
-# Pillow refuses more, too, unless told.
+# Pillow refuses more, too, unless told otherwise.
 MAX_MEGAPIXELS = 179.0
 
 
 class Place(NamedTuple):
-    """Where an image's bytes lie: a file, or a stretch of one."""
+    """Where an image's bytes are: a file, or a byte range of one."""
 
     path: Path
     offset: int = 0
@@ -32,12 +32,12 @@ class Place(NamedTuple):
             return io.BytesIO(archive.read(self.size))
 
     def content(self) -> bytes:
-        """The image's file as it is."""
+        """The image file's bytes, unchanged."""
         found = self.file()
         return found.read_bytes() if isinstance(found, Path) else found.getvalue()
 
     def mark(self) -> str:
-        """Tells this place's content from others, without reading it."""
+        """Identifies this place's content, without reading it."""
         size = self.path.stat().st_size if self.size is None else self.size
         return f"{self.offset} {size}"
 
@@ -47,7 +47,7 @@ class Rules(NamedTuple):
 
     max_megapixels: float = MAX_MEGAPIXELS  # larger ones are skipped
     ranges: Ranges = NO_RANGES  # of wide greys; a kind without one is measured first
-    # How they are brought to size: with what filter, and whether whole in place of cropped.
+    # How they are resized: with what filter, and whether whole instead of cropped.
     resampling: Resampling = "bilinear"
     whole: bool = False
     margin: float | None = None  # of the square that is cut out; None: the set's own
@@ -61,13 +61,13 @@ class View(NamedTuple):
 
     size: int
     resampling: Resampling = "bicubic"
-    whole: bool = True  # no part is cut off, and proportions are given up
-    # Else how much larger they are before the square is cut out; None: as the set has it.
+    whole: bool = True  # nothing is cropped; the aspect ratio is not kept
+    # Else how much larger they are before the square is cut out; None: the set's own.
     margin: float | None = None
 
 
 class Reading(NamedTuple):
-    """What is wanted of a set's images."""
+    """How to read a set's images."""
 
     size: int | None = None  # side, resized and cropped to; None: the set's own
     in_memory: int | None = None  # bytes of decoded images that may be held; None: all
@@ -75,7 +75,7 @@ class Reading(NamedTuple):
 
 
 class Places:
-    """Where many images lie; base of files, stretches of one, records of a prepared set."""
+    """Where many images are; base of files, byte ranges of one, records of a prepared set."""
 
     rules = USUAL
 
@@ -83,7 +83,7 @@ class Places:
         raise NotImplementedError
 
     def __getitem__(self, i: int) -> Any:
-        """A :class:`Place`, or what stands in one's stead."""
+        """A :class:`Place`, or an object used like one."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[Any]:
@@ -93,7 +93,7 @@ class Places:
         raise NotImplementedError
 
     def take(self, rows: np.ndarray) -> "Places":
-        """Those of the given rows int [b], read by the same rules."""
+        """The places of the given rows int [b], read by the same rules."""
         return self._taken(rows).read_by(self.rules)
 
     def read_by(self, rules: Rules) -> Self:
@@ -104,7 +104,7 @@ class Places:
 
 
 class Files(Places):
-    """Files below a folder; nothing is held but their names."""
+    """Files below a folder; only their names are held."""
 
     def __init__(self, root: Path, names: Names) -> None:
         self.root, self.names = root, names
@@ -120,7 +120,7 @@ class Files(Places):
 
 
 class Stretches(Places):
-    """Stretches of one file; 16 bytes each."""
+    """Byte ranges of one file; 16 bytes each."""
 
     def __init__(self, path: Path, offsets: np.ndarray, sizes: np.ndarray) -> None:
         self.path, self.offsets, self.sizes = path, offsets, sizes

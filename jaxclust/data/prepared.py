@@ -1,4 +1,4 @@
-"""What tensorflow-datasets has prepared as array_record, read without TensorFlow."""
+"""Data sets that tensorflow-datasets prepared as array_record, read without TensorFlow."""
 
 import hashlib
 import io
@@ -16,7 +16,7 @@ from jaxclust.data.places import Places, Reading
 
 
 def present(folder: Path) -> bool:
-    """Whether a builder's folder holds a version, whichever: the newest is read."""
+    """Whether a builder's folder holds any version; the newest is read."""
     return any(folder.glob("*/dataset_info.json"))
 
 
@@ -25,14 +25,14 @@ def arrays(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [n, h, w, c] and labels int64 [n] of a set of small images of one size.
 
-    What was decoded is kept for the next time.
+    The decoded arrays are cached.
 
     Args:
         data_dir: where the builder's folder lies.
-        name: of what is kept.
+        name: of the cached file.
         builder: tensorflow-datasets' name.
         splits: read one after the other.
-        label: the feature to take for labels.
+        label: the feature to use as labels.
 
     Raises:
         InputError: the files cannot be read.
@@ -50,7 +50,7 @@ def arrays(
 
 
 class Record(NamedTuple):
-    """An image's bytes in a prepared set; stands where a `places.Place` does."""
+    """An image's bytes in a prepared set; used like a `places.Place`."""
 
     source: Any
     row: int
@@ -62,11 +62,11 @@ class Record(NamedTuple):
         return io.BytesIO(self.content())
 
     def content(self) -> bytes:
-        """The image's file as it was."""
+        """The image file's bytes, unchanged."""
         return self.source[self.row]["image"]
 
     def mark(self) -> str:
-        """Tells this image from others, without reading it."""
+        """Identifies this image, without reading it."""
         return f"record {self.row} of version {self.version}"
 
 
@@ -94,9 +94,9 @@ def image_files(
     Args:
         data_dir: where the builder's folder lies.
         builder: tensorflow-datasets' name.
-        split: of it.
+        split: the split to read.
         synsets: ImageNet's classes to keep, numbered in this order; None: all.
-        reading: what is wanted of the images.
+        reading: how to read the images.
 
     Raises:
         InputError: the files cannot be read, or lack a class.

@@ -1,4 +1,4 @@
-"""Images brought to one size and number of channels, on the host."""
+"""Brings images to one size and number of channels, on the host."""
 
 from typing import Literal
 
@@ -10,9 +10,9 @@ _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
-# Parts of red, green and blue in a grey value (ITU-R 601), as Pillow has them.
+# Weights of red, green and blue in a grey value (ITU-R 601), as in Pillow.
 _LUMINANCE = (0.299, 0.587, 0.114)
-# How many times longer than wide images are resized whole; what is cut out is square.
+# Images up to this many times longer than wide are resized whole; the cut-out is square.
 _LONG = 2
 
 
@@ -36,12 +36,12 @@ def resize_and_crop(
 
 
 def resize_whole(image: Image.Image, size: int, resampling: Resampling = "bilinear") -> Image.Image:
-    """All of the image as a square, its proportions given up."""
+    """The whole image as a square; its aspect ratio is not kept."""
     return image.resize((size, size), _FILTERS[resampling])
 
 
 def _less_long(image: Image.Image) -> Image.Image:
-    """Without the ends of an image so long that a resized copy would be mostly ends."""
+    """The image, without its ends if it is so long that a resized copy would be mostly ends."""
     width, height = image.size
     most = _LONG * min(width, height)
     if max(width, height) <= most:
@@ -83,14 +83,14 @@ def resize_array(
 
 
 class Resized:
-    """Images of an array brought to size and to colours when asked for.
+    """Images of an array, resized and converted to colour on demand.
 
     Args:
         images: uint8 [n, h, w, 1 or 3].
-        size: side of what is given.
+        size: side of the results.
         resampling: by which filter.
-        whole: as of :func:`resize_array`.
-        margin: too.
+        whole: see :func:`resize_array`.
+        margin: see there.
     """
 
     dtype = np.dtype(np.uint8)
@@ -110,7 +110,7 @@ class Resized:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """As an array's."""
+        """Like an array's."""
         return (len(self.images), self.size, self.size, 3)
 
     def __len__(self) -> int:

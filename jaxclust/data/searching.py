@@ -1,4 +1,4 @@
-"""The image files below a folder, and what is passed over, with the reason."""
+"""The image files below a folder, and what is skipped and why."""
 
 import os
 import stat
@@ -10,7 +10,7 @@ from jaxclust.core.errors import InputError
 from jaxclust.data.formats import START, kind_by_content, kind_by_name, told
 from jaxclust.data.names import Names
 
-# Folders and files that systems and programs keep for themselves: previews, bins, versions.
+# Folders and files that systems and programs use internally: previews, bins, versions.
 _SYSTEM_FOLDERS = {
     "__macosx", ".thumbnails", ".thumbs", ".thumb", ".sharedthumbnails", "@eadir", ".@__thumb",
     "@recycle", "#recycle", "#snapshot", "@sharebin", "@tmp", "$recycle.bin", "recycler",
@@ -26,41 +26,40 @@ _SYSTEM_FILES = {
 
 @dataclass
 class Listing:
-    """What lies below a folder."""
+    """What is below a folder."""
 
     images: Names = field(default_factory=Names)  # paths below the folder
     passed_over: list[tuple[str, str]] = field(default_factory=list)  # path and reason
-    others: Counter[str] = field(default_factory=Counter)  # files that are no images, by their end
+    others: Counter[str] = field(default_factory=Counter)  # non-image files, by extension
 
     def told_others(self) -> str:
-        """In words, as `3 files that are no images (.csv, .txt)`; empty for none."""
+        """In words, as `3 files that are not images (.csv, .txt)`; empty for none."""
         if not self.others:
             return ""
         count, ends = sum(self.others.values()), sorted(self.others)
         shown = ", ".join(ends[:5]) + (", …" if len(ends) > 5 else "")
-        said = "1 file that is no image" if count == 1 else f"{count} files that are no images"
+        said = "1 file that is not an image" if count == 1 else f"{count} files that are not images"
         return f"{said} ({shown})"
 
 
 def image_files(root: Path) -> Listing:
-    """Search a folder and those below it, links to folders included, each folder once.
+    """Search a folder and its sub-folders, including links to folders, each folder once.
 
     Args:
         root: an existing folder.
 
     Returns:
-        Paths in order, folder by folder. A folder that may not be read, a link that leads
-        nowhere and an image of a kind that is not read are passed over and named; what
-        systems keep for themselves is ignored.
+        Paths in order, folder by folder. Unreadable folders, broken links and images of unsupported
+        formats are skipped and named; files that systems use internally are ignored.
 
     Raises:
-        InputError: the folder itself may not be read.
+        InputError: the folder itself cannot be read.
     """
     found = Listing()
     known = {_identity(str(root)): ""}
     links: list[str] = []
     _search(root, [""], found, known, links)
-    # Where a folder and a link to it are both there, the folder's own path is its images'.
+    # If both a folder and a link to it are found, its images have the folder's own path.
     while links:
         later: list[str] = []
         for link in sorted(links):
@@ -74,7 +73,7 @@ def image_files(root: Path) -> Listing:
 def _follow(
     root: Path, link: str, found: Listing, known: dict[tuple[int, int], str], links: list[str]
 ) -> None:
-    """Search where a link to a folder leads, if no path led there before."""
+    """Search the target of a link to a folder, unless it was already reached."""
     try:
         identity = _identity(_path(root, link))
     except OSError as error:
@@ -85,7 +84,7 @@ def _follow(
         _search(root, [link], found, known, links)
     elif not _is_around(known[identity], link):
         there = known[identity]
-        found.passed_over.append((f"{link}/", f"a link to {there}, whose images are there already"))
+        found.passed_over.append((f"{link}/", f"a link to {there}, which is already included"))
 
 
 def _search(
@@ -104,7 +103,7 @@ def _search(
         except OSError as error:
             if not folder:
                 raise InputError(
-                    f"{root} cannot be read ({_told(error)}); give a folder that may be read"
+                    f"{root} cannot be read ({_told(error)}); give a readable folder"
                 ) from error
             found.passed_over.append((f"{folder}/", _told(error)))
             continue
@@ -123,7 +122,7 @@ def _search(
 
 
 def _note(entry: os.DirEntry[str], name: str, found: Listing) -> None:
-    """Put a file where it belongs."""
+    """Add a file to the right list."""
     if entry.name.lower() in _SYSTEM_FILES or entry.name.startswith("._"):
         return
     kind = kind_by_name(entry.name)
@@ -132,18 +131,18 @@ def _note(entry: os.DirEntry[str], name: str, found: Listing) -> None:
         return
     try:
         regular = stat.S_ISREG(entry.stat().st_mode)
-        reason = "" if regular else "no file but a device, socket or pipe"
+        reason = "" if regular else "not a file but a device, socket or pipe"
     except FileNotFoundError:
-        regular, reason = False, "a link that leads nowhere"
+        regular, reason = False, "a broken link"
     except OSError as error:
         regular, reason = False, _told(error)
     if regular and kind in {None, "HEIC"}:
-        # Phones' images often bear that name after they were converted.
+        # Phones' images often keep that name after conversion.
         kind, reason = _by_content(entry.path, kind)
     if kind == "image" and not reason:
         found.images.append(name)
     elif kind is None and not reason:
-        found.others[Path(entry.name).suffix.lower() or "without an ending"] += 1
+        found.others[Path(entry.name).suffix.lower() or "without an extension"] += 1
     elif kind is not None or regular:
         found.passed_over.append((name, reason or told(kind or "")))
 
@@ -162,7 +161,7 @@ def _path(root: Path, below: str) -> str:
 
 
 def _identity(path: str) -> tuple[int, int]:
-    """Tells a folder from others, by whatever path."""
+    """Identifies a folder, whatever its path."""
     found = Path(path).stat()
     return found.st_dev, found.st_ino
 

@@ -1,4 +1,4 @@
-"""Images that are decoded when asked for."""
+"""Images decoded on demand."""
 
 import hashlib
 import os
@@ -12,18 +12,18 @@ from jaxclust.data.pixels import read, reason_of, undisturbed
 from jaxclust.data.places import Places
 from jaxclust.data.resizing import with_channels
 
-# Images of a block that a worker decodes in one go, at most.
+# At most this many images of a block are decoded by a worker in one task.
 _A_TASK = 64
 
 
 class Streamed:
-    """Images to read from as from an array uint8 [n, h, w, c].
+    """Images that are read like an array uint8 [n, h, w, c].
 
     Args:
-        places: where they lie, and by which rules they are read.
+        places: where they are, and by which rules they are read.
         ids: their names.
         size: side of the images, resized and cropped.
-        channels: 1 or 3, to which those of others are brought.
+        channels: 1 or 3; images with another number are converted.
         margin: see :func:`resizing.resize_and_crop`.
     """
 
@@ -42,7 +42,7 @@ class Streamed:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """As an array's."""
+        """Like an array's."""
         return (len(self.ids), self.size, self.size, self.channels)
 
     def __len__(self) -> int:
@@ -57,7 +57,7 @@ class Streamed:
         chosen = range(len(self))[rows] if isinstance(rows, slice) else rows
         out = np.empty((len(chosen), *self.shape[1:]), np.uint8)
 
-        # A task an image would take more memory than a block of small ones.
+        # One task per image would take more memory than a block of small images.
         each = max(1, min(_A_TASK, len(chosen) // (8 * (os.cpu_count() or 1))))
 
         def decode(start: int) -> None:
@@ -74,8 +74,8 @@ class Streamed:
             found = read(self.places[row], self.size, self.margin, self.places.rules)
         except Exception as error:  # Pillow raises many kinds for damaged files
             raise RunError(
-                f"{self.ids[row]} can no longer be read ({reason_of(error)}); bring the images "
-                "back as they were"
+                f"{self.ids[row]} can no longer be read ({reason_of(error)}); restore the images "
+                "as they were"
             ) from error
         return with_channels(found[None], self.channels)[0]
 
@@ -89,7 +89,7 @@ class Streamed:
         return Streamed(self.places, self.ids, self.size, channels, self.margin)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the images' names, sizes of their bytes, size here and greys' range."""
+        """SHA-256 of the images' names, sizes in bytes, size here and ranges of greys."""
         rules = self.places.rules
         digest = hashlib.sha256(f"{self.shape} {self.margin}".encode())
         digest.update(f"{sorted(rules.ranges.items())}".encode() if rules.ranges else b"")

@@ -1,6 +1,6 @@
-"""Grey values wider than eight bits: one range for a whole set, never one an image.
+"""Grey values wider than eight bits: one range for a whole set, never one per image.
 
-Each way of storing them has a range of its own, by the name that configs record it under:
+Each way of storing them has its own range, under the name that configs record:
 `16-bit`, `32-bit` and `float` in files, an array's dtype (`uint16`, `int64`, ...) in npz.
 """
 
@@ -17,13 +17,13 @@ Ranges = Mapping[str, tuple[float, float]]
 NO_RANGES: Ranges = MappingProxyType({})
 
 KINDS = ("16-bit", "32-bit", "float")
-# Of all values this share may lie below the range, and as many above: hot pixels.
+# This share of all values may lie below the range, and as many above: hot pixels.
 _OUTSIDE = 0.001
 _BINS = 2**16
 
 
 class Spread(NamedTuple):
-    """How often which values occur, in bins an eighth of a thousandth of a power of two wide."""
+    """How often values occur, in bins: 128 per power of two, for either sign."""
 
     low: float
     high: float
@@ -32,14 +32,14 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: np.ndarray) -> "Spread":
-        """That of an array of finite numbers of any shape, dtype and length but 0."""
+        """The spread of a non-empty array of finite numbers, of any shape and dtype."""
         counts = np.bincount(_bin(values).ravel(), minlength=_BINS)
         bins = np.flatnonzero(counts)
         return cls(float(values.min()), float(values.max()), bins.astype(np.uint16), counts[bins])
 
 
 class Totals:
-    """The spread of the values of many images, by their kind."""
+    """The spread of the values of many images, by kind."""
 
     def __init__(self) -> None:
         self.counts = np.zeros((len(KINDS), _BINS), np.int64)
@@ -53,12 +53,12 @@ class Totals:
         self.highs[at] = max(self.highs[at], spread.high)
 
     def of_all_processes(self) -> "Totals":
-        """Those of all processes that share a run, the same on each; each has to ask."""
+        """The totals of all processes that share a run, the same on each; each has to call this."""
         if not processes.largest_of_processes(np.array([self.counts.any()])).any():
             return self
         mine = processes.share_of_process()
         merged = Totals()
-        # As bytes, which JAX passes on as they are; a process leaves the others' rows empty.
+        # As bytes, which JAX passes on unchanged; a process leaves the others' rows empty.
         for name, merge in (("counts", np.sum), ("lows", np.min), ("highs", np.max)):
             own = getattr(self, name)
             rows = np.zeros((mine.step, own.nbytes), np.uint8)
@@ -83,10 +83,10 @@ class Totals:
 def range_of(spread: Spread, *, integers: bool) -> tuple[float, float]:
     """The values that become 0 and 255.
 
-    Integers: 0 and the largest of the fewest bits, 8 or more, that hold them, so that 12-bit
-    images in 16-bit files have 0 and 4095; with a sign where some are negative. Floats: 0 and
-    1 or -1 and 1 where they lie between them, else their own least and largest. A thousandth
-    of the values at either end does not count.
+    Integers: 0 and the largest value of the fewest bits, 8 or more, that hold them, so that 12-bit
+    images in 16-bit files get 0 and 4095; signed if some are negative. Floats: 0 and 1, or -1 and
+    1, if they lie in between, else their own minimum and maximum. A thousandth of the values at
+    either end is ignored.
     """
     low, high = _middle(spread)
     if integers:
@@ -99,14 +99,14 @@ def range_of(spread: Spread, *, integers: bool) -> tuple[float, float]:
 
 
 def to_bytes(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Numbers of any shape as uint8, `limits` as 0 and 255; what lies outside is cut off."""
+    """Numbers of any shape as uint8; `limits` become 0 and 255, and values outside are clipped."""
     low, high = limits
     scaled = (np.asarray(values, np.float64) - low) * (255 / (high - low))
     return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
 
 
 def _middle(spread: Spread) -> tuple[float, float]:
-    """Bounds of all values but those at the ends that do not count."""
+    """Bounds of all values except those at the ends that are ignored."""
     below = np.cumsum(spread.counts)
     first = int(np.searchsorted(below, _OUTSIDE * below[-1], side="right"))
     last = int(np.searchsorted(below, (1 - _OUTSIDE) * below[-1], side="left"))
@@ -128,5 +128,5 @@ def _edges(which: np.integer) -> tuple[float, float]:
     ends = (np.uint32(which) << np.uint32(16)) + np.array([0, 2**16 - 1], np.uint32)
     bits = np.where(ends >> 31, ends & np.uint32(2**31 - 1), ~ends)
     low, high = bits.astype(np.uint32).view(np.float32)
-    # Beyond the largest numbers lie bits that are none.
+    # Bits beyond the largest numbers are not numbers.
     return float(np.nan_to_num(low, nan=-np.inf)), float(np.nan_to_num(high, nan=np.inf))

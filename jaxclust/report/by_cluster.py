@@ -1,4 +1,4 @@
-"""A run's images laid out in a folder for each cluster."""
+"""A run's images laid out in one folder per cluster."""
 
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -16,25 +16,25 @@ How = Literal["link", "copy"]
 
 
 def check_empty(folder: Path) -> None:
-    """InputError for a folder that holds something already."""
+    """InputError for a folder that is not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is not empty; give --to another folder")
+        raise InputError(f"{folder} is not empty; give another folder with --to")
 
 
 def lay_out(run: FinishedRun, image_set: ImageSet, folder: Path, how: How) -> None:
-    """Put every image under `folder/cluster-C/`, by its name in the run.
+    """Put every image under `folder/cluster-C/`, with its name in the run.
 
-    Images that are files of their own are linked or copied, those in an archive copied;
-    those of an array are written as PNG.
+    Images in files of their own are linked or copied, those in an archive are copied, and those in
+    an array are written as PNG.
 
     Args:
         run: the finished run.
         image_set: its images.
-        folder: made where it is missing; must be empty.
-        how: of files; a link is symbolic.
+        folder: created if missing; must be empty.
+        how: for files; a link is symbolic.
 
     Raises:
-        InputError: the folder is not empty, or an image's name would leave it.
+        InputError: the folder is not empty, or an image's name points outside it.
     """
     check_empty(folder)
     names = [PurePosixPath(name) for name in run.ids]

@@ -13,7 +13,7 @@ _POINTS = 240
 
 
 class Line(NamedTuple):
-    """A curve: equally many places and finite values."""
+    """A curve: places and equally many finite values."""
 
     x: Sequence[float]
     y: Sequence[float]
@@ -22,11 +22,11 @@ class Line(NamedTuple):
 def line_chart(
     lines: Mapping[str, Line], marks: Sequence[float] = (), title: str = "", x_title: str = "steps"
 ) -> str:
-    """An SVG element; what it shows is said in its label, too.
+    """An SVG element; its label says what it shows, too.
 
     Args:
-        lines: by name; those without a value are left out.
-        marks: places of dashed upright lines.
+        lines: by name; those without values are left out.
+        marks: places of dashed vertical lines.
         title: of the chart.
         x_title: of the x axis.
     """
@@ -45,7 +45,7 @@ def line_chart(
 
 
 class _Frame(NamedTuple):
-    """The values a chart spans, and the round ones named beside it."""
+    """The values that a chart spans, and its ticks."""
 
     left: float
     right: float
@@ -86,13 +86,13 @@ def _grid(frame: _Frame) -> list[str]:
 
 
 def _marks(frame: _Frame, marks: Sequence[float]) -> list[str]:
-    """Upright lines; none on the chart's own edges."""
+    """Vertical lines; none on the chart's own edges."""
     places = [frame.at(m, frame.low)[0] for m in marks if frame.left < m < frame.right]
     return [f'<path class="mark" d="M{x:.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>' for x in places]
 
 
 def _below(frame: _Frame, x_title: str) -> list[str]:
-    """What the x axis spans, and its title between."""
+    """The ends of the x axis, and its title in between."""
     parts = []
     for value, anchor in ((frame.left, "start"), (frame.right, "end")):
         x, _ = frame.at(value, frame.low)
@@ -110,7 +110,7 @@ def _curve(frame: _Frame, line: Line, colour: str) -> str:
 
 
 def _thinned(line: Line) -> Line:
-    """Means over equal stretches, where there are more points than a chart can show."""
+    """Means over equal intervals, if there are more points than a chart can show."""
     count = len(line.x)
     if count <= _POINTS:
         return line

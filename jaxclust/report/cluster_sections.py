@@ -13,13 +13,13 @@ from jaxclust.runs.finished import FinishedRun
 
 # Bytes of the page that their images may take, and the largest side.
 _BYTES, _SIDE = 4_500_000, 96
-# Images listed of a cluster, at each end, and of all clusters together.
+# Images listed for a cluster, at each end, and for all clusters together.
 _LISTED, _LISTED_OF_ALL = 12, 2_400
-# Cells of a confusion matrix that can still be read.
+# A confusion matrix with more cells than this is not readable.
 _CELLS = 2_500
 # Groups of near-duplicates listed, images of each, and outliers.
 _GROUPS, _OF_GROUP, _OUTLIERS = 24, 8, 24
-# Images whose features are looked at together.
+# Images whose features are processed together.
 _BLOCK = 65_536
 
 
@@ -28,11 +28,11 @@ class Kinds(NamedTuple):
 
     labels: np.ndarray  # int [n]
     names: list[str]
-    classes: int  # a number from here on stands for a label that is not known
+    classes: int  # numbers from here on mean an unknown label
 
 
 def kinds_of(run: FinishedRun, class_names: Sequence[str]) -> Kinds | None:
-    """None for a run without labels."""
+    """The classes that occur in a run; None for a run without labels."""
     if run.labels is None:
         return None
     known = run.labels >= 0
@@ -70,7 +70,7 @@ class Cluster(NamedTuple):
 
 
 def _listed(run: FinishedRun) -> list[list[int]]:
-    """Rows of every cluster that are shown: the surest first, the least sure last."""
+    """The rows shown for every cluster: the most certain first, the least certain last."""
     each = max(1, min(_LISTED, _LISTED_OF_ALL // (2 * run.n_clusters)))
     listed = []
     for cluster in range(run.n_clusters):
@@ -81,7 +81,7 @@ def _listed(run: FinishedRun) -> list[list[int]]:
 
 
 def _centres(run: FinishedRun) -> np.ndarray:
-    """Mean features [k, d] of the clusters; NaN for those that hold nothing."""
+    """Mean features [k, d] of the clusters; NaN for empty ones."""
     features = run.features.reshape(len(run.ids), -1)
     sums = np.zeros((run.n_clusters, features.shape[1]))
     for start in range(0, len(features), _BLOCK):
@@ -113,7 +113,7 @@ class Sections(NamedTuple):
 
     clusters: list[Cluster]
     groups: list[Group]  # of near-duplicates; not more than a few
-    outliers: list[Shown]  # the farthest from all others first, their score for certainty
+    outliers: list[Shown]  # the farthest from all others first; `certainty` is their score
     sheets: Sheets | None  # that the images are cut out of
 
 
@@ -147,13 +147,13 @@ def sections(
 
 
 def _scored(run: FinishedRun, entry: Shown) -> Shown:
-    """An outlier's entry says its score in place of its confidence."""
+    """An outlier's entry, with its score instead of its confidence."""
     assert run.outlier is not None
     return entry._replace(certainty=f"{run.outlier[entry.row]:.2f}")
 
 
 def _image(run: FinishedRun, images: Sheets | None, i: int, count: int, row: int) -> Shown:
-    """The entry of an image, the i-th of those whose images are on the sheets."""
+    """The entry of an image, the i-th on the sheets."""
     sheet, style = 0, ""
     if images is not None:
         sheet, x, y = place(images, i, count)
@@ -168,7 +168,7 @@ def _cluster(
     nearest: int | None,
     entries: list[Shown],
 ) -> Cluster:
-    """A cluster's section; its entries the surest first."""
+    """A cluster's section; its entries are sorted, the most certain first."""
     members = run.clusters == cluster
     size = int(members.sum())
     purity = label = None
@@ -203,7 +203,7 @@ class Confusion(NamedTuple):
 
 
 def confusion(run: FinishedRun, kinds: Kinds | None) -> Confusion | None:
-    """None without labels, or where nobody could read the table."""
+    """The confusion matrix; None without labels, or if it would be too large to read."""
     if kinds is None or not kinds.classes:
         return None
     known = kinds.labels < kinds.classes

@@ -1,4 +1,4 @@
-"""Runs side by side: one row a method and data set, over seeds, beside the papers' figures."""
+"""Runs side by side: one row per method and data set, over seeds, with the papers' figures."""
 
 import csv
 import io
@@ -20,24 +20,24 @@ from jaxclust.runs.directory import RunDirectory
 
 SCORES = ("nmi", "acc", "ari")
 
-# Options that change what a run is, beside its method's settings.
+# Options that change what a run is, besides its method's settings.
 _TOLD = ("n_clusters", "image_size", "limit", "imbalance", "labels_from_folders", "precision")
 _USUAL = {"precision": "float32", "labels_from_folders": False}
-# With these, a run is of other data than the paper's.
+# With these, a run uses different data from the paper's.
 _OTHER_DATA = ("n_clusters", "limit", "imbalance")
 
 
 class Row(NamedTuple):
-    """Runs that differ by their seed alone."""
+    """Runs that differ only in their seed."""
 
     dataset: str
     method: str
-    title: str  # method and what is not as its preset `best` has it
+    title: str  # method, and what differs from its preset `best`
     seeds: list[int]
     # by name, of every seed, in 0 to 1; None without labels
     scores: dict[str, list[float | None]]
     published: Published | None = None  # the paper's figure for this method and set
-    # SHA-256 of the images of every seed's run, by seed; of results files nothing is known.
+    # SHA-256 of the images of every seed's run, by seed; unknown for results files.
     data: Mapping[int, str] = MappingProxyType({})
     draws: bool = False  # every seed draws other images (imbalance)
     whole: bool = True  # its runs are finished
@@ -53,11 +53,11 @@ def spread(values: Sequence[float | None]) -> str:
 
 
 def rows_of(places: Iterable[Path]) -> list[Row]:
-    """Rows of runs, a data set after the other, else in the order they are met.
+    """Rows of runs, grouped by data set, otherwise in the order found.
 
     Args:
-        places: run directories, folders of several seeds' runs, folders of such, or the json
-            files of experiments/results/.
+        places: run directories, folders of several seeds' runs, folders of these, or the JSON files
+            in experiments/results/.
 
     Raises:
         InputError: a place that holds no finished run, or a damaged one.
@@ -75,7 +75,7 @@ def rows_of(places: Iterable[Path]) -> list[Row]:
 
 
 def _add(rows: list[Row], row: Row) -> None:
-    """Add a run's row to those of its kind, or to the rows; a run met before changes nothing."""
+    """Merge a run's row into the one of its kind, or append it; a known run changes nothing."""
     known = next((one for one in rows if one[:3] == row[:3] and _same_data(one, row)), None)
     if known is None:
         rows.append(row)
@@ -88,7 +88,7 @@ def _add(rows: list[Row], row: Row) -> None:
 
 
 def _same_data(one: Row, other: Row) -> bool:
-    """Whether runs of the same data set's name saw the same images, as far as is known."""
+    """Whether runs on a data set of the same name saw the same images, as far as is known."""
     both = one.data.keys() & other.data.keys()
     if one.draws and other.draws:
         return all(one.data[seed] == other.data[seed] for seed in both)
@@ -96,7 +96,7 @@ def _same_data(one: Row, other: Row) -> bool:
 
 
 def _told_apart(rows: list[Row]) -> list[Row]:
-    """Rows in which those that differ by their images alone name the images' fingerprint."""
+    """The rows; those that differ only in their images get the images' fingerprint."""
     alike = Counter(row[:3] for row in rows)
     return [
         row._replace(title=f"{row.title}, data {min(row.data.values())[:8]}")
@@ -107,10 +107,10 @@ def _told_apart(rows: list[Row]) -> list[Row]:
 
 
 def _runs_in(place: Path) -> Iterator[Path]:
-    """Folders of finished runs: the place itself, or those in it and those of their seeds.
+    """Folders of finished runs: the place itself, or the runs in it and those of their seeds.
 
-    What lies in a run's folder as `seed-S` counts where the folder is one of several seeds'
-    runs, and was made with the same settings; else an older run has left it there.
+    A folder `seed-S` in a run's folder counts if the run is one of several seeds and has the same
+    settings; otherwise an older run left it there.
     """
     yield from _runs_of(place)
     own = (place / "config.json").is_file()
@@ -123,7 +123,7 @@ def _runs_of(folder: Path) -> Iterator[Path]:
     """The finished run in a folder, or those of its seeds."""
     seeds = [one for one in sorted(folder.glob("seed-*")) if (one / "summary.json").is_file()]
     record = _record_of(folder) if (folder / "config.json").is_file() else {}
-    # The summary of several seeds says nothing that theirs do not.
+    # The summary of several seeds says nothing that the seeds' own do not.
     if "data" in record or not seeds:
         if (folder / "summary.json").is_file():
             yield folder
@@ -170,7 +170,7 @@ def _of_run(path: Path) -> Row:
 
 
 def published_beside(method: str, dataset: str, settings: Mapping[str, Any]) -> Published | None:
-    """The paper's figure that a run with these settings may stand beside, if there is one."""
+    """The paper's figure that a run with these settings can be compared with, if any."""
     if any(settings.get(name) is not None for name in _OTHER_DATA):
         return None
     # Then it is the paper's Baseline-I, under CCNN's name.
@@ -183,14 +183,14 @@ def published_beside(method: str, dataset: str, settings: Mapping[str, Any]) -> 
 
 
 def _changes(options: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """The preset if not `best`, and every setting that is not the preset's."""
+    """The preset if not `best`, and every setting that differs from the preset's."""
     found = [] if options["preset"] == "best" else [options["preset"]]
     for name in _TOLD:
         if options.get(name) != _USUAL.get(name):
             found.append(f"{name}={options[name]}")
     if options["method"] not in registry.METHODS:
         return found
-    # Through JSON, as the run's record went.
+    # Through JSON, like the run's record.
     preset = registry.find(options["method"]).config(options["preset"])
     defaults = json.loads(json.dumps(asdict(preset), default=str))
     for name, value in config.items():
@@ -207,7 +207,7 @@ def _recorded(path: Path) -> list[Row]:
         for entry in entries:
             given = dict(re.findall(r"--([\w-]+)=(\S+)", entry["command"]))
             settings = {name.replace("-", "_"): value for name, value in given.items()}
-            # A row derived from a run's log is none of its method's results.
+            # A row derived from a run's log is not a result of its method.
             method = "" if "of" in entry else settings.get("method", "")
             missing = [None] * len(entry["seeds"])
             title = entry["title"] + _partial(entry)
@@ -223,12 +223,12 @@ def _recorded(path: Path) -> list[Row]:
                 )
             )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no file of results ({error!r})") from error
+        raise InputError(f"{path} is not a results file ({error!r})") from error
     return rows
 
 
 def _partial(entry: Mapping[str, Any]) -> str:
-    """How far runs are that had not finished."""
+    """How far unfinished runs are."""
     unfinished = [epoch for epoch in entry.get("epoch", []) if epoch != "all"]
     return f" (epoch {unfinished[0]})" if unfinished else ""
 
@@ -237,7 +237,7 @@ _HEADER = ("data set", "run", "NMI", "ACC", "ARI", "seeds", "published NMI / ACC
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """A row in words, as `_HEADER` names them."""
+    """A row as text, in the order of `_HEADER`."""
     paper = row.published
     beside = "–"
     if paper is not None:
@@ -266,7 +266,7 @@ def as_csv(rows: Sequence[Row]) -> str:
         figures: list[Any] = []
         for name in SCORES:
             known = [value for value in row.scores[name] if value is not None]
-            # As in the other formats: a mean is of all seeds or not given.
+            # As in the other formats: a mean is over all seeds or not given.
             values = known if len(known) == len(row.seeds) else []
             figures.append(statistics.mean(values) if values else "")
             figures.append(statistics.stdev(values) if len(values) > 1 else "")

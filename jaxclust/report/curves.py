@@ -14,7 +14,7 @@ class Panel(NamedTuple):
     title: str
     svg: str
     legend: list[tuple[str, str]]  # colour, name
-    last: list[tuple[str, str]]  # name, its value at the end or where the chart is about
+    last: list[tuple[str, str]]  # name, its value at the end or at the chosen place
 
 
 # Curves that share a chart; every other one has its own.
@@ -27,7 +27,7 @@ _TOGETHER = {
     "share of the largest cluster, entropy of all": ("largest_share", "assignment_entropy"),
 }  # fmt: skip
 _NOT_CURVES = {"step", "epoch", "phase", "nmi_arithmetic"}
-# Numbers that mean another thing in every phase.
+# Numbers that mean something different in every phase.
 _BY_PHASE = ("loss", "gradient_norm", "update_norm")
 
 
@@ -40,7 +40,7 @@ def charts(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
     marks = sorted(begins.values())[1:]
     panels = []
     for title, names in _grouped(series).items():
-        # A point is no curve.
+        # A single point is not a curve.
         lines = {name: series[name] for name in names if len(series[name].x) > 1}
         if lines:
             panels.append(_panel(title.replace("_", " "), lines, marks))
@@ -57,7 +57,7 @@ class Count(NamedTuple):
 
 
 def count(found: Mapping[str, Any] | None) -> Count | None:
-    """The curve over numbers of clusters that config.json holds; None where one was given."""
+    """The curve over numbers of clusters that config.json holds; None if the number was given."""
     if found is None:
         return None
     across, marks = found["counts"], [found["chosen"]]
@@ -74,7 +74,7 @@ def count(found: Mapping[str, Any] | None) -> Count | None:
 
 
 def _series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Line]:
-    """The finite values of every number, by its name; losses apart by phase."""
+    """The finite values of every number, by its name; losses separately by phase."""
     phases = {row.get("phase", "") for row in rows if "loss" in row}
     series: dict[str, tuple[list[float], list[float]]] = {}
     for row in rows:
@@ -109,7 +109,7 @@ def _panel(
     x_title: str = "steps",
     at: int = -1,
 ) -> Panel:
-    """A chart whose values at one place, the last by default, are said below it."""
+    """A chart with its values at one place, the last by default, shown below it."""
     return Panel(
         title,
         line_chart(lines, marks, title, x_title),

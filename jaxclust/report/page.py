@@ -1,4 +1,4 @@
-"""report.html: a finished run as one page that needs nothing else."""
+"""report.html: a finished run as one self-contained page."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write(run: FinishedRun, image_set: ImageSet | None, how: MapOf = "auto") -> Path:
-    """Write the page into the run's directory; a page without a map is said on stderr.
+    """Write the page into the run's directory; warns on stderr if there is no map.
 
     Args:
         run: the finished run.
@@ -32,11 +32,11 @@ def write(run: FinishedRun, image_set: ImageSet | None, how: MapOf = "auto") -> 
         The page's path.
 
     Raises:
-        InputError: a library is missing, or the images are too few for it.
+        InputError: a library is missing, or there are too few images for it.
     """
     shown_map = _map_of(run, image_set, how)
     if shown_map.data is None:
-        print(f"warning: a page without a map: {shown_map.said}", file=sys.stderr)
+        print(f"warning: the page has no map: {shown_map.said}", file=sys.stderr)
     RunDirectory(run.path).write_text("report.html", _html(run, image_set, shown_map))
     return run.path / "report.html"
 

@@ -15,9 +15,9 @@ from jaxclust.report.thumbnails import Draw, Sheets, sheets
 from jaxclust.runs.edits import mark
 from jaxclust.runs.finished import FinishedRun
 
-# Images on the map; of larger sets so many, spread evenly.
+# Images on the map at most; larger sets are sampled evenly.
 _POINTS = 60_000
-# Beyond so many a t-SNE map takes minutes.
+# With more images, a t-SNE map takes minutes.
 _TSNE = 3_000
 # Principal components of the features that the page has, to split clusters by.
 _COMPONENTS = 12
@@ -28,7 +28,7 @@ MapOf = Literal["auto", "pca", "tsne", "umap"]
 
 
 class Plane(NamedTuple):
-    """Where the images lie on the map; without points, why there is no map."""
+    """Where the images are on the map; without points, why there is no map."""
 
     points: np.ndarray | None  # float [m, 2] in [0, 1]
     said: str  # what kind of map it is, or why there is none
@@ -47,10 +47,10 @@ def plane(run: FinishedRun, rows: np.ndarray, how: MapOf) -> Plane:
             their principal components; or one of these by name.
 
     Returns:
-        No points where the features tell no images apart, or are no finite numbers.
+        No points if all images have the same features, or the features are not finite.
 
     Raises:
-        InputError: a library is missing, or the images are too few for it.
+        InputError: a library is missing, or there are too few images for it.
     """
     if how == "auto" and run.map is not None:
         own = np.asarray(run.map, np.float64)[rows]
@@ -89,7 +89,7 @@ class MapOfImages(NamedTuple):
 
 
 def map_of(run: FinishedRun, draw: Draw | None, kinds: Kinds | None, how: MapOf) -> MapOfImages:
-    """The map of a run; see :func:`plane` for what it is made of and raises."""
+    """The map of a run; see :func:`plane` for its source and the errors raised."""
     rows = evenly_spread(len(run.ids), _POINTS)
     found, said = plane(run, rows, how)
     if found is None:

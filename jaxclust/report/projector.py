@@ -8,7 +8,7 @@ from jaxclust.core.visible import visible
 from jaxclust.report.thumbnails import Draw, sprite
 from jaxclust.runs.finished import FinishedRun
 
-# The projector shows no more images, and a sprite no larger than this.
+# The projector's largest sprite, and the largest image in it, in pixels a side.
 _SPRITE, _SIDE = 8192, 48
 
 
@@ -17,8 +17,8 @@ def write_projector(run: FinishedRun, draw: Draw | None, folder: Path) -> None:
 
     Args:
         run: the finished run.
-        draw: its images; None: points without.
-        folder: made where it is missing.
+        draw: its images; None: points only.
+        folder: created if missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     n = len(run.ids)
@@ -42,7 +42,7 @@ def write_projector(run: FinishedRun, draw: Draw | None, folder: Path) -> None:
 
 
 def _write_table(run: FinishedRun, path: Path) -> None:
-    """What is known of every image, with the names of the columns above it."""
+    """Write what is known about every image, with the column names as header."""
     columns = {"id": [visible(name) for name in run.ids], "cluster": run.clusters}
     columns["confidence"] = [f"{value:.4g}" for value in run.confidence]
     if run.labels is not None:

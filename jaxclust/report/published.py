@@ -1,4 +1,4 @@
-"""What the papers report, to stand beside a run's own scores. All in percent."""
+"""What the papers report, to compare with a run's own scores. All in percent."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ _CHANG = "Chang et al. 2017, Table 2"
 _DAS = "Das et al. 2019, Table 1"
 _YAN = "Yan et al. 2020, Tables III and IV"
 _HSU = "Hsu & Lin 2017, Table II"
-# Of Places the paper has an earlier version.
+# The paper has an earlier version of Places.
 _PLACES = {"places_val": ", Places2 of 18,250", "places_train": ", Places2 of 1.6 M"}
 
 _CHANG_SETS = ("mnist", "cifar10", "cifar100_coarse", "stl10", "imagenet10", "imagenet_dog")
@@ -147,12 +147,12 @@ PUBLISHED: dict[tuple[str, str], Published] = {
     },
     # The published code feeds true labels as pseudo-labels.
     **{
-        ("ccnn", dataset): Published(nmi, None, None, "Hsu & Lin 2017, Table IV, by leaked labels")
+        ("ccnn", dataset): Published(nmi, None, None, "Hsu & Lin 2017, Table IV, on leaked labels")
         for dataset, nmi in (("mnist_test", 91.6), ("mnist_train", 87.6))
     },
 }  # fmt: skip
 
-# The same of CCNN from pre-trained weights.
+# The same for CCNN from pre-trained weights.
 PRETRAINED: dict[tuple[str, str], Published] = {
     ("ccnn", dataset): Published(nmi, None, None, f"{_HSU}, pre-trained{_PLACES.get(dataset, '')}")
     for dataset, nmi in (("ilsvrc_val", 37.5), ("places_val", 30.7), ("places_train", 18.7))

@@ -1,4 +1,4 @@
-"""Names from elsewhere, made safe to look at."""
+"""Makes names from outside safe to display."""
 
 from jaxclust.core.visible import visible as shown
 

@@ -21,9 +21,9 @@ Draw = Callable[[np.ndarray, int], np.ndarray]
 
 
 def drawing(image_set: ImageSet | None) -> Draw | None:
-    """Images of rows, from the images the run saw, or larger from their files.
+    """A function that draws the images of rows: as the run saw them, or larger from their files.
 
-    None of a set of features, or where there is no set.
+    None for a set of features, or if there is no set.
     """
     images = None if image_set is None else _pictures(image_set)
     if image_set is None or images is None:
@@ -45,9 +45,9 @@ def drawing(image_set: ImageSet | None) -> Draw | None:
 
 
 def _pictures(image_set: ImageSet) -> Any:
-    """What there is to be shown; None of features."""
+    """The images to show; None for features."""
     if image_set.pictures is not None:
-        # An array as it is, before it was brought to an encoder's size.
+        # The original array, before resizing for an encoder.
         return getattr(image_set.pictures, "images", image_set.pictures)
     return image_set.images if len(image_set.images.shape) == 4 else None
 
@@ -67,14 +67,14 @@ class Sheets(NamedTuple):
 
 
 def value_range(images: Any) -> tuple[float, float]:
-    """What shall look black and white: the least and largest value; of bytes 0 and 255."""
+    """The values shown as black and white: minimum and maximum; for bytes, 0 and 255."""
     if images.dtype == np.uint8:
         return 0.0, 255.0
     return float(images.min()), float(images.max())
 
 
 def as_bytes(images: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Images of any shape as uint8; of floats `low` becomes black and `high` white."""
+    """Images of any shape as uint8; for floats, `low` becomes black and `high` white."""
     if images.dtype == np.uint8:
         return images
     scaled = (images - low) * (255 / max(high - low, 1e-12))
@@ -112,10 +112,10 @@ def sheets(draw: Draw, rows: np.ndarray, budget: int, largest: int) -> Sheets:
     """Images of the given rows on sheets that fit a budget, as large as it allows.
 
     Args:
-        draw: gives images.
+        draw: draws images.
         rows: which, int [n], in the order they will be cut out.
         budget: bytes the sheets' addresses may take together.
-        largest: side that is not exceeded.
+        largest: the largest side allowed.
     """
     side, quality = _STEPS[-1]
     tried = rows[:: max(1, len(rows) // _TRIED)][:_TRIED]
@@ -137,7 +137,7 @@ def sprite(draw: Draw, rows: np.ndarray, side: int) -> Image.Image:
 
 
 def _laid_out(shown: np.ndarray, most: int = _COLUMNS) -> np.ndarray:
-    """uint8 [b, s, s, 3] -> one image with at most so many in a row."""
+    """uint8 [b, s, s, 3] -> one image with at most `most` in a row."""
     b, side = shown.shape[:2]
     columns = min(most, max(b, 1))
     lines = max(1, math.ceil(b / columns))

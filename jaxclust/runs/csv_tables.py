@@ -1,4 +1,4 @@
-"""Tables as CSV from which every name comes back as it was."""
+"""CSV tables that preserve every name exactly."""
 
 import csv
 import io
@@ -6,17 +6,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-# File names need not be UTF-8; their bytes are written back as they were.
+# File names need not be UTF-8; their bytes are written back unchanged.
 ERRORS = "surrogateescape"
 
 
 def write_rows(text: Any, header: Sequence[str], rows: Iterable[Sequence]) -> None:
-    r"""A header, and rows in which every string is quoted and no number is.
+    r"""Write a header and rows; strings are quoted, numbers are not.
 
     Unquoted, a carriage return in a file name would end the row for most readers.
 
     Args:
-        text: a text file that translates no line ends.
+        text: a text file that does not translate line endings.
         header: names of the columns.
         rows: strings and numbers.
 
@@ -37,6 +37,6 @@ def as_text(header: Sequence[str], rows: Iterable[Sequence]) -> str:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a table, by the header's names."""
+    """The rows of a table, as dictionaries with the header's names."""
     with path.open(encoding="utf-8", errors=ERRORS, newline="") as file:
         return list(csv.DictReader(file))

@@ -1,7 +1,7 @@
-"""What a run is given where nobody says: photographs get an encoder's features, and DERC-R.
+"""Defaults for unset options: photographs get an encoder's features, and DERC-R.
 
-For the command line. What is chosen here is recorded as if it had been said, so that a run that
-goes on elsewhere is the same run.
+For the command line. What is chosen here is recorded as if it had been given, so that a run
+continued elsewhere is the same run.
 """
 
 import os
@@ -22,9 +22,9 @@ from jaxclust.models.encoders import frozen
 from jaxclust.runs.options import Options
 
 METHOD, ENCODER = "derc_r", "efficientnet_lite2"
-# Smaller pictures hold less than an encoder of photographs looks for.
+# Smaller pictures lack the detail that an encoder of photographs looks for.
 _PHOTOGRAPH = 64
-# Pictures whose size is looked at, and files that are tried for them.
+# How many pictures to measure, and how many files to try for that.
 _LOOKED_AT, _TRIED = 16, 1000
 INSTALL = "pip install 'jaxclust[photos]'"
 
@@ -32,7 +32,7 @@ INSTALL = "pip install 'jaxclust[photos]'"
 def photographs(dataset: str) -> bool:
     """Whether a set is a folder or an npz file of pictures of 64 pixels or more a side.
 
-    Of a folder 16 pictures' headers are read; the median counts.
+    For a folder, the headers of 16 pictures are read; the median counts.
     """
     kind, _, path = dataset.partition(":")
     place = Path(path).expanduser()
@@ -60,7 +60,7 @@ def _sides(place: Path) -> list[int]:
             try:
                 with Image.open(folder / name, formats=formats(name)) as image:
                     sides.append(min(image.size))
-            except Exception:  # told of when images are read
+            except Exception:  # reported when images are read
                 continue
     return sides
 
@@ -70,7 +70,7 @@ def _listed(place: Path) -> Any:
 
 
 def installed() -> bool:
-    """Whether the extra `photos` is there."""
+    """Whether the extra `photos` is installed."""
     try:
         frozen.weights_of(ENCODER)
     except InputError:
@@ -79,21 +79,21 @@ def installed() -> bool:
 
 
 def method_of(dataset: str, encoder: str | None = None) -> str | None:
-    """The method of a set for which none is given; None where one must be.
+    """The default method for a data set; None if one must be given.
 
     Args:
-        dataset: as `--dataset` has it.
-        encoder: as `--encoder` has it, where it is given.
+        dataset: as given to `--dataset`.
+        encoder: as given to `--encoder`, if at all.
 
     Raises:
-        InputError: photographs, and nothing is installed that makes features of them.
+        InputError: these are photographs, and no encoder for them is installed.
     """
     if not photographs(dataset):
         return None
     if installed() or encoder not in {None, "none"}:
         return METHOD
     raise InputError(
-        f"photographs are clustered by a pre-trained encoder's features: {INSTALL}; or choose a "
+        f"photographs are clustered with a pre-trained encoder's features: {INSTALL}; or choose a "
         "--method and give --encoder none"
     )
 
@@ -109,10 +109,10 @@ def takes_features(method: str) -> bool:
 
 
 def with_encoder(options: Options) -> Options:
-    """The options with the encoder that nobody named, or without the one called "none"."""
+    """The options with the default encoder if none was named, or without one for "none"."""
     if options.encoder is not None:
         return replace(options, encoder=None) if options.encoder == "none" else options
-    # An encoder is for one process.
+    # An encoder works in one process only.
     if options.image_size is not None or options.num_processes > 1:
         return options
     if not photographs(options.dataset) or not takes_features(options.method):
@@ -121,7 +121,7 @@ def with_encoder(options: Options) -> Options:
         return replace(options, encoder=ENCODER)
     if not options.quiet:
         print(
-            f"note: {options.method} sees the pictures' own values; features of a pre-trained "
+            f"note: {options.method} sees the raw pixels; features of a pre-trained "
             f"encoder tell photographs apart far better: {INSTALL} (--encoder none silences this)",
             file=sys.stderr,
         )

@@ -33,26 +33,26 @@ _FILES = (
     "report.html",
 )
 _CHECKPOINTS = "checkpoints"
-STARTS = "starts"  # of a run that chooses between several
+STARTS = "starts"  # of a run that chooses among several
 _TEMPORARY = ".jaxclust-tmp"
-# Of a folder that holds several seeds' runs.
+# In a folder that holds the runs of several seeds.
 _OF_SEED = re.compile(r"seed-\d+|assignments-\d+\.csv")
 
 
 def _is_temporary(path: Path) -> bool:
-    """What a killed run may have left half-written, its lock included."""
+    """Whether a killed run may have left this half-written; true for its lock, too."""
     return path.name.endswith(_TEMPORARY)
 
 
 def _is_left_over(path: Path) -> bool:
-    """A temporary file, which no living process writes if the lock is held; not the lock."""
+    """Whether this is a temporary file but not the lock; stale if we hold the lock."""
     return _is_temporary(path) and path.name != lock.NAME
 
 
 class RunDirectory:
     """A run's folder.
 
-    Use :meth:`open` to start or continue one; nothing is touched before it.
+    Use :meth:`open` to start or continue one; nothing is touched before that.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,15 +64,15 @@ class RunDirectory:
         return self.path / _CHECKPOINTS
 
     def check(self, config: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
-        """Refuse what may not be written to; changes nothing.
+        """Refuse a folder that must not be written to; changes nothing.
 
         Args:
             config: the run's settings, as they would be written.
-            resume: going on with what lies there is wanted.
-            overwrite: replacing what lies there is wanted.
+            resume: continue the run that is there.
+            overwrite: replace the run that is there.
 
         Raises:
-            InputError: something else lies there, a run with other settings, or one that
+            InputError: the folder holds something else, a run with other settings, or one that
                 another process is writing.
         """
         if resume and overwrite:
@@ -86,12 +86,12 @@ class RunDirectory:
             return
         if not resume and not overwrite:
             raise InputError(
-                f"{self.path} is not empty; go on with ‹resume›, replace it with ‹overwrite›, or "
-                "give another ‹out›"
+                f"{self.path} is not empty; continue with ‹resume›, replace it with ‹overwrite›, "
+                "or give another ‹out›"
             )
         if not (self.path / _CONFIG).is_file():
             raise InputError(
-                f"{self.path} holds files but no config.json, so it is no run directory; give "
+                f"{self.path} holds files but no config.json, so it is not a run directory; give "
                 "another ‹out›"
             )
         old = self.read_config()
@@ -100,10 +100,10 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Write alone, as long as the context lasts; the folder is made where it is missing.
+        """Be the only writer within the context; the folder is created if missing.
 
         Raises:
-            InputError: another process writes there, or nothing can be written there.
+            InputError: another process is writing there, or nothing can be written there.
         """
         with lock.locked(self.path):
             yield
@@ -111,7 +111,7 @@ class RunDirectory:
     def open(self, config: dict[str, Any], *, overwrite: bool) -> None:
         """Make the folder, clear it of an old run if `overwrite`, write config.json.
 
-        Only under the folder's lock is it certain that temporary files are a dead process's.
+        Hold the folder's lock: only then are temporary files certain to be a dead process's.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ class RunDirectory:
                 for folder in self._of_seeds():
                     RunDirectory(folder)._remove()
                 self._clear()
-            # Last, and in one go: a folder is never left without it.
+            # Last, and atomically: a folder is never left without it.
             if overwrite or not (self.path / _CONFIG).is_file():
                 self.write_json(_CONFIG, config)
         except OSError as error:
@@ -132,12 +132,12 @@ class RunDirectory:
             ) from error
 
     def _of_seeds(self) -> list[Path]:
-        """The folders of several seeds' runs in this one."""
+        """The folders in this one that hold the runs of several seeds."""
         found = (path for path in self.path.glob("seed-*") if _OF_SEED.fullmatch(path.name))
         return sorted(path for path in found if (path / _CONFIG).is_file())
 
     def _clear(self) -> None:
-        """Remove what a run writes, but config.json."""
+        """Remove what a run writes, except config.json."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         for start in (self.path / STARTS).glob("[0-9]*"):
             shutil.rmtree(start, ignore_errors=True)
@@ -152,14 +152,14 @@ class RunDirectory:
                 path.unlink()
 
     def _remove(self) -> None:
-        """Remove a run; of a folder with other files in it only what the run wrote."""
+        """Remove a run; if the folder has other files, remove only what the run wrote."""
         self._clear()
         if [path.name for path in self.path.iterdir()] == [_CONFIG]:
             (self.path / _CONFIG).unlink()
             self.path.rmdir()
 
     def read_config(self) -> dict[str, Any]:
-        """config.json as written; InputError if it is damaged or no run's."""
+        """config.json as written; InputError if it is damaged or not a run's."""
         path = self.path / _CONFIG
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
@@ -167,23 +167,23 @@ class RunDirectory:
             raise InputError(f"{path} cannot be read ({error}); give another ‹out›") from error
         if not isinstance(config, dict) or not {"options", "config", "versions"} <= config.keys():
             raise InputError(
-                f"{path} is no run's, so {self.path} is no run directory; give another ‹out›"
+                f"{path} is not a run's, so {self.path} is not a run directory; give another ‹out›"
             )
         return config
 
     def write_text(self, name: str, text: str) -> None:
-        """A whole file, or the old one stays."""
-        # File names need not be UTF-8; their bytes are written back as they were.
+        """Write a whole file; on failure the old one stays."""
+        # File names need not be UTF-8; their bytes are written back unchanged.
         self.write_bytes(name, text.encode("utf-8", csv_tables.ERRORS))
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """A whole file, or the old one stays."""
+        """Write a whole file; on failure the old one stays."""
         with self.writing(name) as file:
             file.write(content)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Any]:
-        """A binary file to write piece by piece, which gets its name once it is whole."""
+        """A binary file to write piece by piece; it gets its name once it is complete."""
         temporary = self.path / f".{name}.{os.getpid()}{_TEMPORARY}"
         try:
             with temporary.open("wb") as file:
@@ -193,14 +193,14 @@ class RunDirectory:
             temporary.replace(self.path / name)
         except OSError as error:
             if error.filename is None and error.errno is not None:
-                # What fails while a file is written does not know which.
+                # An error while writing does not name the file.
                 error.filename = str(self.path / name)
             raise
         finally:
             temporary.unlink(missing_ok=True)
 
     def write_json(self, name: str, value: Any) -> None:
-        """A JSON file; NaN is refused, as JSON knows none."""
+        """Write a JSON file; NaN is refused, since JSON has none."""
         self.write_text(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
     def write_table(self, name: str, header: Sequence[str], rows: Iterable[Sequence]) -> None:
@@ -225,7 +225,7 @@ class RunDirectory:
 
     @contextmanager
     def spilling(self) -> Iterator[Room]:
-        """Room on disk for what has more than a value an image, as long as the context lasts."""
+        """Room on disk, within the context, for arrays with more than one value per image."""
         made = []
 
         def room(name: str, shape: tuple[int, ...], dtype: np.dtype) -> Any:
@@ -241,7 +241,7 @@ class RunDirectory:
                 path.unlink(missing_ok=True)
 
     def append_metrics(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Lines added to metrics.jsonl, readable while the run goes on."""
+        """Append lines to metrics.jsonl, readable during the run."""
         with (self.path / "metrics.jsonl").open("a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
 
@@ -254,9 +254,9 @@ class RunDirectory:
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 row = json.loads(line)
-                # A phase's epoch 0 is evaluated anew where the phase begins anew.
+                # A phase's epoch 0 is evaluated again if the phase begins again.
                 if row["step"] < step or (row["step"] == step and row["epoch"] > 0):
                     kept.append(line + "\n")
             except (ValueError, KeyError):
-                continue  # torn by the kill
+                continue  # cut off by the kill
         self.write_text("metrics.jsonl", "".join(kept))

@@ -1,4 +1,4 @@
-"""Features of images by a frozen encoder: block by block, kept, gone on with after a kill."""
+"""Features of images by a frozen encoder: block by block, cached, resumable after a kill."""
 
 import hashlib
 import itertools
@@ -24,17 +24,17 @@ from jaxclust.runs.lock import Busy, locked
 from jaxclust.runs.writable import write_file
 from jaxclust.training.parallel import Group
 
-# Images a device sees at once, on CPU and elsewhere.
+# Images per device at a time, on CPU and elsewhere.
 _ON_CPU, _ELSEWHERE = 32, 256
-# Seconds of work that a kill may cost, and between looks at another process's lock.
+# Seconds of work that a kill may cost, and seconds between checks of another's lock.
 _SAVED_EVERY, _ASKED_EVERY = 5.0, 1.0
 
-# (images done, of how many, images a second)
+# (images done, images in all, images per second)
 Say = Callable[[int, int, float], None]
 
 
 def telling(quiet: bool) -> Say:
-    """What says on stderr how far it is: a line that is written over on a terminal."""
+    """A function that reports progress on stderr; on a terminal, it overwrites one line."""
     shown, last = sys.stderr.isatty(), [0.0]
 
     def say(done: int, n: int, rate: float) -> None:
@@ -50,12 +50,12 @@ def telling(quiet: bool) -> Say:
 
 
 def view_of(encoder: Frozen) -> View:
-    """How images are brought to an encoder."""
+    """How images are prepared for an encoder."""
     return View(encoder.side, encoder.resampling, encoder.whole, encoder.margin)
 
 
 def mark_of(image_set: ImageSet, digest: str) -> str:
-    """Tells the features of these images by an encoder from all others, SHA-256.
+    """SHA-256 that identifies the features of these images by this encoder.
 
     Args:
         image_set: as the encoder sees it.
@@ -74,7 +74,7 @@ def mark_of(image_set: ImageSet, digest: str) -> str:
 
 
 def _key(mark: str, images: Any) -> str:
-    """Where features are kept: files that were written anew since are others."""
+    """Name of the folder for features; files modified since count as different."""
     found = hashlib.sha256(mark.encode())
     for place in getattr(images, "places", ()):
         path = getattr(place, "path", None)
@@ -84,7 +84,7 @@ def _key(mark: str, images: Any) -> str:
 
 
 def encoded(image_set: ImageSet, encoder: Frozen, say: Say, store: Path | None = None) -> ImageSet:
-    """A set of features in place of images.
+    """The image set with features in place of images.
 
     Args:
         image_set: its images as the encoder sees them.
@@ -93,7 +93,7 @@ def encoded(image_set: ImageSet, encoder: Frozen, say: Say, store: Path | None =
         store: where features are kept; None: in :func:`kept.cache_dir`.
 
     Returns:
-        The set with float32 [n, width] for images, the images beside them to be shown.
+        The set with float32 [n, width] as images; the pictures are kept to be shown.
 
     Raises:
         RunError: an image can no longer be read.
@@ -104,18 +104,18 @@ def encoded(image_set: ImageSet, encoder: Frozen, say: Say, store: Path | None =
     features = embed(image_set.images, encoder, folder, say)
     about: dict[str, Any] = {"name": encoder.name, "source": encoder.source}
     view = list(view_of(encoder))
-    # As runs had it before there were margins.
+    # As recorded before there were margins.
     about |= {"digest": encoder.digest, "view": view[:-1] if view[-1] is None else view}
     return replace(image_set, images=features, pictures=image_set.images, encoder=about, mark=mark)
 
 
 def embed(images: Any, encoder: Frozen, folder: Path, say: Say) -> np.ndarray:
-    """Features of images, kept in a folder; what lies there is gone on with.
+    """Features of images, kept in a folder; continues from what is already there.
 
     Args:
-        images: uint8 [n, side, side, 3] to be sliced.
+        images: uint8 [n, side, side, 3], sliceable.
         encoder: that makes the features.
-        folder: of these features alone.
+        folder: for these features only.
         say: told after every block.
 
     Returns:
@@ -132,7 +132,7 @@ def embed(images: Any, encoder: Frozen, folder: Path, say: Say) -> np.ndarray:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """The folder's lock, waited for while another process encodes the same images."""
+    """Hold the folder's lock; waits while another process encodes the same images."""
     with ExitStack() as held:
         for tries in itertools.count():
             try:
@@ -140,13 +140,13 @@ def _alone(folder: Path) -> Iterator[None]:
                 break
             except Busy:
                 if not tries:
-                    print("waiting: another process encodes these images", file=sys.stderr)
+                    print("waiting: another process is encoding these images", file=sys.stderr)
                 time.sleep(_ASKED_EVERY)
         yield
 
 
 def _done(folder: Path, path: Path, shape: tuple[int, int]) -> int:
-    """Rows of the file that are there; anything but such a file is written anew."""
+    """Number of rows already in the file; an unsuitable file is replaced by an empty one."""
     try:
         kept = np.load(path, mmap_mode="r")
         if kept.shape == shape and kept.dtype == np.float32:
@@ -159,7 +159,7 @@ def _done(folder: Path, path: Path, shape: tuple[int, int]) -> int:
 
 
 def _note(folder: Path, rows: int) -> None:
-    """Say how many rows are written."""
+    """Record how many rows are written."""
     write_file(folder / "done.json", json.dumps({"rows": rows}).encode())
 
 
@@ -180,9 +180,9 @@ def _go_on(images: Any, encoder: Frozen, folder: Path, done: int, say: Say) -> N
 
 
 def _features(images: Any, encoder: Frozen, start: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, features float32 [b, width]) of block after block.
+    """Yield (first row, features float32 [b, width]) block by block.
 
-    Every local device takes its part of a block; the next is decoded meanwhile.
+    Each local device takes its share of a block; meanwhile the next block is decoded.
     """
     if encoder.on_host:
         yield from _on_host(images, encoder, start)
@@ -193,7 +193,7 @@ def _features(images: Any, encoder: Frozen, start: int) -> Iterator[tuple[int, n
     program = device.jit(lambda v, parts: encoder.apply(v, parts.reshape(-1, *parts.shape[2:])))
 
     def read(at: int) -> np.ndarray:
-        # The last block is filled up, so that one program serves all.
+        # The last block is padded, so that one program serves all.
         rows = np.minimum(np.arange(at, at + block), len(images) - 1)
         found = images[rows]
         return found.reshape(group.size, each, *found.shape[1:])
@@ -204,14 +204,14 @@ def _features(images: Any, encoder: Frozen, start: int) -> Iterator[tuple[int, n
 
 
 def _on_host(images: Any, encoder: Frozen, start: int) -> Iterator[tuple[int, np.ndarray]]:
-    """The same of an encoder that another library runs; the next block is decoded meanwhile."""
+    """The same for an encoder that another library runs; the next block is decoded meanwhile."""
     places = range(start, len(images), _ON_CPU)
     for at, now in _read_ahead(lambda at: images[at : at + _ON_CPU], places):
         yield at, np.asarray(encoder.apply(encoder.variables, now), np.float32)
 
 
 def _read_ahead(read: Callable[[int], Any], places: range) -> Iterator[tuple[int, Any]]:
-    """(place, what is read there), the next one read while this one is worked on."""
+    """Yield (place, what is read there); the next is read while this one is processed."""
     with ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(read, places[0]) if places else None
         for i, at in enumerate(places):

@@ -10,7 +10,7 @@ from jaxclust.core.errors import InputError
 
 
 def check_available() -> None:
-    """InputError where tensorboard is not installed."""
+    """InputError if tensorboard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         raise InputError("event files need tensorboard; pip install 'jaxclust[tensorboard]'")
 
@@ -32,7 +32,7 @@ class Events:
         """Every number of a line of metrics.jsonl, under its phase's name."""
         from tensorboard.compat.proto import event_pb2, summary_pb2
 
-        # Generated modules, whose classes no type checker sees.
+        # Generated modules: type checkers do not see their classes.
         event: Any = event_pb2
         summary: Any = summary_pb2
         phase, step = row.get("phase", "run"), int(row["step"])
@@ -42,7 +42,7 @@ class Events:
             if isinstance(value, int | float) and name != "step"
         ]
         if not self.begun:
-            # What a run that was killed wrote of these steps is then passed over.
+            # TensorBoard then ignores what a killed run wrote for these steps.
             start = event.SessionLog(status=event.SessionLog.START)
             self.writer.add_event(event.Event(step=step, wall_time=time.time(), session_log=start))
             self.begun = True
@@ -50,5 +50,5 @@ class Events:
         self.writer.add_event(event.Event(step=step, wall_time=time.time(), summary=told))
 
     def close(self) -> None:
-        """Write what is held back."""
+        """Write what is still buffered, and close the file."""
         self.writer.close()

@@ -30,15 +30,15 @@ class FinishedRun:
     confidence: np.ndarray  # float [n]
     labels: np.ndarray | None  # int [n]
     features: np.ndarray  # float [n, d]
-    map: np.ndarray | None  # float [n, 2], of methods that make one
+    map: np.ndarray | None  # float [n, 2], if the method makes one
     skipped: tuple[tuple[str, str], ...]  # file and reason
-    outlier: np.ndarray | None = None  # float [n]; as `duplicates`, of runs on features
+    outlier: np.ndarray | None = None  # float [n]; like `duplicates`, for runs on features
     duplicates: tuple[tuple[int, ...], ...] = ()  # rows of near-duplicates
     names: tuple[str, ...] = ()  # of the clusters of an edited run; empty: none given
 
     @property
     def n_clusters(self) -> int:
-        """Asked for."""
+        """The number of clusters asked for."""
         return self.config["n_clusters"]
 
     def name(self, cluster: int) -> str:
@@ -47,7 +47,7 @@ class FinishedRun:
         return given or f"cluster {cluster}"
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; what a kill tore is left out."""
+        """The lines of metrics.jsonl; lines cut off by a kill are left out."""
         path = self.path / "metrics.jsonl"
         rows = []
         for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
@@ -59,22 +59,22 @@ class FinishedRun:
 
 
 def flat_map(found: Any) -> np.ndarray | None:
-    """The first two dimensions [n, 2] of a run's map; None where it has none to draw."""
+    """The first two dimensions [n, 2] of a run's map; None if there is none to draw."""
     if found is None or np.ndim(found) != 2 or np.shape(found)[1] < 2:
         return None
     return np.asarray(found)[:, :2]
 
 
 def check_finished(path: Path) -> dict[str, Any]:
-    """A run's config.json; InputError if the folder holds no one finished run."""
+    """A run's config.json; InputError unless the folder holds a single finished run."""
     if not (path / "config.json").is_file():
-        raise InputError(f"{path} is no run directory: it has no config.json")
+        raise InputError(f"{path} is not a run directory: it has no config.json")
     record = RunDirectory(path).read_config()
     if not (path / "summary.json").is_file():
-        raise InputError(f"the run in {path} is not finished; go on with it by ‹resume› first")
+        raise InputError(f"the run in {path} is not finished; continue it with ‹resume› first")
     if "data" not in record:
         first = min((one.name for one in path.glob("seed-*")), default="seed-0")
-        raise InputError(f"{path} holds runs of several seeds; give one of them, as {path / first}")
+        raise InputError(f"{path} holds runs of several seeds; give one of them: {path / first}")
     return record
 
 
@@ -82,7 +82,7 @@ def read_finished(path: Path) -> FinishedRun:
     """Read a finished run.
 
     Raises:
-        InputError: no finished run, or files of it that are damaged.
+        InputError: no finished run, or its files are damaged.
     """
     config = check_finished(path)
     try:
@@ -142,11 +142,11 @@ def images_of(
 
     Args:
         run: the finished run.
-        data_dir: where prepared sets lie now; None: where the run had them.
-        images: where the images of its folder lie now, or its npz file; None: where they were.
+        data_dir: where prepared sets are now; None: where the run found them.
+        images: where its image folder or npz file is now; None: where it was.
 
     Returns:
-        The images, under the name that the run knew them by.
+        The images, under the name that the run used for them.
 
     Raises:
         InputError: they are no longer there, or no longer the same.
@@ -180,22 +180,22 @@ def images_of(
 def _with_features_of(
     run: FinishedRun, image_set: catalogue.ImageSet, digest: str
 ) -> catalogue.ImageSet:
-    """What an encoder made of the images: the run has it, so that it is not made again."""
+    """The features stored in the run, so that the images are not encoded again."""
     mark, pictures = mark_of(image_set, digest), image_set.images
     return replace(image_set, images=run.features, pictures=pictures, mark=mark)
 
 
 def _source(config: dict[str, Any], images: Path | None) -> str:
-    """The data set to load: the record's, or what lies elsewhere now."""
-    # Runs of early versions recorded the path as it was given.
+    """The data set to load: the recorded one, or its new location."""
+    # Early versions recorded the path as it was given.
     recorded = config.get("source", config["options"]["dataset"])
     if images is None:
         return recorded
     kind, colon, path = recorded.partition(":")
     if not colon or (kind == "features" and "," in path and not Path(path).exists()):
         raise InputError(
-            f"‹images› is for runs on one folder or file, and this one's is {recorded}; give "
-            "‹data_dir› if it lies elsewhere now"
+            f"‹images› is for runs on one folder or file, but this run used {recorded}; give "
+            "‹data_dir› if it has moved"
         )
     if kind != "folder" and images.is_dir():
         images = images / Path(path).name

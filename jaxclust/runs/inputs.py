@@ -1,4 +1,4 @@
-"""What a run clusters, and into how many: images, or an encoder's features of them."""
+"""What a run clusters (images, or an encoder's features of them), and into how many clusters."""
 
 import sys
 from dataclasses import replace
@@ -21,7 +21,7 @@ from jaxclust.runs import embedding
 from jaxclust.runs.options import Options
 from jaxclust.training.assemble import check_n_clusters
 
-# Images described together.
+# Images described at a time.
 _BLOCK = 500
 
 
@@ -30,17 +30,17 @@ class Found(NamedTuple):
 
     image_set: catalogue.ImageSet
     n_clusters: int
-    curve: Curve | None  # where the number was looked for
-    config: Any  # the method's settings, told of the features' spaces
+    curve: Curve | None  # if the number was searched for
+    config: Any  # the method's settings, with the features' spaces filled in
 
 
 def find(options: Options, config: Any, begun: dict[str, Any]) -> Found:
-    """Load the images, encode them where an encoder is named, settle the number of clusters.
+    """Load the images, encode them if an encoder is named, choose the number of clusters.
 
     Args:
         options: of the run.
         config: the method's settings.
-        begun: the record of the run that goes on, whose number of clusters stays; else empty.
+        begun: the record of the run to resume, which keeps its number of clusters; else empty.
 
     Raises:
         InputError: no usable images, a method that does not take them, or no number of clusters.
@@ -60,7 +60,7 @@ def find(options: Options, config: Any, begun: dict[str, Any]) -> Found:
     if "cluster_count" in begun:
         curve = Curve(**begun["cluster_count"])
         return Found(image_set, curve.chosen, curve, config)
-    # Processes on other machines might find another number: the first one's is everybody's.
+    # Processes on other machines might find another number: all use the first one's.
     if options.process_id != 0:
         chosen = int(processes.largest_of_processes(np.zeros(1, np.int64))[0])
         return Found(image_set, chosen, None, config)
@@ -76,18 +76,18 @@ def find(options: Options, config: Any, begun: dict[str, Any]) -> Found:
 
 
 def _descriptor(config: Any) -> Descriptor | None:
-    """What a classical method sees of images; None of a method that learns features."""
+    """How a classical method describes images; None for a method that learns features."""
     kind = getattr(config, "features", None)
     return kind if kind in get_args(Descriptor) else None
 
 
 def _has_features(image_set: catalogue.ImageSet, config: Any) -> bool:
-    """Whether there are features to look for a number of clusters in."""
+    """Whether there are features in which to search for the number of clusters."""
     return len(image_set.images.shape) == 2 or _descriptor(config) is not None
 
 
 def _asked(options: Options, image_set: catalogue.ImageSet, *, features: bool) -> list[int]:
-    """The numbers of clusters to choose from; one where it is given."""
+    """The numbers of clusters to choose from; just one if it is given."""
     said, n = options.n_clusters, len(image_set.ids)
     if said is None:
         said = image_set.n_classes
@@ -95,20 +95,20 @@ def _asked(options: Options, image_set: catalogue.ImageSet, *, features: bool) -
         said = "auto"
     if said is None:
         raise InputError(
-            f"{options.dataset} does not tell how many clusters to look for; give ‹n_clusters›"
+            f"{options.dataset} does not say how many clusters to look for; give ‹n_clusters›"
         )
     counts = cluster_count.asked(said, n)
     check_n_clusters(counts[-1], n)
     if len(counts) > 1 and not features:
         raise InputError(
-            f"‹n_clusters› {said} looks for the number among features, and {options.method} learns "
+            f"‹n_clusters› {said} needs features to find the number, but {options.method} learns "
             "its own; give a number, or an ‹encoder›"
         )
     return counts
 
 
 def _features(image_set: catalogue.ImageSet, config: Any) -> np.ndarray:
-    """What the number of clusters is looked for in, float [n, d]."""
+    """The features in which to search for the number of clusters, float [n, d]."""
     images = image_set.images
     if len(images.shape) == 2:
         return images
@@ -125,14 +125,14 @@ def _features(image_set: catalogue.ImageSet, config: Any) -> np.ndarray:
 def _encoded(
     options: Options, config: Any, image_set: catalogue.ImageSet, encoder: Frozen, k: int
 ) -> catalogue.ImageSet:
-    """The images' features; a method that takes none is refused before they are made."""
+    """The images' features; a method that cannot take features is refused first."""
     if options.num_processes > 1:
         raise InputError(
-            "an ‹encoder› is for one process; write features with jaxclust embed, and give them as "
-            "features:PATH"
+            "an ‹encoder› works in one process only; write features with jaxclust embed, and give "
+            "them as features:PATH"
         )
     if options.image_size is not None:
-        raise InputError("an ‹encoder› sees images at a size of its own; leave out ‹image_size›")
+        raise InputError("an ‹encoder› has an image size of its own; leave out ‹image_size›")
     spec = DataSpec(len(image_set.ids), (encoder.width,), k)
     registry.find(options.method).build(config, spec)
     quiet = options.quiet or options.process_id != 0

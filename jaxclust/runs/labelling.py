@@ -30,14 +30,14 @@ from jaxclust.training.starting import template
 
 
 class Labelled(NamedTuple):
-    """New images and what the run says of them."""
+    """New images and what the run predicts for them."""
 
     image_set: catalogue.ImageSet
-    prediction: Prediction  # NumPy arrays, in the images' order; None what is not wanted
+    prediction: Prediction  # NumPy arrays, in the images' order; unwanted ones are None
 
 
 class Reopened(NamedTuple):
-    """A finished run with its state, ready to be asked."""
+    """A finished run with its state, ready to predict."""
 
     record: dict[str, Any]  # config.json
     config: Any  # the method's settings
@@ -52,7 +52,7 @@ def reopen(run: Path) -> Reopened:
     """Read a finished run back.
 
     Raises:
-        InputError: no finished run, or one without its checkpoint.
+        InputError: no finished run, or one without a checkpoint.
     """
     directory = RunDirectory(run)
     record = check_finished(run)
@@ -81,7 +81,7 @@ def reopen(run: Path) -> Reopened:
 
 
 def _described(record: dict[str, Any]) -> tuple[DataSpec, np.dtype, Normalisation]:
-    """What a config.json says of the images: shape, dtype, and what they are normalised by."""
+    """What config.json says about the images: shape, dtype and normalisation."""
     data = record["data"]
     spec = DataSpec(data["n_images"], tuple(data["shape"]), record["n_clusters"])
     values = data["normalisation"]
@@ -96,20 +96,20 @@ def predict(
     in_memory: float = Options.in_memory,
     fields: Collection[str] = Prediction._fields,
 ) -> Labelled:
-    """Label images as a finished run would have.
+    """Label images with a finished run.
 
     Args:
         run: the run's folder.
         images: a folder, an image, an npz file, or what `--dataset` takes.
-        data_dir: where prepared sets lie.
-        in_memory: gigabytes of decoded images that are held; more are read when needed.
-        fields: what of a :class:`Prediction` is wanted; the others are None.
+        data_dir: where prepared sets are.
+        in_memory: gigabytes of decoded images to hold; larger sets are read when needed.
+        fields: the fields of a :class:`Prediction` that are wanted; the others are None.
 
     Returns:
-        The images, resized and given the channels the run knows, and their labels.
+        The images, resized and with the same channels as the run's, and their labels.
 
     Raises:
-        InputError: no finished run, no usable images, or such of another kind.
+        InputError: no finished run, no usable images, or images of another kind.
     """
     opened = reopen(run)
     if "encoder" in opened.record["data"]:
@@ -128,7 +128,7 @@ def _encoded(images: str, opened: Reopened, data_dir: Path | None) -> catalogue.
     if encoder.digest != known["digest"]:
         raise InputError(
             f"the weights of {known['source']} are not those the run was made with "
-            f"({known['name']}); bring those back"
+            f"({known['name']}); restore those"
         )
     found = catalogue.load(
         catalogue.named(images),
@@ -143,7 +143,7 @@ def _encoded(images: str, opened: Reopened, data_dir: Path | None) -> catalogue.
 def _load(
     images: str, opened: Reopened, data_dir: Path | None, in_memory: int
 ) -> catalogue.ImageSet:
-    """Images of the run's kind: its size where that is square, its channels."""
+    """Images like the run's: of its size if that is square, with its channels."""
     shape, dtype = opened.spec.shape, opened.dtype
     square = len(shape) == 3 and shape[0] == shape[1]
     loaded = catalogue.load(
@@ -163,7 +163,7 @@ def _load(
     if seen.shape[1:] != shape or seen.dtype != dtype:
         kind = "features" if len(shape) == 1 else "images"
         raise InputError(
-            f"the run knows {dtype} {kind} of shape {shape}, and {images} holds {seen.dtype} "
-            f"ones of {seen.shape[1:]}; bring them to the same"
+            f"the run used {dtype} {kind} of shape {shape}, but {images} holds {seen.dtype} ones "
+            f"of {seen.shape[1:]}; convert them to match"
         )
     return replace(loaded, images=seen)

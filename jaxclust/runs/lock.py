@@ -1,4 +1,4 @@
-"""One process at a time writes a run directory."""
+"""A lock: only one process at a time writes a run directory."""
 
 import errno
 import fcntl
@@ -13,29 +13,29 @@ from typing import Any
 
 from jaxclust.core.errors import InputError
 
-# Ends as temporary files do: a killed run leaves it, and that is no obstacle.
+# Ends like temporary files: a killed run leaves it behind, which does no harm.
 NAME = ".lock.jaxclust-tmp"
-# What file systems answer that know no locks.
+# Errors of file systems that have no locks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 class Busy(InputError):
-    """Another process writes there."""
+    """Another process is writing there."""
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock; the folder is made where it is missing.
+    """Hold a folder's lock; the folder is created if missing.
 
-    The kernel lets go of the lock with the process that holds it, however that ends, so that
-    none has to be cleared away. Where the file system knows no locks, the process that the
-    file names counts, as long as it lives.
+    The kernel releases the lock when the process that holds it ends, for whatever reason, so that
+    no lock has to be cleared away. If the file system has no locks, the process that the file names
+    holds it as long as that process lives.
 
     Args:
         folder: the run directory.
 
     Raises:
-        InputError: another process writes there, or nothing can be written there.
+        InputError: another process is writing there, or nothing can be written there.
     """
     path = folder / NAME
     try:
@@ -48,13 +48,13 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # While it is still held: whoever waits for this very file finds that it is gone.
+        # While still locked: a process that waits for this file will see that it is gone.
         path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
 def check_free(folder: Path) -> None:
-    """InputError where another process writes; changes nothing.
+    """InputError if another process is writing; changes nothing.
 
     Args:
         folder: the run directory, which need not exist.
@@ -63,7 +63,7 @@ def check_free(folder: Path) -> None:
     try:
         descriptor = os.open(path, os.O_RDWR)
     except OSError:
-        return  # none, or where nothing can be written
+        return  # no lock, or nothing can be written there
     try:
         holder = _read(descriptor)
         if holder.get("pid") != os.getpid() or holder.get("host") != socket.gethostname():
@@ -96,7 +96,7 @@ def _lock(descriptor: int, path: Path, patience: float = 0.0) -> None:
     Args:
         descriptor: the open file.
         path: its name.
-        patience: seconds to wait, since others hold the lock for a moment to look at it.
+        patience: seconds to wait, since others take the lock briefly to check it.
     """
     try:
         while True:
@@ -122,7 +122,7 @@ def _lock(descriptor: int, path: Path, patience: float = 0.0) -> None:
 
 
 def _still_there(descriptor: int, path: Path) -> bool:
-    """Whether the locked file is the one that has the name now."""
+    """Whether the locked file still has its name."""
     try:
         there, mine = path.stat(), os.fstat(descriptor)
     except FileNotFoundError:
@@ -131,7 +131,7 @@ def _still_there(descriptor: int, path: Path) -> bool:
 
 
 def _read(descriptor: int) -> dict[str, Any]:
-    """What the holder wrote; nothing where it has not yet."""
+    """What the holder wrote; empty if it has not yet."""
     try:
         found = json.loads(os.pread(descriptor, 1000, 0))
     except ValueError:
@@ -140,7 +140,7 @@ def _read(descriptor: int) -> dict[str, Any]:
 
 
 def _alive(holder: dict[str, Any]) -> bool:
-    """Whether a holder still runs; of another machine's that cannot be told, so it does."""
+    """Whether a holder still runs; one on another machine is assumed to."""
     if not isinstance(holder.get("pid"), int) or holder["pid"] == os.getpid():
         return False
     if holder.get("host") != socket.gethostname():

@@ -1,4 +1,4 @@
-"""Runs that differ by their seed alone, as one program, each with a run directory of its own."""
+"""Runs that differ only in their seed, as one program, each with its own run directory."""
 
 import shlex
 import time
@@ -17,12 +17,12 @@ from jaxclust.training.loop import fit
 from jaxclust.training.mapped import of_seed, prediction_of_seed, together
 from jaxclust.training.prediction import predictor
 
-# Words of a command for several seeds that one of its runs has otherwise.
+# Options of a command for several seeds that differ for one of its runs.
 _OF_SEVERAL = {"--seeds", "--seed", "--out", "--seeds-together", "--resume", "--overwrite"}
 
 
 def command_of(single: Options, command: str) -> str:
-    """How to repeat one of the runs alone."""
+    """The command that repeats one of the runs alone."""
     words, kept = iter(shlex.split(command)), []
     for word in words:
         name = word.split("=", 1)[0].replace("_", "-")
@@ -37,8 +37,8 @@ class _SeedsHook(Hook):
     """What happens between chunks of several runs that are one program.
 
     Args:
-        runs: as if each were alone.
-        predict: of all seeds, see :func:`prediction.predictor`.
+        runs: prepared as if each were alone.
+        predict: for all seeds, see :func:`prediction.predictor`.
         stack: closes what is opened here.
         interrupted: asked after every chunk.
     """
@@ -74,7 +74,7 @@ class _SeedsHook(Hook):
             evaluator.judge(prediction_of_seed(prediction, i), step, moment.phase, moment.epoch)
 
     def on_save(self, moment: Moment, now: bool) -> None:
-        # All are saved together, so that one clock serves.
+        # All are saved together, so one clock is enough.
         if not self.checkpoints[0].due(now):
             return
         seconds = tuple(value / len(self.runs) for value in moment.position.seconds)
@@ -90,7 +90,7 @@ class _SeedsHook(Hook):
 
 
 def _as_if_alone(first: Prepared, singles: list[Options], command: str) -> list[Prepared]:
-    """Each of the runs, prepared as the first is; refused where its folder is taken."""
+    """Each of the runs, prepared like the first; refused if its folder is taken."""
     record = first.record
     runs = [
         first._replace(
@@ -113,7 +113,7 @@ def _as_if_alone(first: Prepared, singles: list[Options], command: str) -> list[
 def as_one_program(
     first: Prepared, singles: list[Options], command: str
 ) -> Iterator[dict[str, Any]]:
-    """All runs as one program; their summaries."""
+    """Run all as one program; yields their summaries."""
     seeds, count = [single.seed for single in singles], len(singles)
     runs = _as_if_alone(first, singles, command)
     method, data = together(first.method, seeds), first.data

@@ -1,4 +1,4 @@
-"""What every run is told, whatever its method."""
+"""The options of every run, whatever its method."""
 
 import os
 from dataclasses import asdict, dataclass
@@ -14,61 +14,61 @@ MOST_GIGABYTES = 1e6
 
 @dataclass(frozen=True)
 class Options:
-    """What every run has, whatever its method."""
+    """The options of every run, whatever its method."""
 
     dataset: str = "digits"
-    """A name that `jaxclust datasets` lists, npz:PATH, folder:PATH, tar:PATH or
-    features:PATH; features of the same images by several encoders as features:A,B."""
+    """A name that `jaxclust datasets` lists, npz:PATH, folder:PATH, tar:PATH or features:PATH; for
+    features of the same images by several encoders, features:A,B."""
     method: str = "ccnn"
-    """The method; its own settings are listed below. A folder of photographs needs none named: it
-    gets derc_r."""
+    """The method; its own settings are listed below. For a folder of photographs it may be left
+    out: the default is then derc_r."""
     preset: str = "best"
-    """Where the method's settings start from: best, paper or a preset of its own."""
+    """The method's starting settings: best, paper or a preset of its own."""
     encoder: str | None = None
-    """What makes features of the images, for the method to cluster: efficientnet_lite0, 1 or 2
-    (extra photos), a weights file (of CLIP clip_openai:FILE or openclip:FILE; heads=N: before the
-    file of a transformer of other heads than the known ones), or onnx:FILE; its weights stay as
-    they are. Features are kept in JAXCLUST_CACHE_DIR, so that a second run on the same images
-    starts at once. Default: efficientnet_lite2 for folder: and npz: images of 64 pixels or more,
-    where the extra is installed and the method takes features; none: without."""
+    """The encoder that makes the features to cluster: efficientnet_lite0, 1 or 2 (extra photos), a
+    weights file (for CLIP, clip_openai:FILE or openclip:FILE; for a transformer with an unusual
+    number of heads, heads=N:FILE), or onnx:FILE. Its weights stay fixed. Features are cached in
+    JAXCLUST_CACHE_DIR, so that a second run on the same images starts at once. Default:
+    efficientnet_lite2 for folder: and npz: images of 64 pixels or more, if the extra is installed
+    and the method takes features. none: no encoder."""
     n_clusters: int | str | None = None
-    """A number; auto, which looks for it; or a range to look in, such as 5:40. Default: the data
+    """A number; auto, to search for it; or a range to search, such as 5:40. Default: the data
     set's number of classes, else auto. auto and ranges need features: an encoder's, features:PATH
     or a classical method's."""
     seed: int = setting(0, least=0, most=2**31 - 1)
-    """All randomness; the same seed repeats the run bit for bit on CPU."""
+    """Seed of all randomness; the same seed repeats the run bit for bit on CPU."""
     seeds: int = setting(1, least=1, most=10_000)
-    """As many runs, from --seed on; the summary has their means and standard deviations."""
+    """Number of runs, with seeds from --seed on; the summary has means and standard deviations."""
     seeds_together: Literal["auto", "yes", "no"] = "auto"
-    """Run them as one program: faster on accelerators, where auto does so for methods that
-    never leave the device and have no convolution; on CPU slower. Numbers then differ from
-    single runs' by rounding."""
+    """Run all seeds as one program: faster on accelerators, where auto does so for methods that
+    never leave the device and have no convolution; slower on CPU. Results then differ from those of
+    single runs by rounding."""
     data_dir: Path | None = None
-    """Where prepared sets lie; default JAXCLUST_DATA_DIR or ~/tensorflow_datasets."""
+    """Where prepared data sets are; default JAXCLUST_DATA_DIR or ~/tensorflow_datasets."""
     image_size: int | None = setting(None, least=1, most=2**14)
     """Resize the shorter side to this and cut out the central square."""
     limit: int | None = setting(None, least=1)
     """Use this many images, spread evenly over the set's order."""
     in_memory: float = setting(4.0, least=0, most=MOST_GIGABYTES)
-    """Gigabytes of a folder's images, decoded and of --image-size, that are held in memory;
-    of larger folders they are read anew whenever they are needed."""
+    """Gigabytes of a folder's images, decoded at --image-size, to hold in memory; the images of
+    larger folders are read again whenever they are needed."""
     max_megapixels: float = setting(MAX_MEGAPIXELS, least=1e-6, most=1e6)
     """Image files that claim more pixels than this, in millions, are skipped: decoding them may
     exhaust memory."""
     labels_from_folders: bool = False
-    """Take the sub-folders of folder:PATH as labels to score against."""
+    """Use the sub-folders of folder:PATH as labels to score against."""
     imbalance: float | None = None
-    """Keep this share of class 0, all of the last class, linear between."""
+    """Keep this share of class 0 and all of the last class, linear in between."""
     pretrained: Path | None = None
-    """A run of the same network: start from the autoencoder that its pre-training ended with
-    (its pretrained.npz) instead of pre-training. With the same --seed and settings of
-    pre-training nothing else changes."""
+    """A run with the same network: start from its pre-trained autoencoder (its pretrained.npz)
+    instead of pre-training. With the same --seed and pre-training settings, nothing else
+    changes."""
     duplicate_distance: float = setting(0.05, least=0, most=2)
-    """Of features: cosine distance up to which images are near-duplicates (duplicates.csv)."""
+    """For features: cosine distance up to which images are near-duplicates (duplicates.csv)."""
     out: Path | None = None
     """Run directory; default runs/METHOD-DATASET-SEED."""
     resume: bool = False
-    """Go on where a killed run stopped."""
+    """Continue where a killed run stopped."""
     overwrite: bool = False
     """Replace what an earlier run left in the run directory."""
     checkpoint_every: float = setting(60.0, least=0)
@@ -78,20 +78,20 @@ class Options:
     log_every: int = setting(10, least=1)
     """Steps between lines of metrics.jsonl."""
     precision: Precision = "float32"
-    """Of the networks' passes; parameters, statistics and losses stay float32."""
+    """Precision of the networks' passes; parameters, statistics and losses stay float32."""
     devices: int | None = None
-    """Local devices that share every batch; default: as many as can do so evenly."""
+    """Local devices that share every batch; default: as many as can share it evenly."""
     coordinator: str | None = None
-    """HOST:PORT of the first of several processes that share a run."""
+    """HOST:PORT of the first process, if several share a run."""
     num_processes: int = 1
-    """How many there are; each is started with the same options but --process-id."""
+    """Number of processes; start each with the same options except --process-id."""
     process_id: int = 0
-    """This one's place among them; the first writes the run directory."""
+    """Index of this process, from 0; process 0 writes the run directory."""
     compilation_cache: bool = True
     """On accelerators, keep compiled programs in ~/.cache/jaxclust (JAXCLUST_CACHE_DIR), so that
     the next run of the same method starts at once."""
     deterministic: bool = False
-    """On GPU, only kernels that repeat bit for bit; slower. CPU always repeats."""
+    """On GPU, use only kernels that repeat bit for bit; slower. CPU always repeats."""
     report: bool = True
     """Write report.html, a page with the clusters' images, a map and curves."""
     tensorboard: bool = False
@@ -126,12 +126,12 @@ _FREE = (
 
 
 def as_recorded(options: Options) -> dict[str, Any]:
-    """The options that make a run what it is, as config.json holds them."""
+    """The options that define a run, as stored in config.json."""
     return {name: value for name, value in plain(asdict(options)).items() if name not in _FREE}
 
 
 def absolute(dataset: str) -> str:
-    """A data set's name, its path made absolute where it has one.
+    """A data set's name, with its path, if it has one, made absolute.
 
     >>> absolute("digits")
     'digits'
@@ -156,7 +156,7 @@ def default_out(options: Options) -> Path:
 
 
 def plain(value: Any) -> Any:
-    """Settings as JSON knows them."""
+    """Settings as JSON types."""
     if isinstance(value, dict):
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

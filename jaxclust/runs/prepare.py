@@ -33,12 +33,12 @@ from jaxclust.training.checkpoints import Checkpoints
 from jaxclust.training.placement import Data
 from jaxclust.training.prediction import Room, held
 
-# What is done with a run that has finished, and its images.
+# Called with a finished run and its images.
 After = Callable[[FinishedRun, catalogue.ImageSet], None]
 
 
 class Prepared(NamedTuple):
-    """A run that may start; nothing is written yet."""
+    """A run that is ready to start; nothing is written yet."""
 
     options: Options
     record: dict[str, Any]  # config.json
@@ -47,22 +47,22 @@ class Prepared(NamedTuple):
     data: Data
     directory: RunDirectory
     loading: float  # seconds
-    pretrained: warm_start.WarmStart | None  # in pre-training's place
-    after: After | None = None  # what is done with the finished run
+    pretrained: warm_start.WarmStart | None  # replaces pre-training
+    after: After | None = None  # called with the finished run
 
     @property
     def writes(self) -> bool:
-        """Of several processes the first alone writes."""
+        """Whether this process writes; of several, only the first does."""
         return self.data.group is None or self.data.group.process == 0
 
     @property
     def n_clusters(self) -> int:
-        """Asked for."""
+        """The number of clusters asked for."""
         return self.record["n_clusters"]
 
     @property
     def pretraining(self) -> set[str]:
-        """Names of the phases whose end is kept for other runs."""
+        """Names of the phases whose final state is kept for other runs."""
         return {phase.name for phase in self.method.phases if phase.pretrains}
 
     @property
@@ -85,13 +85,13 @@ class Prepared(NamedTuple):
         return Evaluator(predict, labels, self.n_clusters, reporter, every)
 
     def room(self) -> AbstractContextManager[Room]:
-        """Where the last prediction goes: of sets too large for memory to disk."""
+        """Where the last prediction goes: to disk, for sets too large for memory."""
         if self.data.streamed and self.writes:
             return self.directory.spilling()
         return nullcontext(held)
 
     def check(self) -> None:
-        """InputError where its directory may not be written to; changes nothing."""
+        """InputError if its directory must not be written to; changes nothing."""
         if not self.writes:
             return
         options = self.options
@@ -100,7 +100,7 @@ class Prepared(NamedTuple):
             _say_devices(self.directory, self.record["device"]["device_count"])
 
     def checkpoints(self) -> Checkpoints:
-        """Those of its directory."""
+        """The checkpoints in its directory."""
         return Checkpoints(self.directory.checkpoints, self.options.checkpoint_every)
 
 
@@ -112,8 +112,8 @@ def prepare(
     Args:
         options: what to run on and where to write.
         config: the method's own settings.
-        command: how to repeat it, for the record; default: this process's.
-        after: what is done with the finished run.
+        command: how to repeat the run, for the record; default: this process's command.
+        after: called with the finished run and its images.
 
     Raises:
         InputError: something does not fit; nothing was written.
@@ -147,14 +147,14 @@ def prepare(
 
 
 def _begun(options: Options, directory: RunDirectory) -> dict[str, Any]:
-    """The record of the run that is to go on; empty of a new one."""
+    """The record of the run to resume; empty for a new one."""
     if not options.resume or not (directory.path / "config.json").is_file():
         return {}
     return directory.read_config()
 
 
 def _pretrained(options: Options, method: Method, data: Data) -> warm_start.WarmStart | None:
-    """What another run's pre-training ended with, where it was asked for and fits."""
+    """The result of another run's pre-training, if asked for; InputError if it does not fit."""
     if options.pretrained is None:
         return None
     found = warm_start.load(options.pretrained)
@@ -169,7 +169,7 @@ def _record(
     found: inputs.Found,
     data: Data,
 ) -> dict[str, Any]:
-    """What config.json holds: all that repeats the run, and what its numbers depend on."""
+    """What config.json holds: all that repeating the run needs, and what its numbers depend on."""
     place = options.data_dir or catalogue.default_data_dir()
     image_set, curve = found.image_set, found.curve
     return {
@@ -193,7 +193,7 @@ def _record(
             **device.describe(),
             "device_count": 1 if data.group is None else data.group.size,
         },
-        # Absolute, so that what reads the run later may stand in another folder.
+        # Absolute, so that the run can be read later from any working directory.
         "source": absolute(options.dataset),
         "data_dir": str(place.expanduser().resolve()),
         "command": command or shlex.join(sys.argv),
@@ -201,13 +201,13 @@ def _record(
 
 
 def _say_devices(directory: RunDirectory, now: int) -> None:
-    """Warn that a run goes on with another number of devices."""
+    """Warn if a run is resumed with another number of devices."""
     if not (directory.path / "config.json").is_file():
         return
     before = directory.read_config().get("device", {}).get("device_count", now)
     if before != now:
         print(
-            f"note: the run was begun on {before} devices and goes on with {now}; it computes "
+            f"note: the run was begun on {before} devices and continues with {now}; it computes "
             "the same up to rounding, no longer bit for bit",
             file=sys.stderr,
         )

@@ -14,16 +14,16 @@ from jaxclust.runs.directory import RunDirectory
 from jaxclust.runs.events import Events
 from jaxclust.training import hooks
 
-# Where stages on the host say how far they are.
+# Stages on the host report their progress here.
 _messages = logging.getLogger("jaxclust.progress")
 _messages.setLevel(logging.INFO)
-# A reporter shows them; handlers of the root logger would show them again, or unasked.
+# A reporter shows these; the root logger's handlers would repeat them, or show them unasked.
 _messages.propagate = False
 _messages.addHandler(logging.NullHandler())
 
 
 class _Listener(logging.Handler):
-    """Passes messages of running stages on to a reporter."""
+    """Passes messages from running stages on to a reporter."""
 
     def __init__(self, reporter: "Reporter") -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Reporter:
             self.events.close()
 
     def write_to(self, directory: RunDirectory, label: str) -> None:
-        """Log into another folder from here on, such as that of one of several starts.
+        """Log to another folder from now on, such as that of one of several starts.
 
         Args:
             directory: the folder.
@@ -125,7 +125,7 @@ class Reporter:
                 self.events.add(row)
 
     def _line(self, progress: hooks.Progress, text: str) -> None:
-        """At most a line in five seconds, and one when a phase ends."""
+        """Print at most one line every five seconds, and one when a phase ends."""
         now, whole = time.monotonic(), int(progress.epoch)
         ended = progress.epoch == progress.epochs
         if not ended and (
@@ -140,7 +140,7 @@ class Reporter:
         )
 
     def say(self, text: str) -> None:
-        """A line of what goes on between steps."""
+        """Show a message about what happens between steps."""
         if self.quiet:
             return
         text = visible(text)

@@ -1,4 +1,4 @@
-"""Recorded settings against those of now."""
+"""Compares recorded settings with the current ones."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ _FREE = {"versions", "device", "command", "data_dir", "source", "streamed"}
 
 
 def check_same(old: dict[str, Any], new: dict[str, Any], path: Path) -> None:
-    """Refuse to go on with a run under other settings, or on other images.
+    """Refuse to resume a run with other settings, or on other images.
 
     Args:
         old: the run's record.
         new: the record as it would be written now.
-        path: where the old one lies.
+        path: where the old one is.
 
     Raises:
         InputError: names every setting that differs, or says that the images do.

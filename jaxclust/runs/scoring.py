@@ -1,4 +1,4 @@
-"""What a run's clusterings are worth, and the table of its last one."""
+"""Scores of a run's clusterings, and the table of its last one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from jaxclust.runs.directory import RunDirectory
 from jaxclust.runs.progress import Reporter
 from jaxclust.training.hooks import Moment
 
-# What of a prediction scores are taken of.
+# The fields of a prediction that scores need.
 SCORED = ("assignments", "readings")
 
 
@@ -23,7 +23,7 @@ class Evaluator:
     Args:
         predict: see :func:`prediction.predictor`.
         labels: of the images, for scores only; None without any.
-        n_clusters: asked for.
+        n_clusters: the number asked for.
         reporter: where scores are logged.
         every: epochs between two passes.
     """
@@ -41,7 +41,7 @@ class Evaluator:
         self.previous: Any = None  # int [n]: assignments of the pass before
 
     def epoch(self, at: Moment) -> None:
-        """Score the state after an epoch, where it is due; a hook of `training.fit`."""
+        """Score the state after an epoch, if due; a hook of `training.fit`."""
         if at.epoch % self.every:
             return
         prediction = self.predict(at.borrowed, fields=SCORED)
@@ -62,7 +62,7 @@ def scores(prediction: Prediction, labels: np.ndarray | None, k: int) -> dict[st
     shares = health.shares(prediction.assignments, k)
     result: dict[str, Any] = dict.fromkeys(("nmi", "nmi_arithmetic", "ari", "acc"))
     if labels is not None and not np.any(labels >= 0):
-        labels = None  # below 0 stands for not known
+        labels = None  # below 0 means unknown
     if labels is not None:
         result |= metrics.score(labels, prediction.assignments)
     for name, reading in prediction.readings.items():
@@ -76,7 +76,7 @@ def scores(prediction: Prediction, labels: np.ndarray | None, k: int) -> dict[st
 
 
 def confidence(prediction: Prediction) -> np.ndarray:
-    """Each image's probability of the cluster it is given, float32 [n]."""
+    """The probability of each image's assigned cluster, float32 [n]."""
     clusters = np.asarray(prediction.assignments)
     return np.asarray(prediction.probabilities[np.arange(len(clusters)), clusters])
 
@@ -88,9 +88,9 @@ def write_assignments(
     noise: Any,
     outlier: np.ndarray | None = None,
 ) -> None:
-    """A row an image; with a column of what belongs to no cluster, where there is any.
+    """Write one row per image; with a noise column if any image belongs to no cluster.
 
-    And one of how far images lie from their nearest ones (:class:`likeness.Likeness`).
+    And with how far images are from their nearest ones, if given (:class:`likeness.Likeness`).
     """
     header = ["index", "id", "cluster", "confidence"]
     columns: list[Any] = [

@@ -1,4 +1,4 @@
-"""Runs that differ by their seed alone, and their mean and spread."""
+"""Runs that differ only in their seed, and their mean and spread."""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -38,20 +38,20 @@ def execute(
 ) -> dict[str, Any]:
     """`options.seeds` runs, from seed `options.seed` on.
 
-    The run directory gets a whole run's folder `seed-S` for each, `assignments-S.csv`, and a
-    summary whose scores are means, with their sample standard deviations beside them as
-    `nmi_std` and so on. With --resume, unfinished runs go on and further seeds are added.
-    On accelerators they are one program where the method allows, of which each run then has
-    its share of the seconds.
+    For each seed, the run directory gets a whole run's folder `seed-S` and `assignments-S.csv`; it
+    also gets a summary whose scores are means, with sample standard deviations as `nmi_std` and so
+    on. With --resume, unfinished runs continue and further seeds are added. On accelerators, the
+    runs are one program if the method allows it; each run is then credited its share of the
+    seconds.
 
     Args:
         options: what to run on and where to write; at least two seeds.
         config: the method's own settings.
         command: see :func:`run.execute`.
-        after: what is done with every finished run and its images, before the next one starts.
+        after: called with every finished run and its images, before the next one starts.
 
     Raises:
-        InputError, RunError, Stopped: as of one run.
+        InputError, RunError, Stopped: as for one run.
     """
     _check(options, config)
     directory = RunDirectory(options.out or default_out(options))
@@ -64,7 +64,7 @@ def execute(
     singles = _singles(options, directory)
     summaries = []
     with ExitStack() as held:
-        # Once, when a run is about to start: what it refuses must leave nothing behind.
+        # Once, when a run is about to start: a refusal must leave nothing behind.
         begin = cache(partial(_begin, held, directory, record, options))
         for summary in _runs(singles, options, config, command, begin, after):
             summaries.append(summary)
@@ -82,11 +82,11 @@ def _check(options: Options, config: Any) -> None:
     settings.check(options, config)
     settings.check(replace(options, seed=options.seed + options.seeds - 1))
     if options.coordinator is not None or options.num_processes != 1:
-        raise InputError("‹seeds› is for one process; start a run of several for each ‹seed›")
+        raise InputError("‹seeds› works in one process only; start one run per ‹seed› instead")
 
 
 def _singles(options: Options, directory: RunDirectory) -> list[Options]:
-    """The options of each run: those that lie there already go on or are replaced."""
+    """The options of each run; runs that already exist are resumed or replaced."""
     singles = []
     for seed in range(options.seed, options.seed + options.seeds):
         folder = directory.path / f"seed-{seed}"
@@ -123,7 +123,7 @@ def _runs(
                 return
         if options.seeds_together == "yes":
             raise InputError(f"the seeds cannot run together: {reason}; leave out ‹seeds_together›")
-        # Its images must not lie beside those that the runs load.
+        # Its images must not stay in memory while the runs load theirs.
         del first
     for single in singles:
         yield _alone(single, config, command, begin, after)
@@ -136,7 +136,7 @@ def _alone(
     begin: Callable[[], None],
     after: prepare.After | None,
 ) -> dict[str, Any]:
-    """One of the runs; what it held is let go with its end."""
+    """One of the runs; its memory is freed when it ends."""
     with device.deterministic(single.deterministic):
         ready = prepare.prepare(single, config, command_of(single, command), after)
         begin()
@@ -146,19 +146,19 @@ def _alone(
 def _begin(
     held: ExitStack, directory: RunDirectory, record: dict[str, Any], options: Options
 ) -> None:
-    """Lock and open the folder of all runs; of an old one that is replaced nothing stays."""
+    """Lock and open the folder of all runs; nothing remains of an old one that is replaced."""
     held.enter_context(directory.locked())
     directory.check(record, resume=options.resume, overwrite=options.overwrite)
-    held.enter_context(interrupts.advising("go on with --resume"))
+    held.enter_context(interrupts.advising("continue with --resume"))
     directory.open(record, overwrite=options.overwrite)
 
 
 def _apart(first: Prepared, singles: list[Options]) -> str | None:
-    """Why runs cannot be one program; None where they can."""
+    """Why runs cannot be one program; None if they can."""
     if not can_share(first.method):
         return "part of this method runs on the host"
     if first.method.starts > 1:
-        return "each chooses between several ‹starts›"
+        return "each chooses among several ‹starts›"
     if first.data.group is not None:
         return "each already takes several devices; set ‹devices› 1"
     if first.data.streamed:
@@ -168,7 +168,7 @@ def _apart(first: Prepared, singles: list[Options]) -> str | None:
     if first.options.imbalance is not None:
         return "‹imbalance› draws other images for each seed"
     if any(single.resume for single in singles):
-        return "unfinished runs go on one by one"
+        return "unfinished runs continue one by one"
     return None
 
 

@@ -1,4 +1,4 @@
-"""One run: a method on a data set, from files in to a finished run directory."""
+"""One run: a method on a data set, from input files to a finished run directory."""
 
 import sys
 import time
@@ -41,7 +41,7 @@ from jaxclust.training.prediction import predictor
 from jaxclust.training.starting import restored
 from jaxclust.training.starts import fit
 
-# Ctrl-C as a question between chunks.
+# Ctrl-C is checked for between chunks.
 interrupts = ctrl_c.asking
 
 
@@ -53,8 +53,8 @@ def execute(
     Args:
         options: what to run on and where to write.
         config: the method's own settings.
-        command: how to repeat it, for the record; default: this process's.
-        after: what is done with the finished run and its images.
+        command: how to repeat the run, for the record; default: this process's command.
+        after: called with the finished run and its images.
 
     Returns:
         The summary, as written to summary.json.
@@ -70,13 +70,13 @@ def execute(
 
 
 def carry_out(ready: Prepared) -> dict[str, Any]:
-    """Fit, predict and write; the summary. Raises what :func:`execute` does."""
+    """Fit, predict and write; returns the summary. Raises what :func:`execute` does."""
     with ExitStack() as held:
         if ready.writes:
             held.enter_context(ready.directory.locked())
             # Again, now that nobody else can change what lies there.
             ready.check()
-            held.enter_context(ctrl_c.advising("go on with --resume"))
+            held.enter_context(ctrl_c.advising("continue with --resume"))
         complaints = held.enter_context(heard())
         fitted, predict = _fitted(ready)
         held.enter_context(ctrl_c.cleaning_up())
@@ -89,7 +89,7 @@ def carry_out(ready: Prepared) -> dict[str, Any]:
 
 
 def _fitted(ready: Prepared) -> tuple[Fitted, Any]:
-    """The run trained, and what predicts with it."""
+    """The trained run, and its predictor."""
     predict = predictor(ready.method, ready.data)
     with ExitStack() as stack:
         resume, single = None, ready.method.starts == 1
@@ -111,7 +111,7 @@ def _fitted(ready: Prepared) -> tuple[Fitted, Any]:
         given = (ready.method, ready.data)
         fitted = fit(*given, seed=seed, hooks=hook, resume=resume, start=start, bench=bench)
         if interrupted():
-            # Asked for where nothing asks: in the last chunk, or in a method without any.
+            # Ctrl-C came where nothing checks for it: in the last chunk, or a method without any.
             raise Stopped
     return fitted, predict
 
@@ -134,7 +134,7 @@ def _hook(
 
 
 def keep_pretrained(ready: Prepared, directory: RunDirectory, moment: Moment) -> None:
-    """What pre-training ended with, for other runs' --pretrained, in a folder of the run."""
+    """Write the result of pre-training to a folder of the run, for other runs' --pretrained."""
     if moment.phase in ready.pretraining and ready.writes:
         kept = warm_start.arrays(moment.borrowed)
         directory.write_arrays(warm_start.FILE, compress=False, **kept)
@@ -147,14 +147,14 @@ def finish(
     predicting: float,
     complaints: list[str] | None = None,
 ) -> dict[str, Any]:
-    """Write what a fitted run leaves behind; its summary.
+    """Write what a fitted run leaves behind; returns its summary.
 
     Args:
         ready: the run, its directory open.
         fitted: its state and times.
         prediction: of all its images.
-        predicting: seconds that took.
-        complaints: what libraries warned of on the way.
+        predicting: seconds that the prediction took.
+        complaints: warnings from libraries during the run.
     """
     clock, alike = time.perf_counter(), None
     artifacts = fitted.method.artifacts(fitted.state)
@@ -181,7 +181,7 @@ def finish(
 
 
 def _likeness(ready: Prepared) -> Likeness | None:
-    """Near-duplicates and outliers among features that were given; None of images."""
+    """Near-duplicates and outliers among given features; None for images."""
     images = ready.image_set.images
     if len(images.shape) != 2:
         return None
@@ -189,7 +189,7 @@ def _likeness(ready: Prepared) -> Likeness | None:
 
 
 def _found(ready: Prepared, artifacts: dict[str, Any], alike: Likeness | None) -> dict[str, Any]:
-    """What of the summary only runs on features have."""
+    """The part of the summary that only runs on features have."""
     found, mapped = {}, artifacts.get("mapped")
     if mapped is not None and mapped < len(ready.image_set.ids):
         found["map_fitted_on"] = int(mapped)
@@ -199,7 +199,7 @@ def _found(ready: Prepared, artifacts: dict[str, Any], alike: Likeness | None) -
 
 
 def _learned(ready: Prepared, fitted: Fitted, prediction: Prediction) -> dict[str, Any]:
-    """How well a linear classifier learns the clusters, of methods that are to be judged so."""
+    """How well a linear classifier learns the clusters, for methods that are judged that way."""
     if not fitted.method.learned_from_features:
         return {}
     found = cross_validated(ready.image_set.images, prediction.assignments)
@@ -207,7 +207,7 @@ def _learned(ready: Prepared, fitted: Fitted, prediction: Prediction) -> dict[st
 
 
 def _count(record: dict[str, Any]) -> dict[str, Any]:
-    """Where the number of clusters was looked for: what else might be right."""
+    """If the number of clusters was searched for: the other numbers that might be right."""
     found = record.get("cluster_count")
     names = ("chosen", "next_best", "hdbscan")
     return {} if found is None else {"cluster_count": {name: found[name] for name in names}}
@@ -256,7 +256,7 @@ def _left_behind(
     drawn: Any,
     alike: Likeness | None,
 ) -> FinishedRun:
-    """The finished run without reading it back."""
+    """The finished run, without reading it back."""
     image_set = ready.image_set
     return FinishedRun(
         ready.directory.path,
@@ -281,7 +281,7 @@ def _write_clustering(
     artifacts: dict[str, Any],
     alike: Likeness | None,
 ) -> None:
-    """assignments.csv, embeddings.npz and, of features, duplicates.csv."""
+    """Write assignments.csv, embeddings.npz and, for features, duplicates.csv."""
     kept = {n: np.asarray(v) for n, v in artifacts.items() if n != "mapped"}
     outlier = None if alike is None else alike.outlier
     write_assignments(directory, image_set, prediction, kept.pop("noise", None), outlier)

@@ -10,12 +10,12 @@ from numpy.lib import format as npy
 
 
 class Spilled:
-    """An array of which rows are written to an .npy file, slice by slice.
+    """An array whose rows are written to an .npy file, slice by slice.
 
     Nothing of it stays in memory.
 
     Args:
-        path: of the file, which is made anew.
+        path: of the file, which is created or replaced.
         shape: of the whole array.
         dtype: of its values.
     """
@@ -45,17 +45,17 @@ class Spilled:
             file.write(values.data)
 
     def array(self) -> np.memmap:
-        """The whole, of which what is looked at is read."""
+        """The whole array; only what is accessed is read."""
         return np.load(self.path, mmap_mode="r")
 
 
 def opened(tree: Any) -> Any:
-    """A tree with the arrays of what is spilled in it."""
+    """A tree with its spilled leaves replaced by their arrays."""
     return jax.tree.map(lambda leaf: leaf.array() if isinstance(leaf, Spilled) else leaf, tree)
 
 
 def whole_file(array: Any) -> Path | None:
-    """The .npy file whose whole content :meth:`Spilled.array` gave; None for anything else."""
-    # What is cut or shaped out of such an array has the array for its base, not the file.
+    """The .npy file of which an array is the whole (:meth:`Spilled.array`); else None."""
+    # A slice or reshape of such an array has the array as its base, not the file.
     mapped = isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)
     return Path(str(array.filename)) if mapped else None

@@ -1,4 +1,4 @@
-"""The starts of a run on disk, so that a killed run goes on in the middle of any of them.
+"""Keeps the starts of a run on disk, so that a killed run continues in the middle of any of them.
 
 `starts/0`, `starts/1`, … in the run directory each hold a start's metrics.jsonl, its checkpoints
 until it is dropped, and what it was judged by: `round-N.json` and `round-N.npz`.
@@ -28,14 +28,14 @@ from jaxclust.training.starting import Position, restored
 
 
 class Waiting(Bench):
-    """Where the starts of a run wait between their stretches.
+    """Holds the starts of a run between their stretches of training.
 
     Args:
         ready: the run, its directory open.
         reporter: shows and logs.
         predict: of the run; see :func:`prediction.predictor`.
         checkpoints: the run's own, for the chosen start.
-        stack: closes those of the starts.
+        stack: closes the starts' checkpoints.
         keep_pretrained: (run directory, moment), called when a phase is over.
     """
 
@@ -54,7 +54,7 @@ class Waiting(Bench):
         self.opened: dict[int, Checkpoints] = {}
 
     def folder(self, start: int) -> RunDirectory:
-        """Of one of the starts."""
+        """The folder of one of the starts."""
         return RunDirectory(self.ready.directory.path / STARTS / str(start))
 
     def checkpoints(self, start: int) -> Checkpoints:
@@ -95,16 +95,17 @@ class Waiting(Bench):
                 evidence = Evidence(said["criteria"], arrays["assignments"])
             at = (int(said["phase"]), int(said["epoch"]))
             return Verdict(start, int(said["seed"]), at, evidence)
-        except Exception as error:  # zip and npy damage have kinds of their own
+        except Exception as error:  # damaged zip and npy files raise many kinds
             raise InputError(
-                f"{path} cannot be read ({error}); put back a copy of it, or run anew with "
+                f"{path} cannot be read ({error}); restore a copy of it, or start over with "
                 "another ‹out›"
             ) from error
 
     def keep(self, number: int, verdict: Verdict, state: TrainState, position: Position) -> None:
         folder = self.folder(verdict.start)
-        # The verdict first: killed between the two, a start is trained again from an earlier
-        # checkpoint to the same end, but not past the moment it is judged at.
+        # The verdict first: after a kill between the two, a start is trained again from an earlier
+        # checkpoint to the same end. A checkpoint past the moment of judging could not be judged
+        # there.
         folder.write_arrays(f"round-{number}.npz", assignments=verdict.evidence.assignments)
         phase, epoch = verdict.at
         said = {"seed": verdict.seed, "phase": phase, "epoch": epoch}
@@ -112,7 +113,7 @@ class Waiting(Bench):
         self.checkpoints(verdict.start).save(state, position, now=True)
 
     def drop(self, start: int) -> None:
-        """Its checkpoints go, what it was judged by stays."""
+        """Remove its checkpoints; keep what it was judged by."""
         super().drop(start)
         if start in self.opened:
             self.opened.pop(start).close()
@@ -135,11 +136,11 @@ class Waiting(Bench):
 def told(
     rounds: Sequence[Round], labels: np.ndarray | None, count: int
 ) -> list[dict[str, Any]] | None:
-    """What the summary says of each start; None of a run with one.
+    """What the summary says about each start; None for a run with one.
 
     Args:
         rounds: of the run.
-        labels: of all images, to score starts by after the choice; None without any.
+        labels: of all images, to score the starts after the choice; None if there are none.
         count: of images.
     """
     if not rounds:

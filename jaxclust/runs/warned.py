@@ -1,4 +1,4 @@
-"""What libraries warn of while a method runs."""
+"""Warnings from libraries while a method runs."""
 
 import warnings
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from typing import Any
 
 @contextmanager
 def heard() -> Iterator[list[str]]:
-    """Users' warnings of a run as lines, each once, instead of as places in a library's source.
+    """A run's user warnings as lines, each once, without their source locations.
 
-    scikit-learn's about clusters and convergence are of this kind; those for programmers are
-    shown as before.
+    These include scikit-learn's about clusters and convergence; warnings for programmers are shown
+    as before.
     """
     texts: list[str] = []
     with warnings.catch_warnings():

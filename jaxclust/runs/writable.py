@@ -1,4 +1,4 @@
-"""Whether something can be written to a place, asked before work starts."""
+"""Checks that a place can be written to, before work starts."""
 
 import errno
 import os
@@ -6,19 +6,19 @@ from pathlib import Path
 
 from jaxclust.core.errors import InputError
 
-# Errors that a place's owner can mend without another place.
+# Errors that the user can fix without choosing another place.
 OUT_OF_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def check_can_write(path: Path, *, parents: bool = True) -> None:
-    """Refuse a file or folder that cannot be made, or an existing one that is read-only.
+    """Refuse a file or folder that cannot be created, or an existing one that is read-only.
 
     Args:
         path: of what will be written.
-        parents: the folders above it are made where they are missing.
+        parents: missing folders above it will be created.
 
     Raises:
-        InputError: says which of its folders is at fault.
+        InputError: names the folder at fault.
     """
     if path.exists():
         _check_access(path, path)
@@ -29,7 +29,7 @@ def check_can_write(path: Path, *, parents: bool = True) -> None:
     while not above.exists() and above != above.parent:
         above = above.parent
     if not above.is_dir():
-        raise InputError(f"cannot write {path}: {above} is no folder")
+        raise InputError(f"cannot write {path}: {above} is not a folder")
     _check_access(above, path)
 
 
@@ -40,18 +40,18 @@ def _check_access(place: Path, path: Path) -> None:
 
 
 def check_file(path: Path) -> None:
-    """:func:`check_can_write` of a file in a folder that must exist."""
+    """:func:`check_can_write` for a file in a folder that must exist."""
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder; give a file's name")
     check_can_write(path, parents=False)
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """A whole file, or the old one stays; what is no file (a pipe, a device) is written to."""
+    """Write a whole file, or keep the old one; a pipe or device is written to directly."""
     if path.exists() and not path.is_file():
         path.write_bytes(content)
         return
-    path = path.resolve()  # what a link points to is written, the link stays
+    path = path.resolve()  # writes the target of a link; the link stays
     temporary = path.with_name(f".{path.name}.{os.getpid()}.jaxclust-tmp")
     try:
         temporary.write_bytes(content)

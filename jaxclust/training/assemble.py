@@ -1,4 +1,4 @@
-"""A method built for a set of images, and the set on the devices it is trained on."""
+"""Builds a method for a set of images, and puts the set on the devices for training."""
 
 from typing import Any, NamedTuple
 
@@ -14,14 +14,14 @@ from jaxclust.training.placement import Data, put
 
 
 class Assembled(NamedTuple):
-    """What `training.fit` is given."""
+    """The input of `training.fit`."""
 
     method: Method
     data: Data
 
 
 def stand_in(spec: DataSpec, dtype: Any, normalisation: Normalisation) -> Data:
-    """The shape of a set that is no longer there, for the shapes of a state trained on it.
+    """Stands in for a set that is no longer there, to get the shapes of a state trained on it.
 
     Args:
         spec: the set's.
@@ -33,10 +33,10 @@ def stand_in(spec: DataSpec, dtype: Any, normalisation: Normalisation) -> Data:
 
 
 def check_n_clusters(k: Any, n_images: int) -> None:
-    """InputError for fewer than two clusters, or more than there are images."""
+    """InputError for fewer than two clusters, or more clusters than images."""
     check_value("n_clusters", k, int)
     if n_images < 2:
-        raise InputError(f"clustering needs two images or more, and there is {n_images}")
+        raise InputError(f"clustering needs two images or more, but there is {n_images}")
     if not 2 <= k <= n_images:
         raise InputError(
             f"‹n_clusters› must lie between 2 and the number of images ({n_images}), not {k}"
@@ -60,10 +60,10 @@ def assemble(
         images: uint8 or float32 [n, h, w, c], features [n, d], or a `types.Source` of such.
         n_clusters: to look for.
         precision: of the networks' passes, see :class:`types.Compute`.
-        devices: local devices to share batches; None: as many as can do so evenly.
+        devices: local devices to share batches; None: as many as can share them evenly.
 
     Raises:
-        InputError: settings that do not go with each other, the images or the devices.
+        InputError: settings that do not fit each other, the images or the devices.
     """
     check_value("precision", precision, Precision)
     spec = DataSpec(len(images), tuple(images.shape[1:]), n_clusters)
@@ -77,7 +77,7 @@ def assemble(
         normalisation = measure(images)
     elif images.dtype != np.uint8:
         raise InputError(
-            "pre-trained weights expect images of bytes, and these are "
-            f"{images.dtype}; give uint8 images, or another ‹init›"
+            "pre-trained weights expect uint8 images, but these are "
+            f"{images.dtype}; convert them, or give another ‹init›"
         )
     return Assembled(method, put(images, normalisation, group))

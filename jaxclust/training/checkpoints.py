@@ -1,4 +1,4 @@
-"""Checkpoints: the state and the position in the data, written as a whole or not at all."""
+"""Checkpoints: the state and the position in the data, written completely or not at all."""
 
 import os
 import time
@@ -18,7 +18,7 @@ from jaxclust.training.starting import Position
 _KEEP = 2
 # A checkpoint is numbered by its phase and step: more steps than any phase takes.
 _PHASE = 10**12
-# What orbax writes beside the values: its own descriptions, and some for every array.
+# What orbax writes besides the values: its own descriptions, and some for every array.
 _BESIDE, _BESIDE_EACH = 2**15, 2**10
 
 
@@ -29,7 +29,7 @@ class Checkpoints:
     process leaves either a whole checkpoint or none.
 
     Args:
-        folder: where they lie; made when the first is saved.
+        folder: where they are; created when the first is saved.
         every: seconds between two; 0 saves after every chunk.
     """
 
@@ -52,7 +52,7 @@ class Checkpoints:
                 options.multiprocessing_options = ocp.options.MultiprocessingOptions(
                     primary_host=me, active_processes={me}
                 )
-                # Which orbax makes only where all processes take part.
+                # Orbax creates it only if all processes take part.
                 self.folder.mkdir(parents=True, exist_ok=True)
                 options.create = False
             handlers = {
@@ -77,7 +77,7 @@ class Checkpoints:
         """Save the state (of arrays and keys, typed or raw) if `now` or if one is due.
 
         Raises:
-            OSError: it cannot be written; the ones before are kept.
+            OSError: it cannot be written; earlier ones are kept.
         """
         if not self.due(now):
             return
@@ -86,7 +86,7 @@ class Checkpoints:
         serial = position.phase * _PHASE + position.step
         if serial in self.manager().all_steps():
             return
-        # NumPy arrays: where they lay on devices is not part of a checkpoint.
+        # NumPy arrays: their placement on devices is not part of a checkpoint.
         leaves = jax.device_get(stored.leaves_of(state))
         at = {
             "phase": position.phase,
@@ -102,7 +102,7 @@ class Checkpoints:
             self._check_room(leaves)
             with quietly():
                 self.manager().save(serial, args=content)
-        except Exception as error:  # tensorstore's are of no kind of their own
+        except Exception as error:  # tensorstore has no error type of its own
             number = number_of(error)
             if number is None:
                 raise
@@ -110,7 +110,7 @@ class Checkpoints:
         self.saved_at = time.monotonic()
 
     def _check_room(self, leaves: dict[str, Any]) -> None:
-        """OSError where the disk has no room: orbax's threads would go on after it fails."""
+        """OSError if the disk is full: orbax's threads would keep running after a failed write."""
         size = sum(leaf.nbytes + _BESIDE_EACH for leaf in leaves.values()) + _BESIDE
         trial = self.folder.parent / f".checkpoint.{os.getpid()}.jaxclust-tmp"
         try:
@@ -120,14 +120,14 @@ class Checkpoints:
             trial.unlink(missing_ok=True)
 
     def restore(self, template: Callable[[int], TrainState]) -> tuple[TrainState, Position] | None:
-        """The newest checkpoint, or None where there is none.
+        """The newest checkpoint, or None if there is none.
 
         Args:
             template: shapes and dtypes of the state inside a phase.
 
         Raises:
-            InputError: it is another run's, another version's, or was written under other
-                settings of JAX (the message names what differs); or it cannot be read.
+            InputError: it is from another run or version, or was written with other settings of JAX
+                (the message names what differs); or it cannot be read.
         """
         if not self.folder.is_dir():
             return None
@@ -143,7 +143,7 @@ class Checkpoints:
         return stored.state_of(restored, expected), position
 
     def _position(self, serial: int, path: Path) -> tuple[Position, dict[str, Any]]:
-        """Where the run stood, and what wrote the checkpoint (nothing, of early versions)."""
+        """Where the run stood, and what wrote the checkpoint (empty for early versions)."""
         import orbax.checkpoint as ocp
 
         def read() -> tuple[Position, dict[str, Any]]:
@@ -163,7 +163,7 @@ class Checkpoints:
         return self.manager().restore(serial, args=ocp.args.Composite(state=shapes))["state"]
 
     def _read(self, path: Path, read: Callable[[], Any]) -> Any:
-        """What `read` gives; InputError for whatever it stumbles over."""
+        """The result of `read`; InputError for any error in it."""
         try:
             with quietly():
                 return read()
@@ -173,15 +173,15 @@ class Checkpoints:
             raise InputError(self._unreadable(path, error)) from error
 
     def _unreadable(self, path: Path, error: Exception) -> str:
-        """What to say of a checkpoint that cannot be read; never to delete it."""
+        """What to say about a checkpoint that cannot be read; never to delete it."""
         told = f"the checkpoint {path} cannot be read ({type(error).__name__}: {first_line(error)})"
         if isinstance(error, PermissionError) or "PERMISSION_DENIED" in str(error):
             return f"{told}; make it readable"
         earlier = [step for step in self.manager().all_steps() if str(step) != path.name]
-        cure = "run anew with another ‹out›"
+        cure = "start over with another ‹out›"
         if earlier:
-            cure = f"move it elsewhere to go on from {max(earlier)}"
-        return f"{told}: files of it are damaged or missing; put back a copy of it, or {cure}"
+            cure = f"move it elsewhere to continue from {max(earlier)}"
+        return f"{told}: its files are damaged or missing; restore a copy of it, or {cure}"
 
     def close(self) -> None:
         """Release orbax's threads."""

@@ -4,10 +4,10 @@ import time
 
 
 class Clock:
-    """What a step takes; the first chunk, which compiles, is left out."""
+    """Measures the time per step; the first chunk, which compiles, is left out."""
 
     def __init__(self) -> None:
-        self.each = 0.0  # seconds a step, lately
+        self.each = 0.0  # seconds per step, most recently
         self.seconds, self.steps = 0.0, 0
         self._since, self._compiled = 0.0, False
 
@@ -18,7 +18,7 @@ class Clock:
         self._since = time.perf_counter() - self._since
 
     def count(self, steps: int) -> None:
-        """The seconds just measured were of so many steps."""
+        """Record that the seconds just measured were for this many steps."""
         if self._compiled:
             self.each = self._since / steps
             self.seconds += self._since
@@ -27,5 +27,5 @@ class Clock:
 
     @property
     def rate(self) -> float:
-        """Steps a second."""
+        """Steps per second."""
         return self.steps / self.seconds if self.seconds else 0.0

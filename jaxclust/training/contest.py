@@ -1,4 +1,4 @@
-"""Starts of a run against each other: what each looks like, and which half goes on."""
+"""The starts of a run compared: what each looks like, and which half continues."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from jaxclust.training.placement import Data
 from jaxclust.training.starting import Position
 from jaxclust.training.warm_start import PHASE, WarmStart, capture
 
-# What starts are ranked by, their ranks averaged.
+# Criteria that starts are ranked by; the ranks are averaged.
 CRITERION = ("views", "evenness", "silhouette")
 
 At = tuple[int, int]  # a phase's index, and epochs of it done
@@ -30,10 +30,10 @@ class Verdict(NamedTuple):
 
 
 class Round(NamedTuple):
-    """The starts that were compared, and those of them that went on."""
+    """The starts that were compared, and those that continued."""
 
     verdicts: list[Verdict]
-    scores: list[float]  # one a verdict; higher is better
+    scores: list[float]  # one per verdict; higher is better
     kept: list[int]  # numbers of starts, best first
 
 
@@ -42,9 +42,9 @@ class Reached(Exception):
 
 
 class Bench:
-    """Where starts wait between their stretches of training: in memory.
+    """Holds starts between their stretches of training, in memory.
 
-    A run keeps them in its directory instead (`runs.waiting`), to go on after a kill.
+    A run keeps them in its directory instead (`runs.waiting`), to continue after a kill.
     """
 
     def __init__(self) -> None:
@@ -52,12 +52,12 @@ class Bench:
         self.pretrained: dict[int, WarmStart] = {}
 
     def hooks(self, start: int, step: int, savable: Callable[[Moment], bool]) -> Sequence[Hook]:
-        """What happens in a stretch of a start.
+        """The hooks for a stretch of a start.
 
         Args:
             start: its number.
-            step: steps taken before the stretch; -1 of a start that begins.
-            savable: whether a stretch that goes on from a moment gathers the same evidence.
+            step: steps taken before the stretch; -1 for a start that begins.
+            savable: whether a stretch that continues from a moment gathers the same evidence.
         """
         del step, savable
 
@@ -72,29 +72,29 @@ class Bench:
         return self.states.get(start)
 
     def verdict(self, number: int, start: int) -> Verdict | None:
-        """What was found of a start in a round; None if it has yet to be."""
+        """The verdict on a start in a round; None if it is still to be judged."""
         del number, start
         return None
 
     def keep(self, number: int, verdict: Verdict, state: TrainState, position: Position) -> None:
-        """A start that has been judged in a round.
+        """Keep a start that has been judged in a round.
 
         Args:
             number: of the round.
             verdict: of the start.
             state: as it was judged; it may be kept.
-            position: to go on from.
+            position: to continue from.
         """
         del number
         self.states[verdict.start] = state, position
 
     def drop(self, start: int) -> None:
-        """A start that is not trained further."""
+        """Drop a start that is not trained further."""
         self.states.pop(start, None)
         self.pretrained.pop(start, None)
 
     def chosen(self, start: int) -> tuple[TrainState, Position] | None:
-        """What the start that is left goes on from."""
+        """What the one remaining start continues from."""
         return self.resumed(start)
 
 
@@ -123,8 +123,8 @@ def moments(method: Method) -> list[At]:
 def stops(method: Method) -> list[At]:
     """The moment of each round: after equal parts of the clustering epochs, the last at the end.
 
-    What starts look like early says little of what they end at, and what they look like at
-    the end says most (experiments/results/README.md).
+    How starts look early says little about how they end, and how they look at the end says
+    most (experiments/results/README.md).
     """
     known = moments(method)
     epochs = [0 if phase.pretrains else phase.epochs for phase in method.phases]
@@ -136,15 +136,15 @@ def stops(method: Method) -> list[At]:
 
 
 def ranked(verdicts: Sequence[Verdict], names: Sequence[str] = CRITERION) -> list[float]:
-    """How good each start looks beside the others: mean ranks of what is known of them all."""
+    """How good each start looks compared with the others: mean ranks of their shared criteria."""
     found = [verdict.evidence.criteria for verdict in verdicts]
     shared = [name for name in names if all(name in one for one in found)]
     return criteria.mean_ranks([[one[name] for one in found] for name in shared])
 
 
 def better_half(starts: Sequence[int], scores: Sequence[float]) -> list[int]:
-    """The half of the starts with the higher scores, or one more, best first."""
-    # Of equals the first: the order does not hang on anything else.
+    """The half of the starts (rounded up) with the higher scores, best first."""
+    # Ties go to the first start: the order does not depend on anything else.
     order = sorted(range(len(starts)), key=lambda i: (-scores[i], starts[i]))
     return [starts[i] for i in order[: -(-len(starts) // 2)]]
 
@@ -163,8 +163,8 @@ class Contest:
     ) -> None:
         self.method, self.data, self.start, self.bench = method, data, start, bench
         self.seeds = seeds_of(seed, method.starts)
-        self.speeds: dict[int, float] = {}  # images a second of each start's last chunk
-        # Where a start is saved is the bench's to know.
+        self.speeds: dict[int, float] = {}  # images per second in each start's last chunk
+        # The bench decides where a start is saved.
         self.own = Calls(
             hook.on_chunk, hook.on_epoch, None, hook.on_phase, hook.ends_phase, hook.interrupts
         )
@@ -184,7 +184,7 @@ class Contest:
         return rounds
 
     def verdict(self, number: int, at: At, start: int, before: Verdict | None) -> Verdict:
-        """A start trained until a moment, and judged there."""
+        """Train a start until a moment, and judge it there."""
         known = self.bench.verdict(number, start)
         if known is not None:
             return known

@@ -1,4 +1,4 @@
-"""What a run shows of itself between epochs, without labels, to be chosen by."""
+"""What a run shows between epochs, without labels, to choose among starts."""
 
 from collections import defaultdict
 from typing import Any, NamedTuple
@@ -17,9 +17,9 @@ from jaxclust.training.placement import Data
 from jaxclust.training.prediction import predictor
 from jaxclust.training.programs import once
 
-# Of larger sets so many images, spread evenly, are looked at.
+# Images to look at; larger sets are sampled evenly.
 _ROWS = 10_000
-# Views that leave what is in a picture as it is.
+# Views that do not change what is in a picture.
 _MILD = Affine(rotation=10.0, shift=0.08, zoom=0.1)
 _NOISE = 0.1  # on features, of unit variance
 _KEY = 7
@@ -31,14 +31,14 @@ def rows_of(n: int) -> np.ndarray:
 
 
 class Evidence(NamedTuple):
-    """What is known of a clustering without labels."""
+    """What is known about a clustering without labels."""
 
-    criteria: dict[str, float]  # by name, more is better; see :mod:`clustering.criteria`
+    criteria: dict[str, float]  # by name, higher is better; see :mod:`clustering.criteria`
     assignments: np.ndarray  # int32 [m]: of the images looked at, the same for every start
 
 
 def _views(images: Array) -> Array:
-    """A mild random view of each image [b, h, w, c]; of features [b, d], with noise."""
+    """A mild random view of each image [b, h, w, c]; for features [b, d], with noise."""
     key = jax.random.key(_KEY)
     if images.ndim == 2:
         return images + _NOISE * jax.random.normal(key, images.shape, images.dtype)
@@ -46,7 +46,7 @@ def _views(images: Array) -> Array:
 
 
 def _of_views(method: Method) -> Method:
-    """A method that predicts views of the images in their place."""
+    """A method that predicts views of the images instead of the images."""
 
     def predict(state: TrainState, images: Array) -> Prediction:
         return method.predict(state, _views(images))
@@ -59,8 +59,8 @@ class Witness(Hook):
     """Gathers :class:`Evidence` between the epochs of a run.
 
     Args:
-        method: that is run.
-        data: it is run on.
+        method: the one that is run.
+        data: what it is run on.
     """
 
     def __init__(self, method: Method, data: Data) -> None:
@@ -75,12 +75,12 @@ class Witness(Hook):
             self.losses[progress.phase, int(np.ceil(step["epoch"]))].append(step["loss"])
 
     def glance(self, state: TrainState) -> None:
-        """Remember the assignments, for what changes until the next moment."""
+        """Remember the assignments, to measure what changes until the next moment."""
         found = self.plain(state, fields=("assignments",), rows=self.rows)
         self.before = np.asarray(found.assignments)
 
     def evidence(self, moment: Moment) -> Evidence:
-        """Of the state after an epoch; `stability` where :meth:`glance` saw the one before."""
+        """For the state after an epoch; with `stability` if :meth:`glance` saw the one before."""
         state, fields = moment.borrowed, ("assignments", "probabilities", "features")
         seen = self.plain(state, fields=fields, rows=self.rows)
         assignments = np.asarray(seen.assignments)

@@ -1,4 +1,4 @@
-"""What the training loop is fed: a data set on the device, or block by block from the host."""
+"""Feeds the training loop: a data set on the device, or block by block from the host."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -10,15 +10,15 @@ import numpy as np
 from jaxclust.core.types import Phase
 from jaxclust.training.placement import Data
 
-# Images of a streamed set that are uploaded together.
+# Bytes of a streamed set that are uploaded together.
 _BLOCK_BYTES = 2**24
 
 
 def epoch_rows(seed: int, phase: int, epoch: int, n: int, batch: int) -> np.ndarray:
     """Row numbers int32 [steps, batch] of an epoch: a permutation, cut into batches.
 
-    What is missing in the last batch is taken from the permutation's start, so
-    that every image is seen and every batch is full.
+    The last batch is filled up from the permutation's start, so that every image is seen and every
+    batch is full.
     """
     order = np.random.default_rng([seed, phase, epoch]).permutation(n)
     steps = -(-n // batch)
@@ -26,7 +26,7 @@ def epoch_rows(seed: int, phase: int, epoch: int, n: int, batch: int) -> np.ndar
 
 
 class Chunk(NamedTuple):
-    """What the compiled loop is given, and the step of the epoch it ends before."""
+    """The compiled loop's arguments, and the step of the epoch before which it ends."""
 
     arguments: tuple[Any, ...]  # images, rows, places, start, stop
     stop: int
@@ -35,12 +35,11 @@ class Chunk(NamedTuple):
 class Feed:
     """Gives the compiled loop its images: all of them, or the block it needs next.
 
-    An epoch's batches are cut into blocks, and the blocks of all epochs are a grain data set:
-    its thread reads and uploads a block while the device works on the one before, an epoch's
-    first while it works on the last of the epoch before. Where in it a run stands follows from
-    the steps it has taken, so that a checkpoint's position is the data's too. Devices that
-    share batches are given their own part of a block, and a process reads its devices' parts
-    alone.
+    An epoch's batches are cut into blocks, and the blocks of all epochs form a grain data set: its
+    thread reads and uploads a block while the device works on the previous one, across epochs too.
+    A run's place in it follows from the steps it has taken, so that a checkpoint's position is also
+    that of the data. Devices that share batches get their own part of a block, and a process reads
+    only its devices' parts.
 
     Args:
         data: the set.
@@ -53,7 +52,7 @@ class Feed:
         self, data: Data, phase: Phase, batch: int, rows_of: Callable[[int], np.ndarray]
     ) -> None:
         self.data, self.phase, self.size = data, phase, batch
-        # Asked for at every chunk of an epoch, and for the next one's first block.
+        # Needed at every chunk of an epoch, and for the next epoch's first block.
         self.rows_of = lru_cache(maxsize=2)(rows_of)
         n, *shape = data.images.shape
         bytes_a_batch = batch * int(np.prod(shape)) * data.images.dtype.itemsize
@@ -67,7 +66,7 @@ class Feed:
 
     @property
     def sharded(self) -> bool:
-        """Whether each device is given images of its own."""
+        """Whether each device gets its own images."""
         shared = self.data.group is not None and self.phase.batches.split == "batch"
         return self.data.streamed and shared
 
@@ -77,12 +76,12 @@ class Feed:
     def __exit__(self, *_: object) -> None:
         self.closed = True
         self._stop_reading()
-        # What is being read is waited for, so that it is not in the way of what comes next.
+        # Waits for a block being read, so that it does not get in the way of what comes next.
         with self.reading:
             self.held = None
 
     def chunk(self, epoch: int, start: int, stop: int) -> Chunk:
-        """Steps start to stop of an epoch, or as many of them as end with a block.
+        """Steps start to stop of an epoch, or only those up to the end of a block.
 
         Args:
             epoch: of the phase.
@@ -121,7 +120,8 @@ class Feed:
     def _stop_reading(self) -> None:
         if self.reader is not None:
             self.reader.close()
-        # It holds this feed, which holds it: blocks would outlive both until Python looks.
+        # Reader and feed refer to each other: blocks would stay in memory until Python collects
+        # them.
         self.reader = None
 
     def _block(self, place: int) -> Any:
@@ -145,12 +145,12 @@ class Feed:
             return self.data.upload(images)
 
     def _read(self, place: int) -> np.ndarray:
-        """Images of a block's batches, [m, …] or, where devices share, [local devices, m, …]."""
+        """Images of a block's batches, [m, …] or, if devices share, [local devices, m, …]."""
         epoch, block = divmod(place, self.blocks)
         batches, first = self.batches, block * self.batches
         wanted = self.rows_of(epoch)[first : first + batches]
         group = self.data.group
-        # What the last block lacks is never looked at.
+        # The missing part of the last block is never looked at.
         missing = batches - len(wanted)
         if group is None or not self.sharded:
             images = self.data.images[wanted.ravel()]
@@ -167,7 +167,7 @@ class Feed:
         return np.concatenate([parts, np.empty(room, images.dtype)], axis=1)
 
     def _places(self, batches: int) -> np.ndarray:
-        """Where the images of a block's batches stand in what was uploaded."""
+        """The positions of the images of a block's batches in what was uploaded."""
         group = self.data.group
         if group is None or not self.sharded:
             places = np.arange(batches * self.size, dtype=np.int32)
@@ -184,5 +184,5 @@ class Feed:
 
 
 def _filled(rows: np.ndarray, first: int, batches: int) -> np.ndarray:
-    """Rows of so many batches; behind the last one it is repeated."""
+    """Rows of this many batches; beyond the last one, it is repeated."""
     return rows[np.minimum(np.arange(first, first + batches), len(rows) - 1)]

@@ -1,4 +1,4 @@
-"""A fitted method: its state, and what it says of images."""
+"""A fitted method: its state, and what it predicts for images."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from jaxclust.training.warm_start import WarmStart
 
 
 class Fitted(NamedTuple):
-    """What :func:`training.fit` ends with; saved by `jaxclust.save`."""
+    """The result of :func:`training.fit`; saved by `jaxclust.save`."""
 
     method: Method
     state: TrainState
@@ -25,13 +25,13 @@ class Fitted(NamedTuple):
     shape: tuple[int, ...]  # of them, [n, h, w, c] or [n, d]
     seconds: dict[str, float]  # by phase, and of starts that were not chosen
     images_per_second: float  # over all steps of the last phase that has any
-    # What its pre-training ended with, for `fit(start=…)`; None without any
+    # The result of its pre-training, for `fit(start=…)`; None without any
     pretrained: WarmStart | None = None
-    # How it was chosen among several starts (`starts.Round`); empty of a single one
+    # How it was chosen among several starts (`starts.Round`); empty for a single one
     rounds: tuple[Any, ...] = ()
 
     def predict(self, images: Any) -> np.ndarray:
-        """Clusters int32 [n] of images of the kind fitted on."""
+        """Clusters int32 [n] of images like those it was fitted on."""
         return np.asarray(predict(self, images).assignments)
 
     def parameters(self) -> dict[str, np.ndarray]:
@@ -43,7 +43,7 @@ class Fitted(NamedTuple):
         """Write :meth:`parameters` to a .npz or .safetensors file, for other programs.
 
         Raises:
-            InputError: another ending, or safetensors is not installed.
+            InputError: another file extension, or safetensors is not installed.
         """
         path = Path(path)
         if path.suffix == ".npz":
@@ -62,11 +62,11 @@ class Fitted(NamedTuple):
 
 
 def predict(fitted: Fitted, images: Any) -> Prediction:
-    """What a fitted method says of images: clusters, probabilities, features.
+    """What a fitted method predicts for images: clusters, probabilities, features.
 
     Args:
         fitted: see :func:`training.fit`, or :func:`saving.load`.
-        images: as those fitted on: the same height, width, channels and type.
+        images: like those it was fitted on: the same height, width, channels and type.
 
     Returns:
         A :class:`types.Prediction` of NumPy arrays.
@@ -77,8 +77,8 @@ def predict(fitted: Fitted, images: Any) -> Prediction:
     images = images.images if isinstance(images, Data) else usable(images)
     if tuple(images.shape[1:]) != fitted.shape[1:] or images.dtype != fitted.dtype:
         raise InputError(
-            f"fitted on {fitted.dtype} images of shape {fitted.shape[1:]}, and these are "
-            f"{images.dtype} of {tuple(images.shape[1:])}; bring them to the same"
+            f"fitted on {fitted.dtype} images of shape {fitted.shape[1:]}, but these are "
+            f"{images.dtype} of {tuple(images.shape[1:])}; convert them to match"
         )
     data = put(images, fitted.normalisation)
     state = jax.tree.map(lambda leaf: leaf, fitted.state)

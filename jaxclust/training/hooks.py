@@ -1,4 +1,4 @@
-"""What happens between chunks of steps: logging, checkpoints, stopping early, one's own."""
+"""What happens between chunks of steps: logging, checkpoints, stopping early, custom hooks."""
 
 import logging
 import math
@@ -22,8 +22,8 @@ class Progress(NamedTuple):
     phase: str
     epoch: float  # epochs of the phase done
     epochs: int
-    # `step` (counted over the run), `epoch` (of the phase), `loss` and the watch; of several
-    # seeds run together, the last two hold a value each
+    # `step` (counted over the run), `epoch` (of the phase), `loss` and the watch; with several
+    # seeds run together, the last two hold a value per seed
     steps: list[dict[str, Any]]
     images_per_second: float
     seconds_left: float  # of the phase
@@ -33,19 +33,19 @@ class Moment:
     """Where training stands between two chunks."""
 
     def __init__(self, state: TrainState, position: Position, phase: str, epoch: int) -> None:
-        self.borrowed = state  # valid until the hook returns: the next chunk takes its memory
-        self.position = position  # with the state, what `fit(resume=…)` goes on from
+        self.borrowed = state  # valid until the hook returns: the next chunk reuses its memory
+        self.position = position  # with the state, what `fit(resume=…)` continues from
         self.phase = phase
         self.epoch = epoch  # of the phase; 0: after its first refit
 
     @cached_property
     def state(self) -> TrainState:
-        """The state, a copy that lasts."""
+        """A lasting copy of the state."""
         return lasting(self.borrowed)
 
 
 def lasting(state: TrainState) -> TrainState:
-    """A copy of a state, which training cannot take the memory of."""
+    """A copy of a state, whose memory training cannot reuse."""
     return jax.tree.map(jnp.copy, state)
 
 
@@ -59,17 +59,17 @@ class Hook:
         """After an epoch that is scored; epoch 0 is after its first refit."""
 
     def on_save(self, moment: Moment, now: bool) -> None:
-        """When the run may be saved: after every chunk; `now` where it must be."""
+        """When the run may be saved: after every chunk; `now`: it must be saved."""
 
     def on_phase(self, moment: Moment) -> None:
         """When a phase is over."""
 
     def ends_phase(self) -> bool:
-        """Asked after every epoch: the phase has had enough."""
+        """Asked after every epoch: should the phase end?"""
         return False
 
     def interrupts(self) -> bool:
-        """Asked after every chunk: end here, by `Stopped`, the state saved."""
+        """Asked after every chunk: should the run save its state and end here, with `Stopped`?"""
         return False
 
 
@@ -105,15 +105,15 @@ class Hooks(Hook):
 
 
 class Calls(Hook):
-    """One's own functions as a hook.
+    """Your own functions as a hook.
 
     Args:
         on_chunk: called with a :class:`Progress`.
         on_epoch: with a :class:`Moment`.
         on_save: with a :class:`Moment` and whether it must be saved now.
         on_phase: with a :class:`Moment`.
-        ends_phase: answers whether the phase has had enough.
-        interrupts: answers whether to end here.
+        ends_phase: returns whether the phase should end.
+        interrupts: returns whether to end here.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Calls(Hook):
 
 
 class Log(Hook):
-    """A line of Python's `logging` a chunk, by the logger `jaxclust.progress`."""
+    """Logs one line per chunk with Python's `logging`, to the logger `jaxclust.progress`."""
 
     def on_chunk(self, progress: Progress) -> None:
         log.info(
@@ -154,12 +154,12 @@ class Log(Hook):
 
 
 class EarlyStop(Hook):
-    """Ends a phase once what it watches has not fallen for some epochs.
+    """Ends a phase once a watched number has not fallen for some epochs.
 
     Args:
         patience: epochs without a new lowest mean.
         watch: a number that steps report: `loss` or a term of it.
-        least: what counts as falling.
+        least: a decrease must be larger than this to count.
     """
 
     def __init__(self, patience: int = 5, watch: str = "loss", least: float = 0.0) -> None:
@@ -191,7 +191,7 @@ class Checkpoint(Hook):
     """Saves a run that a later `fit` may resume.
 
     Args:
-        folder: where checkpoints lie; the newest two are kept.
+        folder: where checkpoints are; the newest two are kept.
         every: seconds between two; 0: after every chunk of steps.
 
     >>> hook = Checkpoint("checkpoints")
@@ -207,7 +207,7 @@ class Checkpoint(Hook):
         self.checkpoints.save(moment.borrowed, moment.position, now)
 
     def newest(self, method: Any, images: Any) -> "tuple[TrainState, Position] | None":
-        """What to resume: the newest checkpoint's state and position; None without any.
+        """What to resume: the newest checkpoint's state and position; None if there is none.
 
         Raises:
             InputError: the checkpoint is damaged, or another method's.

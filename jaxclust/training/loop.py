@@ -1,10 +1,9 @@
 """The training loop every method runs through.
 
-Steps run in compiled chunks of about a second: a loop over rows of an index
-table, the data already on the device (feed.py). Only between chunks does the host look: at
-non-finite losses, the clock, Ctrl-C and checkpoints. A chunk's length is chosen
-by the clock and changes no number, because a step depends on the state and on its
-row of the table alone.
+Steps run in compiled chunks of about a second: a loop over rows of an index table, with the data
+already on the device (feed.py). The host acts only between chunks: on non-finite losses, the clock,
+Ctrl-C and checkpoints. The clock determines a chunk's length, which changes no result, because a
+step depends only on the state and on its row of the table.
 """
 
 import time
@@ -43,16 +42,16 @@ def fit(
     """Run a method's phases in order.
 
     Args:
-        method: it keeps what is compiled of it: a second fit compiles nothing.
+        method: it keeps its compiled programs, so a second fit compiles nothing.
         images: uint8 or float [n, h, w, c], features [n, d], another `types.Source`, or
             what :func:`placement.put` made of one.
-        seed: all randomness; the same seed gives the same state, bit for bit, on
-            the same machine and backend, interrupted and resumed or not. Several, of a
-            method that is :func:`mapped.together` of them, run as one program.
+        seed: of all randomness; the same seed gives the same state, bit for bit, on the same
+            machine and backend, interrupted and resumed or not. Several seeds, with a method made
+            by :func:`mapped.together` for them, run as one program.
         hooks: what happens between chunks, see :mod:`hooks`.
-        resume: a saved state and position to go on from; the state stays as it is.
-        start: what another run's pre-training ended with (`Fitted.pretrained`, or
-            :func:`warm_start.load`), in place of the method's own.
+        resume: a saved state and position to continue from; the state is not changed.
+        start: the result of another run's pre-training (`Fitted.pretrained`, or
+            :func:`warm_start.load`), instead of the method's own.
 
     Raises:
         InputError: the images cannot be used, or `start` does not fit the method.
@@ -75,7 +74,7 @@ def fit(
 
 def _check_sizes(method: Method, data: Data) -> None:
     if data.streamed and any(phase.batches.extra is not None for phase in method.phases):
-        raise InputError("this method looks up further images a step; hold the set in memory")
+        raise InputError("this method looks up more images in each step; hold the set in memory")
 
 
 class _Run:
@@ -86,7 +85,7 @@ class _Run:
         self.pretrained: WarmStart | None = None
 
     def phases(self, state: TrainState, position: Position) -> Fitted:
-        """All phases from a position on."""
+        """Run all phases from a position on."""
         speed, phases = 0.0, self.method.phases
         for index in range(position.phase, len(phases)):
             runner = _PhaseRun(self, index, position)
@@ -141,7 +140,7 @@ class _PhaseRun:
 
     @property
     def speed(self) -> float:
-        """Images of the set done with a second, inside chunks, compilation left out."""
+        """Images of the set finished per second, inside chunks, without compilation."""
         return self.clock.rate * self.batch / self.phase.batches.repeats
 
     def moment(self, state: TrainState, done: int) -> Moment:
@@ -149,7 +148,7 @@ class _PhaseRun:
         return Moment(state, position, self.phase.name, done // self.per_epoch)
 
     def begin(self, state: TrainState, position: Position) -> TrainState:
-        """The phase's first refit, unless the position is behind it."""
+        """The phase's first refit, unless the position is past it."""
         first, begun = self.phase.first, position.phase == self.index and position.begun
         if first is None:
             return state
@@ -164,7 +163,7 @@ class _PhaseRun:
     def refit(self, refit: Refit, state: TrainState) -> TrainState:
         """The state refitted to the features of the images the refit wants to see.
 
-        Of several processes the first computes it; the others are told.
+        With several processes, the first computes it and sends it to the others.
         """
         on_host, group = refit.on == "host", self.data.group
         rows = None if refit.rows is None else evenly_spread(self.n, refit.rows)
@@ -181,7 +180,7 @@ class _PhaseRun:
         return group.replicate(group.told(lambda: compute(state, features), like))
 
     def rows_of(self, epoch: int) -> np.ndarray:
-        """Rows of an epoch's batches, of all seeds beside each other."""
+        """Rows of an epoch's batches, those of all seeds side by side."""
         epoch = 0 if self.phase.batches.order == "fixed" else epoch
         tables = [
             epoch_rows(seed, self.index, epoch, self.n, self.batch) for seed in self.run.seeds
@@ -189,7 +188,7 @@ class _PhaseRun:
         return np.hstack(tables)
 
     def steps(self, state: TrainState, done: int) -> TrainState:
-        """All steps from one on."""
+        """Run all steps from a given one on."""
         size = self.batch * len(self.run.seeds)
         with Feed(self.data, self.phase, size, self.rows_of) as feed:
             program = chunk_of(self.method, self.phase, self.data, sharded=feed.sharded)
@@ -211,7 +210,7 @@ class _PhaseRun:
         with self.clock:
             given, stop = feed.chunk(epoch, start, stop)
             state, reports, finite = program(state, *given)
-            del given  # a block is let go before the next one
+            del given  # a block is freed before the next one
             reports, finite = jax.device_get((reports, finite))
         count = stop - start
         self.clock.count(count)
@@ -231,7 +230,7 @@ class _PhaseRun:
         return length if group is None else group.agree(length)
 
     def _after(self, state: TrainState, done: int, over: bool) -> bool:
-        """Hooks behind a chunk; whether the phase has had enough."""
+        """Run the hooks after a chunk; returns whether the phase should end."""
         moment, hook = self.moment(state, done), self.hook
         if over and self.phase.scored == "always":
             hook.on_epoch(moment)
@@ -276,5 +275,5 @@ class _PhaseRun:
 
 
 def _told(value: Any) -> Any:
-    """A number, or one a seed."""
+    """A number, or one per seed."""
     return np.asarray(value).tolist()

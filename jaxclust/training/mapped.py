@@ -1,8 +1,8 @@
-"""Runs that differ by their seed alone, as one program: a method mapped over seeds.
+"""Runs that differ only in their seed, as one program: a method mapped over seeds.
 
-The mapped method is a method like any other, whose state has a leading axis of seeds on
-every leaf but the step counter, whose predictions have one behind the axis of images, and
-whose batches are those of all seeds in a row. `training.fit` runs it unchanged.
+The mapped method is a method like any other, whose state has a leading axis of seeds on every leaf
+except the step counter, whose predictions have one after the axis of images, and whose batches are
+those of all seeds in a row. `training.fit` runs it unchanged.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,8 +27,8 @@ from jaxclust.training.placement import Data
 from jaxclust.training.programs import chunk_program
 from jaxclust.training.starting import template
 
-# The counter is one for all seeds, so that what depends on it alone stays a branch and
-# does not become a choice between two results.
+# All seeds share the counter, so that what depends only on it stays a branch and does not become a
+# choice between two results.
 _STATE: Any = TrainState
 _AXES: Any = _STATE(
     step=None, key=0, params=0, model_state=0, opt_state=0, cluster=0, usage=0, last=0
@@ -36,7 +36,7 @@ _AXES: Any = _STATE(
 
 
 def can_share(method: Method) -> bool:
-    """Whether a method's seeds can be one program: nothing of it runs on the host."""
+    """Whether a method's seeds can be one program: no part of it runs on the host."""
     refits = [refit for phase in method.phases for refit in (phase.first, phase.between)]
     return not any(refit is not None and refit.on == "host" for refit in refits)
 
@@ -44,9 +44,8 @@ def can_share(method: Method) -> bool:
 def convolves(method: Method, data: Data) -> bool:
     """Whether a step of the method has a convolution; traced, not compiled.
 
-    Mapped over seeds it has a kernel for each: a grouped convolution, of which cuDNN does a
-    fraction of what it does of plain ones. A dense layer becomes a batched matrix product,
-    which loses nothing.
+    Mapped over seeds, it has a kernel for each: a grouped convolution, for which cuDNN is much
+    slower than for plain ones. A dense layer becomes a batched matrix product, which is no slower.
     """
     images = jax.ShapeDtypeStruct(data.images.shape, data.images.dtype)
     for i, phase in enumerate(method.phases):
@@ -65,7 +64,7 @@ def convolves(method: Method, data: Data) -> bool:
 def together(method: Method, seeds: Sequence[int]) -> Method:
     """The method for several seeds at once; the same seeds give the same object again.
 
-    A seed whose phase is over stays as it is until the others are.
+    A seed whose phase is over waits unchanged until the others are done.
 
     Args:
         method: see :func:`can_share`.
@@ -92,13 +91,13 @@ def _together(method: Method, seeds: Sequence[int]) -> Method:
 
 
 def of_seed(tree: Any, i: int) -> Any:
-    """The i-th seed's state, of all seeds'."""
+    """The i-th seed's state, out of all seeds' states."""
     state: TrainState = jax.tree.map(lambda leaf: leaf[i], tree.replace(step=None))
     return state.replace(step=tree.step)
 
 
 def prediction_of_seed(prediction: Prediction, i: int) -> Prediction:
-    """The i-th seed's prediction, of all seeds'."""
+    """The i-th seed's prediction, out of all seeds' predictions."""
     return jax.tree.map(lambda leaf: leaf[:, i], prediction)
 
 
@@ -121,7 +120,7 @@ Keep = Callable[[TrainState, TrainState], TrainState]
 
 
 def _keeping(until: Callable[[TrainState], Array] | None) -> Keep:
-    """(before, after) -> after, or of a seed that was over the state before."""
+    """(before, after) -> after; or, for a seed that was over, the state before."""
 
     def kept(before: TrainState, after: TrainState) -> TrainState:
         if until is None:
@@ -163,6 +162,6 @@ def _mapped_refit(refit: Refit | None, keep: Keep) -> Refit | None:
     def one(state: TrainState, features: Array) -> TrainState:
         return keep(state, refit.update(state, features))
 
-    # Features are each seed's own, images are everybody's.
+    # Each seed has its own features; all share the images.
     seen = None if refit.sees == "images" else 1
     return refit._replace(update=jax.vmap(one, (_AXES, seen), _AXES))

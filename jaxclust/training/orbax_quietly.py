@@ -1,4 +1,4 @@
-"""Orbax without what it says beside its errors, which the caller puts in words."""
+"""Orbax without any output besides its errors, which the caller puts into words."""
 
 import errno
 import gc
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-# What the C++ below orbax says in place of an error number.
+# What the C++ code below orbax says instead of an error number.
 _NUMBERS = {
     "No space left on device": errno.ENOSPC,
     "Disk quota exceeded": errno.EDQUOT,
@@ -19,15 +19,15 @@ _NUMBERS = {
 
 
 def _others(record: logging.LogRecord) -> bool:
-    """Whether a log record is none of orbax's doing."""
+    """Whether a log record is not from orbax."""
     return record.name == "absl" and "orbax" not in record.pathname
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Call orbax; nothing of its logging or its unfinished tasks is shown.
+    """Call orbax without showing its logging or its unfinished tasks.
 
-    The loggers it writes to are other libraries' too, and are as before when the context ends.
+    Other libraries use the same loggers, which are as before when the context ends.
     """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     for logger in loggers:
@@ -43,9 +43,9 @@ def quietly() -> Iterator[None]:
 
 
 def _drop_tasks() -> None:
-    """Let go of the tasks that an error left behind, which complain when they are collected.
+    """Drop the tasks that an error left behind, which complain when they are garbage-collected.
 
-    Those that other threads finish later complain to a loop that is closed.
+    Those that other threads finish later complain that the event loop is closed.
     """
     hook = sys.unraisablehook
     sys.unraisablehook = lambda _: None
@@ -60,7 +60,7 @@ def _drop_tasks() -> None:
 
 
 class _WithoutClosedLoops:
-    """An exception hook that passes over late answers to a loop that is closed."""
+    """An exception hook that ignores late answers to a closed event loop."""
 
     def __init__(self, hook: Any) -> None:
         self.hook = hook
@@ -73,7 +73,7 @@ class _WithoutClosedLoops:
 
 
 def number_of(error: BaseException) -> int | None:
-    """The error number of a failed write, whatever it was raised as; None of other errors."""
+    """The error number of a failed write, whatever it was raised as; None for other errors."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     return next((number for text, number in _NUMBERS.items() if text in str(error)), None)

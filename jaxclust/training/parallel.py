@@ -1,9 +1,9 @@
 """Data parallelism: one program on several devices, of one process or of several.
 
 Every device holds the same state and the same images and computes its share of each
-batch; what the shares must know of each other they exchange inside the step, by the name
-of the mapped axis (collectives.py). The state therefore is one pytree of replicated
-arrays, never one a device, and saving or predicting needs no special case.
+batch; inside the step, the devices exchange what they must know about each other's shares, over the
+named mapped axis (collectives.py). The state is therefore one pytree of replicated arrays, never
+one per device, and saving or predicting needs no special case.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,11 +24,11 @@ Tree = TypeVar("Tree")
 
 
 class Group(NamedTuple):
-    """The devices a run shares its batches out to."""
+    """The devices that a run splits its batches over."""
 
     local: tuple[Any, ...]  # of this process
     processes: int = 1
-    process: int = 0  # this one's place among them
+    process: int = 0  # the index of this one
 
     @property
     def size(self) -> int:
@@ -42,14 +42,14 @@ class Group(NamedTuple):
 
         Args:
             function: may use collectives over :data:`AXIS`.
-            in_axes: 0 for an argument with a row a local device, None for one that all are
-                given whole.
-            donate: arguments whose memory the results may take.
+            in_axes: 0 for an argument with one row per local device, None for one that each device
+                gets whole.
+            donate: arguments whose memory the results may reuse.
         """
         options: dict[str, Any] = {"in_axes": tuple(in_axes), "out_axes": None}
         if self.processes > 1:
-            # Across processes arguments are this process's part, which only pmap itself,
-            # not a jit around it, puts together.
+            # With several processes, arguments are this process's part; only pmap itself, not a jit
+            # around it, puts the parts together.
             everyone = tuple(
                 d for p in range(self.processes) for d in _of_process(p)[: len(self.local)]
             )
@@ -67,7 +67,7 @@ class Group(NamedTuple):
     def spread(self, parts: np.ndarray) -> Any:
         """Each local device's own part: [local, …], a row on each.
 
-        pmap takes what lies there already as it is, of several processes too.
+        pmap uses what is there already as it is, with several processes too.
         """
         mesh = Mesh(np.asarray(self.local), (AXIS,))
         return jax.device_put(parts, NamedSharding(mesh, PartitionSpec(AXIS)))
@@ -75,7 +75,7 @@ class Group(NamedTuple):
     def shares(self, rows: np.ndarray) -> np.ndarray:
         """The local devices' equal parts of the last axis: [..., b] -> [local, ..., b / size].
 
-        Device d of all has columns d * b / size and on, as `collectives.positions` says.
+        Device d of all has the columns from d * b / size on, as `collectives.positions` says.
         """
         parts = np.stack(np.split(rows, self.size, axis=-1))
         first = self.process * len(self.local)
@@ -86,17 +86,17 @@ class Group(NamedTuple):
         return np.broadcast_to(rows, (len(self.local), *rows.shape))
 
     def agree(self, number: int) -> int:
-        """The first process's number, on all."""
+        """The first process's number, on all processes."""
         return number if self.processes == 1 else int(self.told(lambda: number, np.int32(0)))
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so for any process, on all."""
+        """Whether the flag is true on any process; the same answer on all."""
         if self.processes == 1:
             return flag
         return bool(np.any(multihost_utils.process_allgather(np.bool_(flag))))
 
     def told(self, compute: Callable[[], Tree], like: Tree) -> Tree:
-        """What the first process computes, on all; the others wait.
+        """What the first process computes, on all processes; the others wait.
 
         Args:
             compute: called by the first process alone.
@@ -116,7 +116,7 @@ def _of_process(process: int) -> list[Any]:
 
 
 def shared_counts(method: Method, n_images: int) -> list[int]:
-    """Numbers of rows that devices must be able to share evenly, of all phases with steps."""
+    """Numbers of rows that devices must be able to share evenly, for all phases with steps."""
     counts = []
     for phase in method.phases:
         if phase.step is not None and phase.epochs:
@@ -132,7 +132,7 @@ def choose(method: Method, n_images: int, wanted: int | None) -> Group | None:
     Args:
         method: built for one device.
         n_images: size of the set.
-        wanted: as many local devices, or refused; None: as many as share its batches evenly.
+        wanted: this many local devices, or an error; None: as many as share its batches evenly.
 
     Raises:
         InputError: there are not that many, or they cannot share the batches.

@@ -1,4 +1,4 @@
-"""A data set where it is trained on: on the devices, or on the host and read from there."""
+"""A data set placed for training: on the devices, or on the host and read from there."""
 
 from typing import Any, NamedTuple
 
@@ -13,10 +13,10 @@ from jaxclust.training.parallel import Group
 
 
 class Data(NamedTuple):
-    """A data set on the device, or on the host where it is read from when needed."""
+    """A data set on the device, or on the host, from where it is read when needed."""
 
-    # [n, h, w, c] or [n, d] as stored, uint8 or float32; on the host a `types.Source`, of
-    # which rows are asked for
+    # [n, h, w, c] or [n, d] as stored, uint8 or float32; on the host a `types.Source`, which is
+    # asked for rows
     images: Any
     normalisation: Normalisation
     group: Group | None = None  # devices that share the batches; None: one device does all
@@ -32,7 +32,7 @@ class Data(NamedTuple):
 
 
 def put(images: Any, normalisation: Normalisation, group: Group | None = None) -> Data:
-    """Upload a data set once, as stored; what is read when needed stays where it is."""
+    """Upload a data set once, as stored; a set that is read when needed stays where it is."""
     data = Data(images, normalisation, group)
     held = isinstance(images, np.ndarray)
     return data._replace(images=data.upload(images)) if held else data
@@ -50,13 +50,13 @@ def spec_of(data: Any, n_clusters: int) -> DataSpec:
 
 
 def usable(images: Any) -> Any:
-    """Images or features as training takes them; other sources than arrays as they are.
+    """Images or features as training needs them; sources that are not arrays are unchanged.
 
     Args:
         images: uint8 or float [n, h, w, c], [n, h, w] (grey) or features [n, d].
 
     Raises:
-        InputError: of another rank, type or layout, empty, or not finite.
+        InputError: wrong rank, type or layout, empty, or not finite.
     """
     if not isinstance(images, np.ndarray | jax.Array | list):
         return images
@@ -68,7 +68,7 @@ def usable(images: Any) -> Any:
             f"images must be [n, h, w, c] and features [n, d], not of shape {images.shape}"
         )
     if 0 in images.shape:
-        raise InputError(f"there is nothing in images of shape {images.shape}")
+        raise InputError(f"images of shape {images.shape} are empty")
     check_layout(images.shape)
     if images.dtype == np.uint8:
         return images
@@ -80,7 +80,7 @@ def usable(images: Any) -> Any:
 
 
 def check_layout(shape: tuple[int, ...]) -> None:
-    """InputError for images [n, c, h, w], as PyTorch has them."""
+    """InputError for images [n, c, h, w], as in PyTorch."""
     if len(shape) == 4 and shape[1] in {1, 3} and shape[3] not in {1, 2, 3, 4}:
         raise InputError(
             f"images of shape {shape} have their channels first; give [n, h, w, c]: "
@@ -92,7 +92,7 @@ def placed(method: Method, images: Any) -> Data:
     """A data set for a method, on one device, normalised as the method wants it.
 
     Args:
-        method: that will be fitted to it, or was to another.
+        method: to be fitted to it, or already fitted to another.
         images: see :func:`usable`; a :class:`Data` is taken as it is.
     """
     if isinstance(images, Data):

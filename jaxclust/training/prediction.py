@@ -1,4 +1,4 @@
-"""What a method says of a data set, in blocks of fixed size."""
+"""What a method predicts for a data set, in blocks of fixed size."""
 
 from collections.abc import Callable, Collection
 from typing import Any, Protocol
@@ -34,13 +34,13 @@ class Predictor(Protocol):
         rows: np.ndarray | None = None,
         room: Room = held,
     ) -> Prediction:
-        """What the method says of the images under a state.
+        """What the method predicts for the images with a state.
 
         Args:
             state: of the method.
             fields: what is wanted; the others are None.
             rows: of the data, int [m]; None: all.
-            room: where the results' arrays are put; what it gives is what is returned.
+            room: provides the arrays for the results, which are then returned.
         """
         ...
 
@@ -69,7 +69,7 @@ def predictor(method: Method, data: Data) -> Predictor:
         left_out = dict.fromkeys(set(Prediction._fields) - set(fields))
         whole: Any = None
         for start in range(0, count, block):
-            # The last block is filled up with rows that are cut off again.
+            # The last block is padded with rows that are cut off again.
             filled = chosen[np.minimum(np.arange(start, start + block), count - 1)]
             part = jax.device_get(program(state, *_given(data, filled))._replace(**left_out))
             if whole is None:
@@ -82,7 +82,7 @@ def predictor(method: Method, data: Data) -> Predictor:
 
 
 def of_images(method: Method) -> Method:
-    """The method with the normalised images, flat [b, values], for the features it predicts."""
+    """The method, predicting the normalised images, flat [b, values], as its features."""
 
     def predict(state: TrainState, images: Array) -> Prediction:
         del state
@@ -94,7 +94,7 @@ def of_images(method: Method) -> Method:
 
 
 def _room_for(part: Prediction, count: int, room: Room) -> Any:
-    """Room for `count` images of which a part's prediction is given."""
+    """Room for `count` images, given the prediction for part of them."""
     return jax.tree.map_with_path(
         lambda path, leaf: room(path[0].name, (count, *leaf.shape[1:]), leaf.dtype), part
     )
@@ -107,7 +107,7 @@ def _given(data: Data, rows: np.ndarray) -> tuple[Any, np.ndarray]:
         return data.images, rows if group is None else group.shares(rows)
     if group is None:
         return data.upload(np.asarray(data.images[rows])), np.arange(len(rows), dtype=np.int32)
-    # Of several processes each reads its own devices' images.
+    # With several processes, each reads its own devices' images.
     mine = group.shares(rows)
     images = data.images[mine.ravel()]
     parts = group.spread(images.reshape(*mine.shape, *images.shape[1:]))

@@ -1,7 +1,7 @@
-"""What is compiled of a method: chunks of steps, predictions, refits; each once.
+"""A method's compiled programs: chunks of steps, predictions, refits; each compiled once.
 
-Programs belong to the method they are of (`Method.programs`) and are found again by what
-they depend on: the functions, how batches are drawn, the normalisation, the devices. So
+Programs are kept by their method (`Method.programs`) and are found again by what they depend
+on: the functions, how batches are drawn, the normalisation, the devices. So
 DERC's rounds, evaluation, the end of a run and a second `fit` share them.
 """
 
@@ -33,14 +33,14 @@ from jaxclust.training.placement import Data
 
 # Room for this many steps' reports in a chunk.
 CAPACITY = 512
-_Carry = tuple[TrainState, StepInfo]  # a state, and the reports of the steps until there
+_Carry = tuple[TrainState, StepInfo]  # a state, and the reports of the steps up to it
 
 
 def once(method: Method, key: tuple[Any, ...], make: Callable[[], Callable]) -> Callable:
     """A program of a method, made when first asked for.
 
     Args:
-        method: that keeps it.
+        method: the one that keeps it.
         key: what the program depends on; hashable.
         make: called if there is none yet.
     """
@@ -181,7 +181,7 @@ def _loop(
 def _advance(
     step: Step, batches: Batches, normalisation: Normalisation
 ) -> Callable[[TrainState, Batch, Array], tuple[TrainState, StepInfo]]:
-    """A step on a batch, with what it looks up in the images beside."""
+    """A step on a batch, with what it also looks up in the images."""
 
     def advance(state: TrainState, batch: Batch, images: Array) -> tuple[TrainState, StepInfo]:
         if batches.extra is not None:
@@ -193,7 +193,7 @@ def _advance(
 
 
 def _gathered(extra: Any, images: Array, normalisation: Normalisation) -> Any:
-    """An extra whose :class:`types.Rows` are the normalised images of those rows."""
+    """An extra with its :class:`types.Rows` replaced by the normalised images of those rows."""
     return jax.tree.map(
         lambda leaf: (
             normalise(images[leaf.rows], normalisation) if isinstance(leaf, Rows) else leaf

@@ -26,7 +26,7 @@ def save(fitted: Fitted, folder: Path | str) -> None:
 
     Args:
         fitted: see :func:`training.fit`.
-        folder: made where it is missing; an earlier save in it is replaced.
+        folder: created if missing; an earlier save in it is replaced.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def save(fitted: Fitted, folder: Path | str) -> None:
     }
     leaves = jax.tree.leaves(host_arrays(fitted.state))
     arrays = {f"{i:04d}": leaf for i, leaf in enumerate(leaves)}
-    # The settings last: a folder with them is whole.
+    # The settings last: a folder with them is complete.
     (folder / _SETTINGS).unlink(missing_ok=True)
     with (folder / _ARRAYS).open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
@@ -54,9 +54,9 @@ def load(folder: Path | str, method: Method | None = None) -> Fitted:
     """Read what :func:`save` wrote.
 
     Args:
-        folder: that was given to it.
-        method: the method itself, where it was built with parts of one's own (a network),
-            which no file holds.
+        folder: the one given to it.
+        method: the method itself, if it was built with custom parts (a network), which no file
+            holds.
 
     Raises:
         InputError: nothing was saved there, it is damaged, or it needs `method`.
@@ -78,8 +78,8 @@ def load(folder: Path | str, method: Method | None = None) -> Fitted:
     if method is None:
         if given is None:
             raise InputError(
-                f"the method in {folder} was built with parts of its own; build it the same way "
-                "and give it: load(folder, method)"
+                f"the method in {folder} was built with custom parts; build it the same way and "
+                "pass it: load(folder, method)"
             )
         method = rebuilt(given)
     state = state_of(method, leaves, shape, dtype, normalisation, content["key"])
@@ -88,7 +88,7 @@ def load(folder: Path | str, method: Method | None = None) -> Fitted:
 
 
 def described(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as JSON knows it."""
+    """A recipe as JSON types."""
     return {
         "family": recipe.family,
         "config": asdict(recipe.config),
@@ -107,7 +107,7 @@ def rebuilt(described: dict[str, Any]) -> Method:
 
 
 def filled(config: Any, values: dict[str, Any]) -> Any:
-    """A method's settings with the values that a JSON file holds."""
+    """A method's settings with the values from a JSON file."""
     known = {}
     for entry in fields(config):
         value, now = values.get(entry.name), getattr(config, entry.name)
@@ -130,7 +130,7 @@ def state_of(
     """A state from its leaves; typed keys from their data.
 
     Raises:
-        InputError: they are another method's.
+        InputError: they belong to another method.
     """
     shaped: Any = np.broadcast_to(np.zeros((), dtype), shape)
     expected = template(method, Data(shaped, normalisation), len(method.phases) - 1)
@@ -144,5 +144,5 @@ def state_of(
         return jnp.asarray(leaf)
 
     if len(leaves) != len(wanted):
-        raise InputError("the saved state is of another method or version; fit it again")
+        raise InputError("the saved state is from another method or version; fit it again")
     return jax.tree.unflatten(structure, [one(*pair) for pair in zip(leaves, wanted, strict=True)])

@@ -1,4 +1,4 @@
-"""The state a run starts from: fresh, after a pre-training done elsewhere, or a checkpoint's."""
+"""The state a run starts from: fresh, after another run's pre-training, or a checkpoint's."""
 
 from collections.abc import Callable, Sequence
 from numbers import Integral
@@ -16,7 +16,7 @@ from jaxclust.training.warm_start import WarmStart
 
 
 class Position(NamedTuple):
-    """Where a run stands; with the TrainState all that resuming needs."""
+    """Where a run stands; together with the TrainState, all that resuming needs."""
 
     phase: int  # index into the method's phases
     step: int  # steps taken in it
@@ -24,12 +24,12 @@ class Position(NamedTuple):
     begun: bool = False  # the phase's `begin` has run
 
 
-# One, or those of `together.together`.
+# One, or those of `mapped.together`.
 Seeds = Integral | int | Sequence[int]
 
 
 def init(method: Method, data: Data, seed: Seeds, start: WarmStart | None = None) -> TrainState:
-    """The method's state before its first phase, or after a pre-training done elsewhere."""
+    """The method's state before its first phase, or after another run's pre-training."""
     state = init_of(method, data.normalisation)(keys.run_key(all_of(seed)[0]), data.images[:2])
     if start is not None:
         start.check(method, state)
@@ -50,7 +50,7 @@ def template(method: Method, data: Data, phase: int) -> TrainState:
 
 
 def _after(method: Method, state: Any, images: Any, refit: Refit, n: int) -> Any:
-    """Shapes of the state behind a refit."""
+    """Shapes of the state after a refit."""
     example = jax.eval_shape(method.predict, state, images).features
     seen = n if refit.rows is None else min(n, refit.rows)
     features = jax.ShapeDtypeStruct((seen, *example.shape[1:]), example.dtype)
@@ -62,9 +62,9 @@ Restore = Callable[[Callable[[int], TrainState]], "tuple[TrainState, Position] |
 
 
 def restored(method: Method, data: Data, restore: Restore) -> tuple[TrainState, Position] | None:
-    """The state and position to go on from, on the data's devices; None to start anew.
+    """The state and position to continue from, on the data's devices; None to start afresh.
 
-    Of several processes the first alone reads the checkpoint and tells the others.
+    With several processes, only the first reads the checkpoint; it tells the others.
     """
 
     def expected(phase: int) -> TrainState:

@@ -1,9 +1,9 @@
 """Several starts of a method, one of them chosen without labels and trained to its end.
 
-What a run ends at depends on its start more than on most settings. So the starts train for a
-part of the epochs, the half that looks better goes on, and at the end one is chosen (successive
-halving; Jamieson & Talwalkar 2016). What looks better is decided by numbers that no label enters
-(:mod:`training.evidence`). The chosen start is, bit for bit, the run from its seed alone.
+How a run ends depends on its start more than on most settings. So the starts train for part of the
+epochs, the half that looks better continues, and at the end one is chosen (successive halving;
+Jamieson & Talwalkar 2016). Which half looks better is decided without labels
+(:mod:`training.evidence`). The chosen start equals, bit for bit, a run with its seed alone.
 """
 
 import time
@@ -33,20 +33,19 @@ def fit(
 ) -> Fitted:
     """Run a method's phases in order, from the best of `method.starts` starts.
 
-    With one start it is :func:`loop.fit`. With more, `Fitted.rounds` tells what they were
-    chosen by.
+    With one start it is :func:`loop.fit`. With more, `Fitted.rounds` says how one was chosen.
 
     Args:
-        method: it keeps what is compiled of it: a second fit compiles nothing.
+        method: it keeps its compiled programs, so a second fit compiles nothing.
         images: uint8 or float [n, h, w, c], features [n, d], or another `types.Source`.
-        seed: all randomness; see :func:`loop.fit`.
-        hooks: see :mod:`hooks`; of several starts, called in each of them, but for `on_save`.
-        resume: a saved state and position to go on from, of a method with one start.
-        start: another run's pre-training, in place of the method's own; all starts share it.
-        bench: where starts wait; None: in memory.
+        seed: of all randomness; see :func:`loop.fit`.
+        hooks: see :mod:`hooks`; with several starts, called in each of them, except `on_save`.
+        resume: a saved state and position to continue from, for a method with one start.
+        start: another run's pre-training, instead of the method's own; all starts share it.
+        bench: what holds waiting starts; None: memory.
 
     Raises:
-        InputError, RunError, Stopped: as of :func:`loop.fit`.
+        InputError, RunError, Stopped: as for :func:`loop.fit`.
     """
     data = placed(method, images)
     if method.starts == 1 or not moments(method):
@@ -57,7 +56,7 @@ def fit(
 
 
 def _best(contest: Contest, hook: Hook) -> Fitted:
-    """The start that a contest leaves, to its end."""
+    """Train the start that wins a contest to its end."""
     clock, bench = time.perf_counter(), contest.bench
     rounds = contest.rounds()
     spent = time.perf_counter() - clock
@@ -78,9 +77,8 @@ def _check(data: Data, seed: Seeds, resume: Any) -> None:
     if len(all_of(seed)) > 1:
         raise InputError("several seeds in one program take one start each; set ‹starts› 1")
     if data.group is not None and data.group.processes > 1:
-        raise InputError("‹starts› is for one process; set ‹starts› 1")
+        raise InputError("‹starts› works in one process only; set ‹starts› 1")
     if resume is not None:
         raise InputError(
-            "one of several starts is resumed as a run of its own; set ‹starts› 1 and give its "
-            "‹seed›"
+            "to resume one of several starts, run it on its own: set ‹starts› 1 and give its ‹seed›"
         )

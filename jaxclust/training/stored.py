@@ -1,4 +1,4 @@
-"""What of a state a checkpoint holds: plain arrays by name, and what wrote them."""
+"""What a checkpoint holds of a state: plain arrays by name, and what wrote them."""
 
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,8 +10,8 @@ from jaxclust.core.errors import InputError
 from jaxclust.core.keys import generator, is_key
 from jaxclust.core.types import TrainState
 
-# Of the names and meaning of leaves; to be raised where an old checkpoint would fit a new
-# state and mean something else.
+# Version of the names and meaning of leaves; to be raised if an old checkpoint would fit a new
+# state but mean something else.
 _FORMAT = 1
 
 
@@ -22,7 +22,7 @@ def _named(state: TrainState) -> dict[str, Any]:
 
 
 def leaves_of(state: TrainState) -> dict[str, Any]:
-    """A state's arrays by name; of typed keys their data, uint32."""
+    """A state's arrays by name; for typed keys their data, uint32."""
     return {
         name: jax.random.key_data(leaf) if is_key(leaf) else leaf
         for name, leaf in _named(state).items()
@@ -35,7 +35,7 @@ def shapes_of(state: TrainState) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def written_by(state: TrainState) -> dict[str, Any]:
-    """What a checkpoint says of its writer: format, version, and generators of random keys."""
+    """What a checkpoint says about its writer: format, version, and generators of random keys."""
     try:
         package: str | None = version("jaxclust")
     except PackageNotFoundError:
@@ -44,7 +44,7 @@ def written_by(state: TrainState) -> dict[str, Any]:
 
 
 def _generators(state: TrainState) -> dict[str, str]:
-    """Which generator each key is for; raw keys, which do not tell, under one name."""
+    """Which generator each key is for; raw keys, which do not say, under one name."""
     named = _named(state).items()
     found = {name: str(generator(leaf)) for name, leaf in named if is_key(leaf)}
     return found or {"raw": str(jax.config.jax_default_prng_impl)}
@@ -53,22 +53,22 @@ def _generators(state: TrainState) -> dict[str, str]:
 def check_same(
     found: dict[str, Any], writer: dict[str, Any], expected: TrainState, path: Path
 ) -> None:
-    """Refuse a checkpoint that is not of this state, saying what differs.
+    """Refuse a checkpoint that does not fit this state, saying what differs.
 
     Args:
         found: something with shape and dtype for each of its leaves, by name.
-        writer: see :func:`written_by`; empty of early versions.
+        writer: see :func:`written_by`; empty for early versions.
         expected: shapes and dtypes of the state.
-        path: where it lies.
+        path: where it is.
 
     Raises:
-        InputError: names the first leaf that differs and why, as far as that can be told.
+        InputError: names the first leaf that differs and why, as far as is known.
     """
     keys, mine = writer.get("keys", {}), _generators(expected)
     for name in keys.keys() & mine.keys():
         if keys[name] != mine[name]:
             raise InputError(
-                f"the checkpoint {path} draws with {keys[name]}, and this process with "
+                f"the checkpoint {path} draws with {keys[name]}, but this process with "
                 f"{mine[name]}; set JAX_DEFAULT_PRNG_IMPL={keys[name]}, as it was"
             )
     wanted = shapes_of(expected)
@@ -86,7 +86,7 @@ def check_same(
 def _other_tree(
     found: dict[str, Any], writer: dict[str, Any], wanted: dict[str, Any], path: Path
 ) -> str:
-    """What to say of a checkpoint with other leaves."""
+    """What to say about a checkpoint with other leaves."""
     there, here = ({_plain(name) for name in names} for names in (found, wanted))
     apart = sorted(there - here), sorted(here - there)
     told = [
@@ -98,8 +98,8 @@ def _other_tree(
     by = f"jaxclust {package}" if package else "an earlier version of jaxclust"
     return (
         f"the checkpoint {path} holds another state ({'; '.join(told) or 'in another order'}): it "
-        f"was written by {by} or by another run; go on with the version and settings that wrote "
-        "it, or run anew with another ‹out›"
+        f"was written by {by} or by another run; continue with the version and settings that wrote "
+        "it, or start over with another ‹out›"
     )
 
 
@@ -113,7 +113,7 @@ def _cure(name: str, there: Any, here: jax.ShapeDtypeStruct) -> str:
             return "leave JAX_ENABLE_X64 unset, as it was"
         if sizes[0] > sizes[1]:
             return "set JAX_ENABLE_X64=1, as it was"
-    return "it is another run's; give the settings it was written with, or another ‹out›"
+    return "it is from another run; give the settings it was written with, or another ‹out›"
 
 
 def _plain(name: str) -> str:
@@ -126,7 +126,7 @@ def _described(leaf: Any) -> str:
 
 
 def state_of(leaves: dict[str, Any], expected: TrainState) -> TrainState:
-    """The state of what a checkpoint holds, with typed keys where they are expected."""
+    """The state from a checkpoint's arrays, with typed keys where they are expected."""
     values = [
         jax.random.wrap_key_data(leaves[name], impl=generator(leaf))
         if is_key(leaf)

@@ -1,8 +1,8 @@
-"""What a run's pre-training ended with, for other runs to start from.
+"""The result of a run's pre-training, for other runs to start from.
 
-Runs that differ in what follows pre-training alone need it once: ablations, DEC beside IDEC,
-weights and widths of a loss. A run that starts so is the one that pre-trains itself, bit for
-bit, where seed, data and pre-training agree.
+Runs that differ only in what follows pre-training need it once: ablations, DEC and IDEC, weights
+and widths of a loss. A run that starts from it equals, bit for bit, one that pre-trains itself, if
+seed, data and pre-training are the same.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxclust.core.errors import InputError, first_line
 from jaxclust.core.types import Method, TrainState
 
-# Of the phase whose end is kept, and of the file in the run's folder.
+# Names of the phase whose result is kept, and of the file in the run's folder.
 PHASE, FILE = "pretrain", "pretrained.npz"
 _PARTS = ("network", "decoder")  # of the params
 
@@ -32,17 +32,17 @@ def _named(state: TrainState) -> dict[str, Any]:
 
 
 def arrays(state: TrainState) -> dict[str, np.ndarray]:
-    """What a run keeps of the state that its pre-training ended with."""
+    """What a run keeps of its state at the end of pre-training."""
     return {name: np.asarray(value) for name, value in _named(state).items()}
 
 
 def capture(state: TrainState) -> "WarmStart":
-    """What a state holds of a pre-training that is over; for `fit(start=…)`."""
+    """The result of a pre-training that is over, from a state; for `fit(start=…)`."""
     return WarmStart("the other fit", arrays(state))
 
 
 class WarmStart(NamedTuple):
-    """What another run's pre-training ended with."""
+    """The result of another run's pre-training."""
 
     run: Path | str  # where it comes from, for messages
     arrays: dict[str, np.ndarray]
@@ -51,11 +51,11 @@ class WarmStart(NamedTuple):
         """Refuse a method without pre-training, or with another network.
 
         Args:
-            method: that would start so.
+            method: the one that would start from it.
             state: its first state, or the shapes of it.
 
         Raises:
-            InputError: it cannot start so.
+            InputError: it cannot start from it.
         """
         if not method.phases[0].pretrains:
             raise InputError("this method has no pre-training; leave out ‹pretrained›")
@@ -64,13 +64,13 @@ class WarmStart(NamedTuple):
         for name in sorted(expected.keys() | found.keys()):
             if expected.get(name) != found.get(name):
                 raise InputError(
-                    f"‹pretrained› {self.run} is of another network: {name} is "
+                    f"‹pretrained› {self.run} is from another network: {name} is "
                     f"{found.get(name, 'missing')} there and {expected.get(name, 'missing')} "
-                    "here; give it the same images' size, method family and widths"
+                    "here; use the same image size, method family and widths"
                 )
 
     def into(self, state: TrainState) -> TrainState:
-        """A first state as if its pre-training had ended so."""
+        """A first state as if its pre-training had ended with this."""
         kept: Any = jax.tree.map(jnp.asarray, unflatten_dict(self.arrays, sep="/"))
         return state.replace(**{**kept, "params": {**state.params, **kept["params"]}})
 
@@ -84,11 +84,11 @@ def load(run: Path) -> WarmStart:
     path = run / FILE
     if not path.is_file():
         raise InputError(
-            f"‹pretrained› {run}: there is no {FILE}; give the folder of a run whose "
-            "method pre-trains an autoencoder and got past that (of several seeds, one seed-…)"
+            f"‹pretrained› {run}: there is no {FILE}; give the folder of a run that has finished "
+            "pre-training an autoencoder (with several seeds, one seed-…)"
         )
     try:
         with np.load(path, allow_pickle=False) as found:
             return WarmStart(run, {name: found[name] for name in found})
-    except Exception as error:  # zip and npy damage have kinds of their own
+    except Exception as error:  # damaged zip and npy files raise many kinds
         raise InputError(f"{path} cannot be read ({first_line(error)})") from error

@@ -40,7 +40,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path, compilation_cache):
         assert process.poll() is None, process.communicate()
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
-    assert "go on with --resume" in said_by(process, 130)
+    assert "continue with --resume" in said_by(process, 130)
 
 
 @pytest.mark.parametrize("module", ["jaxclust.core.errors", "jax", "jaxclust.runs.single"])
@@ -80,4 +80,4 @@ def test_a_checkpoint_that_cannot_be_written_is_one_line(tmp_path, compilation_c
     run += ["--starts=1"]
     said = said_by(start([*run, "--quiet", f"--out={tmp_path}/run"], cache, limit), 1)
     assert "ulimit -f" in said
-    assert "go on with --resume" in said
+    assert "continue with --resume" in said

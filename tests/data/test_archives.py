@@ -125,7 +125,7 @@ def test_places(manual, tmp_path):
 def test_members_that_leave_their_folder_are_refused(name, manual, tmp_path):
     with tarfile.open(manual / "ILSVRC2012_img_val.tar", "w") as archive:
         add(archive, name, jpeg(1))
-    with pytest.raises(InputError, match="points out of its folder"):
+    with pytest.raises(InputError, match="points outside its folder"):
         catalogue.load("ilsvrc_val", tmp_path)
 
 
@@ -134,7 +134,7 @@ def test_links_are_refused(manual, tmp_path):
         link = tarfile.TarInfo("ILSVRC2012_val_00000001.JPEG")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
-    with pytest.raises(InputError, match="points out of its folder"):
+    with pytest.raises(InputError, match="points outside its folder"):
         catalogue.load("ilsvrc_val", tmp_path)
 
 
@@ -148,7 +148,7 @@ def test_other_files_are_refused(manual, tmp_path):
     with pytest.raises(InputError, match="none of the images wanted"):
         catalogue.load("ilsvrc_val", tmp_path)
     path.unlink()
-    with pytest.raises(InputError, match=r"ILSVRC2012_img_val\.tar is wanted; put the official"):
+    with pytest.raises(InputError, match=r"ILSVRC2012_img_val\.tar is needed; put the official"):
         catalogue.load("ilsvrc_val", tmp_path)
 
 

@@ -159,9 +159,9 @@ def test_folders_that_cannot_be_used(tmp_path):
 def test_unknown_and_missing_sets(tmp_path):
     with pytest.raises(InputError, match="did you mean mnist"):
         load("mnits", tmp_path)
-    with pytest.raises(InputError, match=r"usps\.npz is wanted"):
+    with pytest.raises(InputError, match=r"usps\.npz is needed"):
         load("usps", tmp_path)
-    with pytest.raises(InputError, match=r"mnist/3\.0\.1 is wanted"):
+    with pytest.raises(InputError, match=r"mnist/3\.0\.1 is needed"):
         load("mnist_test", tmp_path)
     with pytest.raises(InputError, match="no such file"):
         load("npz:nowhere.npz", tmp_path)
@@ -169,7 +169,7 @@ def test_unknown_and_missing_sets(tmp_path):
 
 @pytest.mark.parametrize(("name", "shape"), [("frgc", (32, 32, 3)), ("ytf", (55, 55, 3))])
 def test_face_sets_from_local_files(tmp_path, name, shape):
-    with pytest.raises(InputError, match=rf"{name}\.npz is wanted; an npz file with arrays images"):
+    with pytest.raises(InputError, match=rf"{name}\.npz is needed; an npz file with arrays images"):
         load(name, tmp_path)
     images = np.random.default_rng(0).integers(0, 256, (6, *shape), dtype=np.uint8)
     np.savez(tmp_path / f"{name}.npz", images=images, labels=np.arange(6))

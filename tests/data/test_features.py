@@ -118,7 +118,7 @@ def test_what_is_no_feature_is_refused():
     bad[4, 1] = np.nan
     assert "no such file" in message("none.npy")
     Path("x.txt").write_text("1 2")
-    assert "by its name: .npy, .npz or .parquet" in message("x.txt")
+    assert "not a file of features; give .npy, .npz or .parquet" in message("x.txt")
     Path("torn.npy").write_bytes(b"\x93NUMPY")
     assert "cannot be read as .npy" in message("torn.npy")
     np.save("objects.npy", np.array([[{}]]), allow_pickle=True)
@@ -128,7 +128,7 @@ def test_what_is_no_feature_is_refused():
     assert "give images as npz:PATH" in message(npz("c.npz", features=np.zeros((2, 4, 4, 1))))
     assert "shape (0, 3)" in message(npz("d.npz", features=X[:0]))
     assert "dtype complex128" in message(npz("e.npz", features=X + 0j))
-    assert "NaN or Inf in 1 rows, the first 4" in message(npz("f.npz", features=bad))
+    assert "NaN or Inf in 1 rows, first in row 4" in message(npz("f.npz", features=bad))
     assert "exceed float32's range" in message(npz("g.npz", features=X * 1e40))
     assert "one for each of 6" in message(npz("h.npz", features=X, ids=np.array(["a"])))
     assert "labels in i.npz" in message(npz("i.npz", features=X, labels=np.zeros(5)))
@@ -197,7 +197,7 @@ def test_a_run_on_features_has_all_that_one_on_images_has(method, blobs, capsys)
     assert main(["predict", "run", "same.npy", "--out=labels.csv"]) == 0
     assert [row["cluster"] for row in rows_of("labels.csv")] == [row["cluster"] for row in rows]
     assert main(["predict", "run", "other.npy"]) == 2
-    assert "the run knows float32 features of shape (8,)" in capsys.readouterr().err
+    assert "the run used float32 features of shape (8,)" in capsys.readouterr().err
     assert main(["report", "run"]) == 0
     assert main(["export", "run", "--to=out"]) == 0
     assert not list(Path("out").glob("cluster-*"))
@@ -230,7 +230,7 @@ def test_features_by_several_encoders(tmp_path, monkeypatch, capsys):
     assert loaded.labels.tolist() == kinds.tolist()
     lengths = [np.square(part).sum(axis=1).mean() for part in np.split(loaded.images, [3], axis=1)]
     np.testing.assert_allclose(lengths, 1, rtol=1e-5)
-    with pytest.raises(InputError, match="their ids, in order, must be the same"):
+    with pytest.raises(InputError, match="their ids must be the same, in the same order"):
         catalogue.load("features:a.npz,c.npz", Path())
     call = ["run", "--method=turtle", "--dataset=features:a.npz,b.npz", "--steps=200", "--quiet"]
     assert main([*call, "--learning-rate=0.01", "--out=run"]) == 0

@@ -60,7 +60,7 @@ def test_programs_are_no_formats_that_are_tried(tmp_path, monkeypatch):
     found = load(tmp_path)
     assert len(found.ids) == 3
     assert [one.file for one in found.skipped] == ["named.png", "named.eps", "without"]
-    assert all("PostScript, which is not read here" in one.reason for one in found.skipped)
+    assert all("PostScript, which is not supported" in one.reason for one in found.skipped)
 
 
 def test_images_that_cannot_be_read_are_named(tmp_path):
@@ -79,17 +79,17 @@ def test_images_that_cannot_be_read_are_named(tmp_path):
     said = {one.file: one.reason for one in found.skipped}
     assert list(said) == ["b.heic", "c", "d.nef", "e.svg", "f.jpg", "g.jpg"]
     assert "HEIC" in said["b.heic"] and "HEIC" in said["c"] and "camera raw" in said["d.nef"]
-    assert said["f.jpg"] == "a link that leads nowhere" and "pipe" in said["g.jpg"]
+    assert said["f.jpg"] == "a broken link" and "pipe" in said["g.jpg"]
     line = found.passed_over()
     assert "\n" not in line and line.startswith("b.heic (HEIC")
-    assert line.endswith("3 more, see skipped.csv; 5 files that are no images "
-                         "(.csv, .mp4, .txt, without an ending)")  # fmt: skip
+    assert line.endswith("3 more, see skipped.csv; 5 files that are not images "
+                         "(.csv, .mp4, .txt, without an extension)")  # fmt: skip
 
 
 def test_a_folder_of_others_only_says_so(tmp_path):
     (tmp_path / "b.heic").write_bytes(HEIC)
     (tmp_path / "notes.txt").write_text("words")
-    with pytest.raises(InputError, match=r"no image in .*b\.heic: HEIC.*1 file that is no image"):
+    with pytest.raises(InputError, match=r"no image in .*heic: HEIC.*1 file that is not an image"):
         load(tmp_path)
 
 
@@ -127,8 +127,8 @@ def test_links_to_folders_are_followed_once(tmp_path):
     assert found.ids == ("also_cats/1.png", "dogs/2.png", "own/3.png")
     said = dict(found.skipped)
     assert said == {
-        "a_link_to_own/": "a link to own, whose images are there already",
-        "cats/": "a link to also_cats, whose images are there already",
+        "a_link_to_own/": "a link to own, which is already included",
+        "cats/": "a link to also_cats, which is already included",
     }
 
 

@@ -181,7 +181,7 @@ def test_what_is_no_run_is_refused(tmp_path, capsys):
     (tmp_path / "x.json").write_text('{"a": 1}')
     for place, expected in [
         (tmp_path, "no finished run"), (tmp_path / "no", "no such run"),
-        (tmp_path / "x.json", "no file of results"),
+        (tmp_path / "x.json", "not a results file"),
     ]:  # fmt: skip
         assert main(["table", str(place)]) == 2
         assert expected in capsys.readouterr().err

@@ -176,7 +176,7 @@ def test_the_most_and_the_least_certain_are_listed():
 def test_empty_clusters_are_said(run):
     emptied = replace(run, clusters=np.where(run.clusters == 1, 0, run.clusters))
     text = render(emptied, None, "pca")
-    assert "Empty: no image was given this cluster" in text
+    assert "Empty: no image was assigned to this cluster" in text
     found = Page(text)
     assert {"cluster-0", "cluster-1", "cluster-2"} <= found.ids()
 
@@ -290,7 +290,7 @@ def test_copies_of_one_picture_are_clustered_and_said(tmp_path, capsys):
         Image.fromarray(small.images(1)[0][0, ..., 0]).save(tmp_path / "in" / f"{i}.png")
     run = ["run", "--method=kmeans", "--n-clusters=2", "--quiet", f"--out={tmp_path}/run"]
     assert main([*run, f"--dataset=folder:{tmp_path}/in"]) == 0
-    assert "warning: a page without a map: all 4 images' features" in capsys.readouterr().err
+    assert "warning: the page has no map: all 4 images' features" in capsys.readouterr().err
     assert "No map: all 4" in (tmp_path / "run" / "report.html").read_text("utf-8")
 
 

@@ -123,7 +123,7 @@ def test_another_process_that_encodes_the_same_is_waited_for(tmp_path, monkeypat
     monkeypatch.setattr(embedding, "locked", busy)
     found = embedding.embed(IMAGES, ENCODER, tmp_path / "f", silent)
     assert len(found) == 150
-    assert capsys.readouterr().err.count("another process encodes these images") == 1
+    assert capsys.readouterr().err.count("another process is encoding these images") == 1
 
 
 @pytest.mark.parametrize("damage", ["torn", "foreign", "no note", "bad note"])
@@ -279,14 +279,14 @@ def test_what_does_not_go_together_is_refused_before_anything_is_encoded(
     several = ["--coordinator=localhost:1", "--num-processes=2"]
     monkeypatch.setattr(processes, "join", lambda *_: None)
     said = refused(*given, f"--encoder={weights}", *several)
-    assert "is for one process; write features with jaxclust embed" in said
+    assert "works in one process only; write features with jaxclust embed" in said
     said = refused(*given, "--encoder=efficientnet_lite3")
     assert "did you mean efficientnet_lite" in said
     np.savez("x.npz", images=RNG.normal(size=(6, 8, 8, 1)).astype(np.float32))
     said = refused("run", "--method=kmeans", "--dataset=npz:x.npz", f"--encoder={weights}")
-    assert "sees images of bytes" in said
+    assert "needs uint8 images" in said
     np.save("f.npy", RNG.normal(size=(6, 8)))
-    assert "holds features already" in refused(
+    assert "already holds features" in refused(
         "embed", "features:f.npy", f"--encoder={weights}", "--out=o.npz"
     )
     assert "give .npz or .parquet" in refused(

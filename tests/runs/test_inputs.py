@@ -70,7 +70,7 @@ def test_methods_that_learn_features_ask_for_a_number(capsys):
     for said in ("auto", "5:9"):
         words = ["run", "--method=ccnn", "--dataset=digits", f"--n-clusters={said}"]
         assert main(words) == 2
-        assert "looks for the number among features" in capsys.readouterr().err
+        assert "needs features to find the number" in capsys.readouterr().err
     assert main(["run", "--method=kmeans", "--dataset=digits", "--n-clusters=some"]) == 2
     assert "a number, auto, or a range such as 5:40" in capsys.readouterr().err
 

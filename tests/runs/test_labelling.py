@@ -114,7 +114,7 @@ def test_what_cannot_be_predicted_with_is_refused(run, capsys, tmp_path):
     unfinished = tmp_path / "unfinished"
     shutil.copytree(folder, unfinished)
     (unfinished / "summary.json").unlink()
-    assert "not finished; go on with it by --resume" in refused(capsys, unfinished, images)
+    assert "not finished; continue it with --resume" in refused(capsys, unfinished, images)
     shutil.rmtree(unfinished / "checkpoints")
     (unfinished / "summary.json").write_text("{}")
     assert "no checkpoint" in refused(capsys, unfinished, images)

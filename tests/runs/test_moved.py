@@ -47,7 +47,7 @@ def test_pictures_that_moved_are_named_by_an_option(run, name, source, capsys, t
     before = (folder / "report.html").read_bytes()
     assert main(["report", str(folder)]) == 0
     said = capsys.readouterr()
-    assert "report.html is left as it is, since it has images" in said.err
+    assert "report.html is left unchanged, since it has images" in said.err
     assert "--images" in said.err
     assert said.out.strip() == str(folder / "report.html")
     assert (folder / "report.html").read_bytes() == before

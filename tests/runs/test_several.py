@@ -102,7 +102,7 @@ def test_new_pictures_are_labelled_by_one_of_the_runs(tmp_path, capsys):
     images = np.zeros((3, 8, 8, 1), np.uint8)
     np.savez(tmp_path / "new.npz", images=images)
     assert main(["predict", "two", "new.npz"]) == 2
-    assert "give one of them, as two/seed-0" in capsys.readouterr().err
+    assert "give one of them: two/seed-0" in capsys.readouterr().err
     assert main(["predict", "two/seed-0", "npz:new.npz", "--out=labels.csv"]) == 0
     assert len((tmp_path / "labels.csv").read_text().splitlines()) == 4
 
@@ -116,7 +116,7 @@ def test_what_one_run_refuses_leaves_nothing(tmp_path, capsys):
         (["--seeds=-1"], "--seeds must be at least 1"),
         (["--seeds=20000"], "--seeds must be at most 10000"),
         (["--seeds=5", "--seed=2147483646"], "--seed must be at most"),
-        (["--seeds=2", "--num-processes=2"], "--seeds is for one process"),
+        (["--seeds=2", "--num-processes=2"], "--seeds works in one process only"),
     ]:
         assert main([*KMEANS, *wrong]) == 2
         assert expected in capsys.readouterr().err

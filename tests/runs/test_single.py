@@ -189,7 +189,7 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_130(finished, tmp_path, compilatio
     process.send_signal(signal.SIGINT)
     _, complaints = process.communicate(timeout=HANG)
     assert process.returncode == 130, complaints
-    assert "go on with --resume" in complaints
+    assert "continue with --resume" in complaints
     assert "Traceback" not in complaints
     assert list((out / "checkpoints").glob("[0-9]*"))
     assert main([*arguments, "--resume"]) == 0
@@ -259,7 +259,7 @@ def test_bad_usage_is_one_line_and_exit_2(capsys, tmp_path):
         ([*run, "--rotation=nan"], "--rotation must be a finite number"),
         ([*run, "--zoom=1"], "--zoom must be at most"),
         ([*run, "--resume", "--overwrite"], "exclude each other"),
-        (["run", "--method=ccnn", "--dataset=usps", "--data-dir=."], "usps.npz is wanted"),
+        (["run", "--method=ccnn", "--dataset=usps", "--data-dir=."], "usps.npz is needed"),
         (["run", "--method=ccnn", "--dataset=folder:."], "no image"),
         (["run", "--method=ccnn", "--dataset=npz:no.npz"], "no such file"),
         (["datasets", "--out=x"], "unknown option --out=x"),
@@ -291,7 +291,7 @@ def test_an_occupied_folder_is_left_alone(capsys, tmp_path):
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     assert "is not empty" in refused(capsys, [*run, "--out=mine"])
     for flag in ("--overwrite", "--resume"):
-        assert "no run directory" in refused(capsys, [*run, "--out=mine", flag])
+        assert "not a run directory" in refused(capsys, [*run, "--out=mine", flag])
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["letter.txt"]
     assert main([*run, "--out=run"]) == 0
     (tmp_path / "run" / "notes.txt").write_text("kept")

@@ -183,7 +183,7 @@ def test_several_seeds_each_choose_a_start_of_their_own():
 def test_one_program_of_several_seeds_is_refused_with_starts(capsys):
     arguments = [*DIGITS, "--starts=2", "--seeds=2", "--seeds-together=yes"]
     assert main(arguments) == 2
-    assert "chooses between several --starts" in capsys.readouterr().err
+    assert "chooses among several --starts" in capsys.readouterr().err
 
 
 def test_an_estimator_chooses_as_the_command_line_does():

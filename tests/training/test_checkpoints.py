@@ -105,14 +105,14 @@ def test_a_damaged_checkpoint_is_told_from_a_foreign_one(tmp_path):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     said = refused(folder, lambda: state(key))
     assert "cannot be read" in said
-    assert "damaged or missing; put back a copy of it, or run anew" in said
+    assert "damaged or missing; restore a copy of it, or start over" in said
     later = Checkpoints(folder, 0)
     later.save(state(key), AT._replace(step=9))
     later.close()
     for path in (folder / "9").rglob("*"):
         if path.is_file() and path.suffix != ".txt":
             path.write_bytes(b"")
-    assert "move it elsewhere to go on from 3" in refused(folder, lambda: state(key))
+    assert "move it elsewhere to continue from 3" in refused(folder, lambda: state(key))
     gc.collect()
 
 

@@ -83,7 +83,7 @@ def test_a_run_on_devices_is_the_run_on_one_and_goes_on_elsewhere(tmp_path, comp
     said = finish(
         start([*DAC, f"--out={tmp_path / '4'}", "--resume", "--devices=1"], compilation_cache)
     )
-    assert "begun on 4 devices and goes on with 1" in said
+    assert "begun on 4 devices and continues with 1" in said
     assert len(assignments(tmp_path / "4")) == len(assignments(tmp_path / "1"))
 
 

@@ -45,7 +45,7 @@ def test_what_cannot_start_so_is_refused_before_anything_is_written(capsys):
     elsewhere = refused(capsys, [*DEC, "--out=no", "--pretrained=nowhere"])
     assert "there is no pretrained.npz" in elsewhere
     wider = refused(capsys, [*DEC, "--out=no", "--pretrained=whole", "--latent-width=7"])
-    assert "is of another network" in wider
+    assert "is from another network" in wider
     assert "is (10,) there and (7,) here" in wider
     none = [word for word in COMMON[:-2] if word != "--starts=1"] + ["--quiet", "--method=kmeans"]
     none = [word for word in none if not word.startswith(("--pre", "--batch", "--epochs"))]

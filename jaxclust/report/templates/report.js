@@ -17,7 +17,7 @@
   const SHAPES = 5, RADIUS = 4;
   let zoom = 1, left = 0, top = 0, scale = 1, width = 0, height = 0, picked = -1, due = false;
 
-  // A point's mark: shapes tell apart what colours repeat.
+  // A point's mark: shapes distinguish groups of the same colour.
   function shape(target, kind, x, y, r) {
     target.beginPath();
     if (kind === 0) target.arc(x, y, r, 0, 2 * Math.PI);
@@ -54,7 +54,7 @@
   const screenY = (i) => (0.5 - xy[2 * i + 1] / 65535 - top) * unit() + height / 2;
   const hidden = (i) => only.value !== "-1" && clusters[i] !== Number(only.value);
 
-  // While the map moves, a part of many points; all of them when it rests.
+  // While the map moves, only some of many points are drawn; all of them when it rests.
   const QUICK = 12000;
   let moving = 0;
   function moved() {
@@ -188,12 +188,12 @@
     }
     down.set(event.pointerId, here);
   });
-  // A finger that lifts leaves, too; what it pointed at stays.
+  // Lifting a finger fires this, too; then the picked point stays.
   canvas.addEventListener("pointerleave", (event) => {
     if (event.pointerType === "mouse" && !down.size) pick(-1);
   });
   canvas.addEventListener("wheel", (event) => {
-    // Who only scrolls past must not be caught.
+    // Somebody who only scrolls past must not zoom.
     if (document.activeElement !== canvas && !event.ctrlKey) return;
     event.preventDefault();
     zoomAt(...place(event), Math.exp(-event.deltaY * 0.0015));
