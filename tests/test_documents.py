@@ -24,6 +24,7 @@ NOT_HERE = {
     "python": "a script; its own tests run it",
     "HOST:PORT": "several machines",
     "folder:photographs": "a folder of one's own",
+    "RUN_DIR": "any run",
     "features.parquet": "its features",
     "XLA_FLAGS": "set before Python starts",
     "folder:holiday/": "a folder of one's own; the tutorial makes one",

@@ -1,18 +1,11 @@
 """A run's images laid out in one folder per cluster."""
 
-from pathlib import Path, PurePosixPath
-from typing import Literal
-
-import numpy as np
-from PIL import Image
+import re
+from pathlib import Path
 
 from jaxclust.core.errors import InputError
-from jaxclust.data.catalogue import ImageSet
-from jaxclust.data.places import Place
-from jaxclust.report.thumbnails import as_bytes, value_range
+from jaxclust.report.pictures import Pictures, check_names
 from jaxclust.runs.finished import FinishedRun
-
-How = Literal["link", "copy"]
 
 
 def check_empty(folder: Path) -> None:
@@ -21,43 +14,26 @@ def check_empty(folder: Path) -> None:
         raise InputError(f"{folder} is not empty; give another folder with --to")
 
 
-def lay_out(run: FinishedRun, image_set: ImageSet, folder: Path, how: How) -> None:
-    """Put every image under `folder/cluster-C/`, with its name in the run.
+def folder_name(run: FinishedRun, cluster: int) -> str:
+    """`cluster-C`, with what is safe of the cluster's name added if it has one."""
+    digits = len(str(run.n_clusters - 1))
+    name = run.names[cluster] if run.names else ""
+    safe = re.sub(r"[^\w-]+", "-", name).strip("-")[:60]
+    return f"cluster-{cluster:0{digits}d}" + (f"-{safe}" if safe else "")
 
-    Images in files of their own are linked or copied, those in an archive are copied, and those in
-    an array are written as PNG.
+
+def lay_out(run: FinishedRun, pictures: Pictures, folder: Path) -> None:
+    """Put every image under `folder/cluster-C/`, with its name in the run.
 
     Args:
         run: the finished run.
-        image_set: its images.
-        folder: created if missing; must be empty.
-        how: for files; a link is symbolic.
+        pictures: writes its images.
+        folder: created if missing.
 
     Raises:
-        InputError: the folder is not empty, or an image's name points outside it.
+        InputError: an image's name points outside it.
     """
-    check_empty(folder)
-    names = [PurePosixPath(name) for name in run.ids]
-    for name in names:
-        if name.is_absolute() or ".." in name.parts:
-            raise InputError(f"the image named {name} would lie outside {folder}; rename it")
-    digits = len(str(run.n_clusters - 1))
-    limits = value_range(image_set.images)
-    for row, (name, cluster) in enumerate(zip(names, run.clusters, strict=True)):
-        target = folder / f"cluster-{cluster:0{digits}d}" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if image_set.places is None:
-            _write_png(image_set, row, limits, target.with_name(f"{target.name}.png"))
-            continue
-        found = image_set.places[row]
-        if isinstance(found, Place) and found.size is None and how == "link":
-            target.symlink_to(found.path.absolute())
-        else:
-            target.write_bytes(found.content())
-
-
-def _write_png(image_set: ImageSet, row: int, limits: tuple[float, float], target: Path) -> None:
-    """An array's image as PNG, black and white at these limits."""
-    image = as_bytes(image_set.images[np.array([row])][0], *limits)
-    grey = image.shape[2] != 3
-    Image.fromarray(image[..., 0] if grey else image).save(target)
+    check_names(run, folder)
+    named = {cluster: folder / folder_name(run, cluster) for cluster in range(run.n_clusters)}
+    for row, (name, cluster) in enumerate(zip(run.ids, run.clusters.tolist(), strict=True)):
+        pictures.put(row, named[cluster] / name)

@@ -112,10 +112,11 @@ def test_names_that_leave_the_folder_are_refused(finished, tmp_path, capsys, mon
     from dataclasses import replace
 
     from jaxclust.report import by_cluster
+    from jaxclust.report.pictures import Pictures
     from jaxclust.runs.finished import images_of
 
     run = read_finished(finished)
     escaping = replace(run, ids=("../../evil.png", *run.ids[1:]))
     with pytest.raises(ValueError, match="would lie outside"):
-        by_cluster.lay_out(escaping, images_of(run), tmp_path / "out", "link")
+        by_cluster.lay_out(escaping, Pictures(images_of(run), "link"), tmp_path / "out")
     assert not list(tmp_path.iterdir())
