@@ -72,7 +72,7 @@ def write_parquet(run: FinishedRun, folder: Path) -> None:
 
 
 def _written(run: FinishedRun, pictures: Pictures, folder: Path) -> list[Path]:
-    """Every image at its name below a folder; at its row where the name is not UTF-8, as JSON is."""
+    """Every image at its name below a folder, or at its row if the name is not UTF-8."""
     check_names(run, folder)
     written = []
     for row, name in enumerate(run.ids):
