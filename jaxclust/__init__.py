@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         SWWAEKMeans,
         VaDE,
     )
+    from jaxclust.runs.predictor import Predictor
     from jaxclust.training import hooks
     from jaxclust.training.fitted import Fitted, predict
     from jaxclust.training.placement import spec_of
@@ -79,6 +80,7 @@ _MODULES = (
 _HOMES = {
     **dict.fromkeys(_TYPES, "core.types"),
     "Fitted": "training.fitted",
+    "Predictor": "runs.predictor",
     "predict": "training.fitted",
     "fit": "training.starts",
     "spec_of": "training.placement",
@@ -112,6 +114,7 @@ __all__ = [
     "Network",
     "Phase",
     "Prediction",
+    "Predictor",
     "Refit",
     "SAEKMeans",
     "SWWAEKMeans",

@@ -17,6 +17,7 @@ from jaxclust.data.catalogue import ImageSet
 from jaxclust.methods import registry
 from jaxclust.runs import defaults
 from jaxclust.runs.finished import FinishedRun
+from jaxclust.runs.joining import joined
 from jaxclust.runs.options import Options
 from jaxclust.runs.single import execute
 
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     config = registered.config(last_value(arguments, "preset") or Options.preset)
     about = "\n\n".join(f"{name}: {entry.about}" for name, entry in registry.METHODS.items())
     options, config = parse(arguments, replace(Options(), method=method or "ccnn"), config, about)
-    options = defaults.with_encoder(options)
+    options = defaults.with_encoder(joined(options))
     command = shlex.join(["jaxclust", "run", *arguments])
     after = _page_writer(options)
     if options.seeds != 1:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jax
 import numpy as np
@@ -106,6 +107,8 @@ def join(coordinator: str | None, processes: int, process: int) -> None:
     Raises:
         InputError: the three do not fit together, or the others cannot be reached.
     """
+    if coordinator is None and jax.distributed.is_initialized():
+        return
     if coordinator is None:
         if processes != 1 or process != 0:
             raise InputError("several processes need ‹coordinator›, the HOST:PORT of the first")
@@ -118,18 +121,41 @@ def join(coordinator: str | None, processes: int, process: int) -> None:
     if jax.distributed.is_initialized():
         return
     rendezvous.meet(coordinator, processes, process, _PATIENCE)
-    # Orbax would ask this service at every checkpoint, with numbers too large for it.
-    jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(
-            coordinator,
-            processes,
-            process,
-            initialization_timeout=_PATIENCE,
-            heartbeat_timeout_seconds=_SILENCE,
-        )
+        _initialize(coordinator, processes, process)
     except (ValueError, RuntimeError) as error:
         raise InputError(
             f"process {process} of {processes} cannot join the others at {coordinator} "
             f"({first_line(error)}); check ‹coordinator› and that all are started"
         ) from error
+
+
+def join_cluster() -> tuple[int, int]:
+    """Join the processes that a cluster's scheduler started; call it before JAX is used.
+
+    JAX reads who is who from what Slurm, Open MPI or Kubernetes tell each process.
+
+    Returns:
+        (number of processes, index of this one).
+
+    Raises:
+        InputError: no scheduler has started this process, or the others cannot be reached.
+    """
+    if not jax.distributed.is_initialized():
+        try:
+            _initialize()
+        except (ValueError, RuntimeError) as error:
+            raise InputError(
+                "‹distributed› is for processes started by Slurm (srun), Open MPI (mpirun) or "
+                f"Kubernetes, and JAX cannot join them here ({first_line(error)}); else give "
+                "‹coordinator›, ‹num_processes› and ‹process_id›"
+            ) from error
+    return jax.process_count(), jax.process_index()
+
+
+def _initialize(*who: Any) -> None:
+    # Orbax would ask this service at every checkpoint, with numbers too large for it.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.distributed.initialize(
+        *who, initialization_timeout=_PATIENCE, heartbeat_timeout_seconds=_SILENCE
+    )

@@ -203,6 +203,11 @@ def _features(images: Any, encoder: Frozen, start: int) -> Iterator[tuple[int, n
         yield at, np.asarray(found)[: len(images) - at]
 
 
+def features_of(images: Any, encoder: Frozen) -> np.ndarray:
+    """Features of images in memory, not kept: [n, side, side, 3] -> float32 [n, width]."""
+    return np.concatenate([rows for _, rows in _features(images, encoder, 0)])
+
+
 def _on_host(images: Any, encoder: Frozen, start: int) -> Iterator[tuple[int, np.ndarray]]:
     """The same for an encoder that another library runs; the next block is decoded meanwhile."""
     places = range(start, len(images), _ON_CPU)

@@ -62,13 +62,7 @@ def reopen(run: Path) -> Reopened:
             f"the run it comes from, {record['edited_from']}"
         )
     check_platform()
-    options = record["options"]
-    registered = registry.find(options["method"])
-    config = filled(registered.config(options["preset"]), record["config"])
-    spec, dtype, normalisation = _described(record)
-    method = registered.build(
-        config, spec, Compute(options["precision"]), **registered.parts(config)
-    )
+    method, config, spec, dtype, normalisation = built(record)
     seen = stand_in(spec, dtype, normalisation)
     checkpoints = Checkpoints(directory.checkpoints, every=0)
     try:
@@ -78,6 +72,33 @@ def reopen(run: Path) -> Reopened:
     if found is None:
         raise InputError(f"{run} has no checkpoint to predict with; run it again")
     return Reopened(record, config, spec, method, found[0], normalisation, dtype)
+
+
+def built(record: dict[str, Any]) -> tuple[Method, Any, DataSpec, np.dtype, Normalisation]:
+    """(method, its settings, spec, the images' dtype, normalisation) of a run's config.json."""
+    options = record["options"]
+    registered = registry.find(options["method"])
+    config = filled(registered.config(options["preset"]), record["config"])
+    spec, dtype, normalisation = _described(record)
+    compute = Compute(options["precision"])
+    method = registered.build(config, spec, compute, **registered.parts(config))
+    return method, config, spec, dtype, normalisation
+
+
+def encoder_of(record: dict[str, Any]) -> frozen.Frozen:
+    """The encoder that a run's config.json names.
+
+    Raises:
+        InputError: its weights are missing, or not those the run was made with.
+    """
+    known = record["data"]["encoder"]
+    encoder = frozen.load(known["source"], record["options"]["precision"])
+    if encoder.digest != known["digest"]:
+        raise InputError(
+            f"the weights of {known['source']} are not those the run was made with "
+            f"({known['name']}); restore those"
+        )
+    return encoder
 
 
 def _described(record: dict[str, Any]) -> tuple[DataSpec, np.dtype, Normalisation]:
@@ -124,12 +145,7 @@ def predict(
 def _encoded(images: str, opened: Reopened, data_dir: Path | None) -> catalogue.ImageSet:
     """Features of images by the run's encoder."""
     options, known = opened.record["options"], opened.record["data"]["encoder"]
-    encoder = frozen.load(known["source"], options["precision"])
-    if encoder.digest != known["digest"]:
-        raise InputError(
-            f"the weights of {known['source']} are not those the run was made with "
-            f"({known['name']}); restore those"
-        )
+    encoder = encoder_of(opened.record)
     found = catalogue.load(
         catalogue.named(images),
         data_dir or catalogue.default_data_dir(),

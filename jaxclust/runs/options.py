@@ -58,7 +58,8 @@ class Options:
     labels_from_folders: bool = False
     """Use the sub-folders of folder:PATH as labels to score against."""
     imbalance: float | None = None
-    """Keep this share of class 0 and all of the last class, linear in between."""
+    """Make classes imbalanced: keep this fraction of class 0, rising linearly to all of the
+    last."""
     pretrained: Path | None = None
     """A run with the same network: start from its pre-trained autoencoder (its pretrained.npz)
     instead of pre-training. With the same --seed and pre-training settings, nothing else
@@ -81,6 +82,8 @@ class Options:
     """Precision of the networks' passes; parameters, statistics and losses stay float32."""
     devices: int | None = None
     """Local devices that share every batch; default: as many as can share it evenly."""
+    distributed: bool = False
+    """One of several processes that Slurm, Open MPI or Kubernetes started and numbered."""
     coordinator: str | None = None
     """HOST:PORT of the first process, if several share a run."""
     num_processes: int = 1
@@ -119,6 +122,7 @@ _FREE = (
     "devices",
     "compilation_cache",
     "duplicate_distance",
+    "distributed",
     "coordinator",
     "num_processes",
     "process_id",

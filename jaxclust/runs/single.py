@@ -20,6 +20,7 @@ from jaxclust.core.types import Prediction
 from jaxclust.data import catalogue
 from jaxclust.runs.directory import RunDirectory
 from jaxclust.runs.finished import FinishedRun, flat_map
+from jaxclust.runs.joining import joined
 from jaxclust.runs.options import Options
 from jaxclust.runs.prepare import After, Prepared, prepare
 from jaxclust.runs.progress import Reporter
@@ -64,6 +65,7 @@ def execute(
         RunError: stopped while running, the last checkpoint kept.
         Stopped: interrupted, a checkpoint written.
     """
+    options = joined(options)
     processes.join(options.coordinator, options.num_processes, options.process_id)
     with device.deterministic(options.deterministic), processes.telling_lost_processes():
         return carry_out(prepare(options, config, command, after))

@@ -12,7 +12,7 @@ from jaxclust.core.types import Method, Prediction, TrainState
 from jaxclust.training.placement import Data
 from jaxclust.training.programs import once, prediction_of
 
-_BLOCK = 500
+BLOCK = 500
 
 # (field of Prediction, shape, dtype) -> what takes the array's rows, slice by slice
 Room = Callable[[str, tuple[int, ...], np.dtype], Any]
@@ -54,7 +54,7 @@ def predictor(method: Method, data: Data) -> Predictor:
     """
     n, group = data.images.shape[0], data.group
     devices = 1 if group is None else group.size
-    block = -(-min(_BLOCK, n) // devices) * devices
+    block = -(-min(BLOCK, n) // devices) * devices
     program = prediction_of(method, data)
 
     def predict(

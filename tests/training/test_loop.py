@@ -187,7 +187,7 @@ def test_prediction_in_blocks_equals_one_pass(monkeypatch):
     method, data = small.method(), small.data(50)
     state = starting.init(method, data, 0)
     whole = predictor(method, data)(state)
-    monkeypatch.setattr("jaxclust.training.prediction._BLOCK", 16)
+    monkeypatch.setattr("jaxclust.training.prediction.BLOCK", 16)
     blocks = predictor(method, data)(state)
     assert blocks.features.shape == (50, 3)
     np.testing.assert_allclose(blocks.features, whole.features, atol=1e-5)
@@ -196,7 +196,7 @@ def test_prediction_in_blocks_equals_one_pass(monkeypatch):
 def test_parts_of_a_prediction_are_those_parts(monkeypatch):
     method, data = small.method(), small.data(50)
     state = starting.init(method, data, 0)
-    monkeypatch.setattr("jaxclust.training.prediction._BLOCK", 16)
+    monkeypatch.setattr("jaxclust.training.prediction.BLOCK", 16)
     predict = predictor(method, data)
     whole = predict(state)
     rows = np.array([3, 3, 49, 0, *range(20, 40)])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -175,3 +176,46 @@ def test_what_devices_cannot_share_is_refused(devices):
 def test_processes_that_do_not_go_together_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         processes.join(*arguments)
+
+
+def test_processes_that_slurm_numbers_join_without_an_address(tmp_path, compilation_cache):
+    """As srun sets its variables for two tasks on one node; the run is one process's."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    # JAX makes the port of the job's number.
+    job = port - (65535 - 2**12 + 1)
+    if not 0 <= job < 2**12:
+        job = 1234
+    told = {
+        "SLURM_JOB_ID": str(job),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+        "SLURM_STEP_NUM_NODES": "1",
+    }
+    arguments = [*DAC, "--distributed", f"--out={tmp_path / 'run'}"]
+    started = []
+    for task in range(2):
+        numbered = {**told, "SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)}
+        started.append(start(arguments, {**compilation_cache, **numbered}))
+    for process in started:
+        finish(process)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["device_count"] == 2
+    alone = start([*DAC, f"--out={tmp_path / 'alone'}", "--devices=2"], compilation_cache, 2)
+    finish(alone)
+    assert assignments(tmp_path / "run") == assignments(tmp_path / "alone")
+
+
+def test_without_a_scheduler_distributed_is_refused(capsys, monkeypatch, tmp_path):
+    from jaxclust.cli import main
+
+    for name in list(os.environ):
+        if name.startswith(("SLURM_", "OMPI_", "KUBERNETES_")):
+            monkeypatch.delenv(name)
+    arguments = [*DAC, "--distributed", f"--out={tmp_path / 'run'}"]
+    assert main(arguments) == 2
+    assert "--distributed is for processes started by Slurm" in capsys.readouterr().err
+    assert main([*arguments, "--coordinator=localhost:1234"]) == 2
+    assert "two ways to join" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
