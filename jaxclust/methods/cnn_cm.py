@@ -36,8 +36,6 @@ from jaxclust.models.layers import conv2d, grid_max, max_pool
 class Config:
     """CNN-CM's settings."""
 
-    starts: int = setting(1, least=1, most=64)
-    """Number of starts; one is chosen without labels and trained to the end."""
     batch_size: int = setting(256, least=1)
     """Images per pass of the network."""
     side: int = setting(5, least=2)

@@ -99,7 +99,7 @@ def test_kinds_of_picture_are_told_apart(features):
         pictures = small.images()[0].reshape(120, -1).astype(np.float32)
         data = small.placement.put(pictures, small.measure(pictures))
         shape = pictures.shape[1:]
-    config = dcn.Config(latent_width=3, batch_size=20, pretrain_epochs=20, epochs=5)
+    config = dcn.Config(latent_width=3, batch_size=20, pretrain_epochs=10, epochs=2)
     method = dcn.build(config, DataSpec(120, shape, 3))
     fitted = loop.fit(method, data, seed=0)
     found = predictor(method, data)(fitted.state).assignments

@@ -110,7 +110,7 @@ def test_what_cannot_be_predicted_with_is_refused(run, capsys, tmp_path):
     np.savez(tmp_path / "odd.npz", images=np.zeros((4, 8, 8, 2), np.uint8))
     assert "shape (8, 8, 1)" in refused(capsys, folder, tmp_path / "odd.npz")
     np.savez(tmp_path / "float.npz", images=np.zeros((4, 8, 8), np.float32))
-    assert "knows uint8 images" in refused(capsys, folder, tmp_path / "float.npz")
+    assert "the run used uint8 images" in refused(capsys, folder, tmp_path / "float.npz")
     unfinished = tmp_path / "unfinished"
     shutil.copytree(folder, unfinished)
     (unfinished / "summary.json").unlink()

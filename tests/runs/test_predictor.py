@@ -136,8 +136,9 @@ def test_pictures_go_through_the_run_s_encoder(tmp_path):
         jc.Predictor(tmp_path / "run")({"image": pictures / 255})
 
 
-def test_ray_data_s_map_batches(run, expected, tmp_path):
-    """An actor of a real local Ray per half of the cores."""
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_ray_data_s_map_batches(run, expected):
+    """On a real local Ray."""
     ray = pytest.importorskip("ray", reason="needs Ray: pip install 'ray[data]'")
     from examples import ray_data
 
