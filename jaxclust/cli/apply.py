@@ -4,11 +4,12 @@ import json
 import sys
 from collections.abc import Sequence
 
+from jaxclust.cli import export
 from jaxclust.cli.arguments import Parser, data_dir, images, path, say
 from jaxclust.core.errors import InputError
 from jaxclust.core.processes import check_platform
 from jaxclust.core.visible import visible
-from jaxclust.report import page
+from jaxclust.report import exports, page
 from jaxclust.runs import edited, edits
 from jaxclust.runs.finished import images_of, read_finished
 from jaxclust.runs.writable import check_can_write
@@ -22,19 +23,13 @@ pictures, noise. The result is a run directory of its own, with new assignments 
 
 def main(arguments: Sequence[str]) -> int:
     """`jaxclust apply`: write the edited run and print its folder."""
-    parser = Parser("apply", _ABOUT)
-    parser.add_argument("run", type=path, metavar="RUN_DIR", help="a finished run's folder")
-    parser.add_argument("edits", type=path, metavar="EDITS.json", help="saved in the run's page")
-    parser.add_argument(
-        "--out", type=path, metavar="FOLDER", help="must be empty; default: RUN_DIR-edited"
-    )
-    images(parser)
-    data_dir(parser)
-    given = parser.parse_args(arguments)
+    given = _parser().parse_args(arguments)
     run = read_finished(given.run)
     out = given.out or run.path.with_name(f"{run.path.name}-edited")
     edited.check_out(out, run)
     check_can_write(out)
+    if "parquet" in given.formats:
+        exports.check_parquet()
     listed = edits.read(given.edits, run)
     result = edits.applied(run, listed)
     check_platform()
@@ -48,5 +43,28 @@ def main(arguments: Sequence[str]) -> int:
         why = visible(" ".join(error.on_command_line().split()))
         print(f"warning: a page without images: {why}", file=sys.stderr)
     page.write(changed, image_set)
+    if given.formats:
+        export.write(changed, image_set, out / "exports", given.formats)
     say(f"{len(listed)} edits applied; {len(result.names)} clusters in {out}")
     return 0
+
+
+def _parser() -> Parser:
+    parser = Parser("apply", _ABOUT)
+    parser.add_argument("run", type=path, metavar="RUN_DIR", help="a finished run's folder")
+    parser.add_argument("edits", type=path, metavar="EDITS.json", help="saved in the run's page")
+    parser.add_argument(
+        "--out", type=path, metavar="FOLDER", help="must be empty; default: RUN_DIR-edited"
+    )
+    parser.add_argument(
+        "--as",
+        dest="formats",
+        nargs="+",
+        choices=export.FORMATS,
+        default=[],
+        metavar="FORMAT",
+        help="also export the edited run to FOLDER/exports, as jaxclust export does",
+    )
+    images(parser)
+    data_dir(parser)
+    return parser

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jaxclust.cli.arguments import Parser, data_dir, images, path, say
 from jaxclust.core.errors import InputError
+from jaxclust.data.catalogue import ImageSet
 from jaxclust.report import by_cluster, exports, projector
 from jaxclust.report.pictures import Pictures
 from jaxclust.report.thumbnails import drawing
@@ -23,7 +24,7 @@ Export a finished or edited run to FOLDER. The formats (--as, several may be giv
 The run's own assignments.csv and embeddings.npz can be opened with pandas and NumPy.
 """
 _OF_PICTURES = ("coco", "label_studio", "fiftyone")
-_FORMATS = ("folders", "parquet", *_OF_PICTURES)
+FORMATS = ("folders", "parquet", *_OF_PICTURES)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,27 +32,58 @@ def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     by_cluster.check_empty(given.to)
     check_can_write(given.to)
-    if "parquet" in given.formats:
-        exports.check_parquet()
     run = read_finished(given.run)
-    if given.formats == ["parquet"]:  # needs no images
-        exports.write_parquet(run, given.to)
-        return _said(run, "features", given.to)
-    image_set = images_of(run, given.data_dir, given.images)
+    image_set = None
+    if given.formats != ["parquet"]:  # which needs no images
+        image_set = images_of(run, given.data_dir, given.images)
+    write(run, image_set, given.to, given.formats, copy=given.copy, prefix=given.url_prefix)
+    clusters = len(set(run.clusters.tolist()))
+    what = "features" if drawing(image_set) is None else "images"
+    say(f"{len(run.ids)} {what} of {clusters} clusters in {given.to}")
+    return 0
+
+
+def write(
+    run: FinishedRun,
+    image_set: ImageSet | None,
+    folder: Path,
+    wanted: Sequence[str],
+    *,
+    copy: bool = False,
+    prefix: str = exports.LOCAL_FILES,
+) -> None:
+    """Write formats of a run.
+
+    Args:
+        run: a finished or edited one.
+        image_set: its images; None: there are none to write.
+        folder: an empty one, or none yet.
+        wanted: of :data:`FORMATS`.
+        copy: image files instead of linking them.
+        prefix: of image addresses for Label Studio.
+
+    Raises:
+        InputError: a format that needs images, without any; or a missing library.
+    """
+    if "parquet" in wanted:
+        exports.check_parquet()
     draw = drawing(image_set)
-    wanted = [name for name in given.formats if name in _OF_PICTURES]
-    if draw is None and wanted:
-        raise InputError(f"--as {wanted[0]} needs images, and this run has features alone")
-    pictures = None if draw is None else Pictures(image_set, "copy" if given.copy else "link")
-    if "folders" in given.formats:
+    of_pictures = [name for name in wanted if name in _OF_PICTURES]
+    if (draw is None or image_set is None) and of_pictures:
+        raise InputError(f"--as {of_pictures[0]} needs images, and there are features alone")
+    pictures = None if draw is None or image_set is None else _pictures(image_set, copy)
+    if "folders" in wanted:
         if pictures is not None:
-            by_cluster.lay_out(run, pictures, given.to)
-        projector.write_projector(run, draw, given.to / "projector")
-    if "parquet" in given.formats:
-        exports.write_parquet(run, given.to)
+            by_cluster.lay_out(run, pictures, folder)
+        projector.write_projector(run, draw, folder / "projector")
+    if "parquet" in wanted:
+        exports.write_parquet(run, folder)
     if pictures is not None:
-        _annotations(run, pictures, given.to, wanted, given.url_prefix)
-    return _said(run, "features" if draw is None else "images", given.to)
+        _annotations(run, pictures, folder, of_pictures, prefix)
+
+
+def _pictures(image_set: ImageSet, copy: bool) -> Pictures:
+    return Pictures(image_set, "copy" if copy else "link")
 
 
 def _parser() -> Parser:
@@ -59,7 +91,7 @@ def _parser() -> Parser:
     parser.add_argument("run", type=path, metavar="RUN_DIR", help="a finished run's folder")
     parser.add_argument("--to", type=path, metavar="FOLDER", required=True, help="must be empty")
     parser.add_argument(
-        "--as", dest="formats", nargs="+", choices=_FORMATS, default=["folders"], metavar="FORMAT"
+        "--as", dest="formats", nargs="+", choices=FORMATS, default=["folders"], metavar="FORMAT"
     )
     parser.add_argument(
         "--copy", action="store_true", help="copy image files; default: symbolic links"
@@ -85,9 +117,3 @@ def _annotations(
         exports.write_label_studio(run, pictures, folder, prefix)
     if "fiftyone" in wanted:
         exports.write_fiftyone(run, pictures, folder)
-
-
-def _said(run: FinishedRun, what: str, folder: Path) -> int:
-    clusters = len(set(run.clusters.tolist()))
-    say(f"{len(run.ids)} {what} of {clusters} clusters in {folder}")
-    return 0

@@ -139,6 +139,19 @@ def test_arrays_become_pngs_in_every_format(tmp_path):
     assert json.loads((out / "coco/annotations.json").read_text())["images"][0]["width"] == 8
 
 
+def test_apply_can_export_at_once(finished, tmp_path):
+    content = {
+        "jaxclust_edits": 1,
+        "run": edits.mark(read_finished(finished).clusters),
+        "edits": [],
+    }
+    (tmp_path / "edits.json").write_text(json.dumps(content))
+    command = ["apply", str(finished), f"{tmp_path}/edits.json", f"--out={tmp_path}/edited"]
+    assert main([*command, "--as", "folders", "coco"]) == 0
+    assert (tmp_path / "edited/exports/coco/annotations.json").is_file()
+    assert (tmp_path / "edited/exports/cluster-0").is_dir()
+
+
 def test_features_have_no_pictures(tmp_path, capsys):
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(30, 4)).astype("f4"))
     command = ["run", "--method=kmeans", f"--dataset=features:{tmp_path}/x.npy", "--n-clusters=3"]
