@@ -1,6 +1,5 @@
 """`jaxclust apply`: a finished run with the edits made in its page."""
 
-import json
 import sys
 from collections.abc import Sequence
 
@@ -33,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     listed = edits.read(given.edits, run)
     result = edits.applied(run, listed)
     check_platform()
-    edited.write(run, result, json.loads(given.edits.read_text("utf-8")), out)
+    edited.write(run, result, listed, out)
     changed, image_set = read_finished(out), None
     try:
         image_set = images_of(run, given.data_dir, given.images)

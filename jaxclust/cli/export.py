@@ -36,9 +36,10 @@ def main(arguments: Sequence[str]) -> int:
     image_set = None
     if given.formats != ["parquet"]:  # which needs no images
         image_set = images_of(run, given.data_dir, given.images)
-    write(run, image_set, given.to, given.formats, copy=given.copy, prefix=given.url_prefix)
+    options = {"copy": given.copy, "prefix": given.url_prefix}
+    shown = write(run, image_set, given.to, given.formats, **options)
     clusters = len(set(run.clusters.tolist()))
-    what = "features" if drawing(image_set) is None else "images"
+    what = "images" if shown else "features"
     say(f"{len(run.ids)} {what} of {clusters} clusters in {given.to}")
     return 0
 
@@ -51,8 +52,8 @@ def write(
     *,
     copy: bool = False,
     prefix: str = exports.LOCAL_FILES,
-) -> None:
-    """Write formats of a run.
+) -> bool:
+    """Write formats of a run -> whether it has images, or features alone.
 
     Args:
         run: a finished or edited one.
@@ -80,6 +81,7 @@ def write(
         exports.write_parquet(run, folder)
     if pictures is not None:
         _annotations(run, pictures, folder, of_pictures, prefix)
+    return pictures is not None
 
 
 def _pictures(image_set: ImageSet, copy: bool) -> Pictures:

@@ -1,7 +1,7 @@
 """A run after edits: a run directory of its own beside the original."""
 
-import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from jaxclust import metrics
 from jaxclust.clustering import health
 from jaxclust.core.errors import InputError
 from jaxclust.runs.directory import RunDirectory
-from jaxclust.runs.edits import Edited
+from jaxclust.runs.edits import Edited, content
 from jaxclust.runs.finished import NAMES, FinishedRun
 
 # What edits leave as it was.
@@ -31,13 +31,13 @@ def check_out(out: Path, run: FinishedRun) -> None:
         raise InputError(f"{out} is not empty; give another ‹out›")
 
 
-def write(run: FinishedRun, edited: Edited, edits: Any, out: Path) -> None:
+def write(run: FinishedRun, edited: Edited, listed: Sequence[Mapping[str, Any]], out: Path) -> None:
     """Everything but the page.
 
     Args:
         run: the original, which is not changed.
         edited: its clusters after the edits.
-        edits: as they were saved, kept beside the result.
+        listed: the edits, kept beside the result.
         out: an empty folder, or none yet.
     """
     k = len(edited.names)
@@ -57,7 +57,7 @@ def write(run: FinishedRun, edited: Edited, edits: Any, out: Path) -> None:
     sizes = np.bincount(edited.clusters, minlength=k).tolist()
     rows = zip(range(k), edited.names, sizes, strict=True)
     folder.write_table(NAMES, ("cluster", "name", "images"), rows)
-    folder.write_text("edits.json", json.dumps(edits, indent=1) + "\n")
+    folder.write_json("edits.json", content(run, listed))
     folder.write_json("config.json", config)
     # Last: with it the run counts as finished.
     folder.write_json("summary.json", _summary(run, edited))

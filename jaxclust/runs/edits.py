@@ -74,6 +74,11 @@ def read(path: Path, run: FinishedRun) -> list[dict[str, Any]]:
     return edits
 
 
+def content(run: FinishedRun, edits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a file of a run's edits holds."""
+    return {"jaxclust_edits": VERSION, "run": mark(run.clusters), "edits": list(edits)}
+
+
 class _State:
     """Clusters while edits are applied."""
 

@@ -48,7 +48,9 @@ class Predictor:
         opened = reopen(Path(run))
         leaves = jax.tree.leaves(host_arrays(opened.state))
         self._content = _Content(opened.record, leaves, str(generator(opened.state.key)))
-        self._open()
+        self._method, self._spec, self._dtype = opened.method, opened.spec, opened.dtype
+        self._normalisation, self._state = opened.normalisation, opened.state
+        self._encoder = self._own_encoder()
 
     @classmethod
     def load(cls, run: Path | str) -> Self:
@@ -60,15 +62,17 @@ class Predictor:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._content = _Content(**state)
-        self._open()
-
-    def _open(self) -> None:
         record, leaves, key_impl = self._content
         method, _, self._spec, self._dtype, normalisation = built(record)
         self._method, self._normalisation = method, normalisation
         shape = (self._spec.n_images, *self._spec.shape)
         self._state = state_of(method, leaves, shape, self._dtype, normalisation, key_impl)
-        self._encoder = encoder_of(record) if "encoder" in record["data"] else None
+        self._encoder = self._own_encoder()
+
+    def _own_encoder(self) -> frozen.Frozen | None:
+        """The run's encoder, if it has one."""
+        record = self._content.record
+        return encoder_of(record) if "encoder" in record["data"] else None
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Labels of a batch.
