@@ -12,11 +12,13 @@ from jaxclust.core import interrupts
 from jaxclust.core.errors import InputError, RunError, Stopped, nearest_name
 from jaxclust.core.visible import visible
 
-# Each is a file in jaxclust/cli/ with a function `main`.
-_COMMANDS = ("run", "embed", "predict", "report", "apply", "export", "table", "datasets")
+# Each is a file in jaxclust/cli/ with a function `main`, of its own name but for these.
+_FILES = {"kmeans": "kmeans_shards"}
+_COMMANDS = ("run", "embed", "kmeans", "predict", "report", "apply", "export", "table", "datasets")
 _USAGE = """\
 usage: jaxclust run [--method METHOD] --dataset DATASET [options]
        jaxclust embed SOURCE --encoder NAME --out FILE
+       jaxclust kmeans SHARDS --n-clusters K --out DIR [--levels L] [--strict] [--distributed]
        jaxclust predict RUN_DIR IMAGES [--out FILE] [--in-memory GB] [--data-dir DIR]
        jaxclust report RUN_DIR [--map MAP] [--images FOLDER] [--data-dir DIR]
        jaxclust apply RUN_DIR EDITS.json [--out FOLDER] [--images FOLDER] [--data-dir DIR]
@@ -117,4 +119,4 @@ def _dispatch(arguments: list[str]) -> int:
     if command not in _COMMANDS:
         raise InputError(f"unknown command '{command}'; {nearest_name(command, _COMMANDS)}")
     # Imported on demand: a subcommand's libraries take a second to load.
-    return importlib.import_module(f"jaxclust.cli.{command}").main(rest)
+    return importlib.import_module(f"jaxclust.cli.{_FILES.get(command, command)}").main(rest)

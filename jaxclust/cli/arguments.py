@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jaxclust.core import processes
 from jaxclust.core.errors import InputError
 from jaxclust.core.visible import visible
 from jaxclust.runs.options import MOST_GIGABYTES
@@ -63,6 +64,31 @@ def data_dir(parser: argparse.ArgumentParser) -> Any:
         type=path,
         metavar="DIR",
         help="where prepared data sets are; default JAXCLUST_DATA_DIR or ~/tensorflow_datasets",
+    )
+
+
+def several_processes(parser: argparse.ArgumentParser) -> None:
+    """Add the options that make this process one of several."""
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="one of several processes that Slurm, Open MPI or Kubernetes started and numbered",
+    )
+    parser.add_argument(
+        "--coordinator", metavar="HOST:PORT", help="of the first process, if they are several"
+    )
+    parser.add_argument("--num-processes", type=int, default=1, metavar="N")
+    parser.add_argument("--process-id", type=int, default=0, metavar="I", help="0 to N - 1")
+
+
+def join_processes(given: argparse.Namespace) -> None:
+    """Join the other processes, if there are some; before JAX is used.
+
+    Raises:
+        InputError: see :func:`processes.join_as_told`.
+    """
+    processes.join_as_told(
+        given.distributed, given.coordinator, given.num_processes, given.process_id
     )
 
 

@@ -31,6 +31,11 @@ class InputError(ValueError):
         """The settings that the message names, in order."""
         return tuple(dict.fromkeys(_SETTING.findall(self._marked)))
 
+    @property
+    def marked(self) -> str:
+        """The message with its settings still marked, from which the same error can be made."""
+        return self._marked
+
     def on_command_line(self) -> str:
         """The message with settings as options of the command line."""
         return _SETTING.sub(lambda found: option(found[1]), self._marked)

@@ -27,6 +27,11 @@ def several() -> bool:
     return jax.process_count() > 1
 
 
+def first() -> bool:
+    """Whether this is the first process, which writes for all."""
+    return jax.process_index() == 0
+
+
 def share_of_process() -> slice:
     """This process's share of many things that all processes know."""
     return slice(jax.process_index(), None, jax.process_count())
@@ -128,6 +133,33 @@ def join(coordinator: str | None, processes: int, process: int) -> None:
             f"process {process} of {processes} cannot join the others at {coordinator} "
             f"({first_line(error)}); check ‹coordinator› and that all are started"
         ) from error
+
+
+def join_as_told(
+    distributed: bool, coordinator: str | None, processes: int, process: int
+) -> tuple[int, int]:
+    """Join the others in the way that a command was told to; see :func:`join`.
+
+    Args:
+        distributed: a scheduler started and numbered the processes.
+        coordinator: as for :func:`join`.
+        processes: as for :func:`join`.
+        process: as for :func:`join`.
+
+    Returns:
+        (number of processes, index of this one).
+
+    Raises:
+        InputError: two ways at once, or one that does not work.
+    """
+    if not distributed:
+        join(coordinator, processes, process)
+        return processes, process
+    if coordinator is not None or processes != 1:
+        raise InputError(
+            "‹distributed› and ‹coordinator› are two ways to join processes; give one of them"
+        )
+    return join_cluster()
 
 
 def join_cluster() -> tuple[int, int]:

@@ -117,7 +117,7 @@ def members(
             yield Named(str(name), Place(path, start + member.offset_data, member.size))
 
 
-def _opened(path: Path, index: Callable[[tarfile.TarFile], Iterable[Named]]) -> Index:
+def index_of(path: Path, index: Callable[[tarfile.TarFile], Iterable[Named]]) -> Index:
     """What `index` finds in a tar, which may be damaged."""
     try:
         with tarfile.open(path, "r:") as archive:
@@ -140,6 +140,12 @@ def _labelled(found: Index, label: Callable[[str], int], path: Path, reading: Re
 _COMPRESSED = {".gz", ".tgz", ".bz2", ".xz", ".zst"}
 
 
+def check_uncompressed(path: Path) -> None:
+    """InputError for a tar whose name says that it is compressed."""
+    if path.suffix.lower() in _COMPRESSED:
+        raise InputError(f"{path} is compressed; decompress it first to read it in place")
+
+
 def any_images(path: Path, reading: Reading) -> tuple[Read, list[tuple[str, str]]]:
     """The images of any uncompressed tar, found by file name, in the order of the names.
 
@@ -153,24 +159,24 @@ def any_images(path: Path, reading: Reading) -> tuple[Read, list[tuple[str, str]
     """
     if not path.is_file():
         raise InputError(f"no such file: {path}; give tar:PATH with images in it")
-    if path.suffix.lower() in _COMPRESSED:
-        raise InputError(f"{path} is compressed; decompress it first to read it in place")
+    check_uncompressed(path)
     links: list[str] = []
 
     def index(archive: tarfile.TarFile) -> Iterable[Named]:
-        return (one for one in members(archive, path, links=links) if _is_image(one.name))
+        return (one for one in members(archive, path, links=links) if is_image(one.name))
 
-    found = _opened(path, index)
+    found = index_of(path, index)
     if not found.names:
         raise InputError(f"no image in {path}; give a tar with JPEG, PNG, WebP or other images")
     names, places = found.in_order()
     places = places.read_by(reading.rules)
     read = read_images(places, names, reading.size, reading.in_memory, str(path))
-    passed = [(name, "a link, which is not followed in a tar") for name in links if _is_image(name)]
+    passed = [(name, "a link, which is not followed in a tar") for name in links if is_image(name)]
     return read, passed
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Whether a member's name is that of an image; macOS's extra files are not."""
     parts = PurePosixPath(name).parts
     if "__MACOSX" in parts or parts[-1].startswith("._"):
         return False
@@ -209,7 +215,7 @@ def imagenet_validation(path: Path, reading: Reading) -> Labelled:
         found: Any = pattern.search(name)
         return number[synsets[int(found[1]) - 1]]
 
-    return _labelled(_opened(path, index), label, path, reading)
+    return _labelled(index_of(path, index), label, path, reading)
 
 
 def imagenet_classes(synsets: Sequence[str], path: Path, reading: Reading) -> Labelled:
@@ -222,7 +228,7 @@ def imagenet_classes(synsets: Sequence[str], path: Path, reading: Reading) -> La
                 with tarfile.open(fileobj=content, mode="r:") as inner:
                     yield from members(inner, path, outer.offset_data)
 
-    found = _opened(path, index)
+    found = index_of(path, index)
     there = {name.split("_")[0] for name in found.names}
     if missing := [synset for synset in synsets if synset not in there]:
         raise InputError(
@@ -256,7 +262,7 @@ def places_validation(path: Path, reading: Reading) -> Labelled:
         return (one for one in members(archive, path) if PurePosixPath(one.name).name in classes)
 
     return _labelled(
-        _opened(path, index),
+        index_of(path, index),
         lambda name: classes[PurePosixPath(name).name],
         path,
         reading,
@@ -269,7 +275,7 @@ def places_training(path: Path, reading: Reading) -> Labelled:
     def index(archive: tarfile.TarFile) -> Iterable[Named]:
         return (one for one in members(archive, path) if one.name.endswith(".jpg"))
 
-    found = _opened(path, index)
+    found = index_of(path, index)
     folders = sorted({str(PurePosixPath(name).parent) for name in found.names})
     number = {folder: i for i, folder in enumerate(folders)}
     return _labelled(found, lambda name: number[str(PurePosixPath(name).parent)], path, reading)

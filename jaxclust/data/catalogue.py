@@ -9,7 +9,7 @@ import numpy as np
 from jaxclust.core.errors import InputError, nearest_name
 from jaxclust.core.rows import evenly_spread
 from jaxclust.data.archives import any_images
-from jaxclust.data.features import read_several
+from jaxclust.data.feature_sets import read_several
 from jaxclust.data.folder import labels_of_folders, read_folder
 from jaxclust.data.image_set import ImageSet, from_files
 from jaxclust.data.named_sets import CATALOGUE as CATALOGUE
@@ -58,18 +58,10 @@ def load(
         InputError: unknown name, missing or unusable files; says what goes where.
     """
     rules = Rules(max_megapixels, {k: (low, high) for k, (low, high) in (ranges or {}).items()})
-    reading = _viewing(Reading(image_size, in_memory, rules), view)
+    reading = Reading(image_size, in_memory, rules).seen_by(view)
     found = _found(name, data_dir, reading, labels_from_folders, scales)
     found = _resized(found, None if view else image_size)
     return _viewed(_limited(_imbalanced(found, imbalance, seed), limit), view)
-
-
-def _viewing(reading: Reading, view: View | None) -> Reading:
-    """How to read files for an encoder: when needed, whatever their number."""
-    if view is None:
-        return reading
-    rules = reading.rules._replace(resampling=view.resampling, whole=view.whole, margin=view.margin)
-    return Reading(view.size, 0, rules)
 
 
 def _viewed(images_set: ImageSet, view: View | None) -> ImageSet:

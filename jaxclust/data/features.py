@@ -55,49 +55,6 @@ def read_features(path: Path) -> ImageSet:
     return replace(ImageSet(path.stem, features, labels, ids, classes), class_names=names)
 
 
-def read_several(paths: str, scales: Sequence[float] = ()) -> ImageSet:
-    """Features of the same images by several encoders, side by side: `A.npz,B.npz`.
-
-    Each is scaled so that its rows have a mean squared length of one, so none outweighs the others.
-
-    Args:
-        paths: of one file, or of several, separated by commas.
-        scales: what to divide each by, to scale other images' features in the same way.
-
-    Raises:
-        InputError: as :func:`read_features`; or files of different images.
-    """
-    whole = Path(paths).expanduser()
-    if whole.is_file() or "," not in paths:
-        return read_features(whole)
-    sets = [read_features(Path(path).expanduser()) for path in paths.split(",")]
-    first = sets[0]
-    for other in sets[1:]:
-        if other.ids != first.ids:
-            raise InputError(
-                f"{other.name} has features of {len(other.ids):,} images, not the same as the "
-                f"{len(first.ids):,} of {first.name}: their ids must be the same, in the same "
-                "order"
-            )
-    labelled = next((one for one in sets if one.labels is not None), first)
-    scales = tuple(scales) or tuple(max(_length(one.images), 1e-12) for one in sets)
-    if len(scales) != len(sets):
-        raise InputError(f"features of {len(scales)} encoders are expected, not of {len(sets)}")
-    scaled = [one.images / scale for one, scale in zip(sets, scales, strict=True)]
-    return replace(
-        labelled,
-        name="+".join(one.name for one in sets),
-        images=np.concatenate(scaled, axis=1).astype(np.float32),
-        spaces=tuple(one.images.shape[1] for one in sets),
-        scales=scales,
-    )
-
-
-def _length(features: np.ndarray) -> float:
-    """The root of the rows' mean squared length."""
-    return float(np.sqrt(np.mean(np.sum(np.square(features, dtype=np.float64), axis=1))))
-
-
 def _npy(path: Path) -> Columns:
     return Columns(np.load(path, allow_pickle=False))
 
@@ -112,7 +69,12 @@ def _npz(path: Path) -> Columns:
         return Columns(arrays["features"], arrays.get("ids"), arrays.get("labels"))
 
 
-def _parquet(path: Path) -> Columns:
+def parquet_module(path: Path) -> Any:
+    """pyarrow's module for Parquet.
+
+    Raises:
+        InputError: pyarrow is not installed.
+    """
     try:
         from pyarrow import parquet
     except ModuleNotFoundError as error:
@@ -120,7 +82,11 @@ def _parquet(path: Path) -> Columns:
             f"reading {path} needs pyarrow: pip install 'jaxclust[features]', or write the "
             "features as .npz"
         ) from error
-    file = parquet.ParquetFile(path)
+    return parquet
+
+
+def _parquet(path: Path) -> Columns:
+    file = parquet_module(path).ParquetFile(path)
     there = set(file.schema_arrow.names)
     missing = {"id", "embedding"} - there
     if missing:
@@ -132,7 +98,7 @@ def _parquet(path: Path) -> Columns:
     table = file.read(columns=wanted)
     rows = table["embedding"].combine_chunks()
     labels = _labels(table["label"]) if "label" in there else None
-    return Columns(_matrix(rows, path), table["id"].to_pylist(), labels)
+    return Columns(embeddings(rows, path), table["id"].to_pylist(), labels)
 
 
 def _labels(column: Any) -> np.ndarray:
@@ -143,7 +109,7 @@ def _labels(column: Any) -> np.ndarray:
     return found
 
 
-def _matrix(rows: Any, path: Path) -> np.ndarray:
+def embeddings(rows: Any, path: Path) -> np.ndarray:
     """A column of lists, all of one length, as an array [n, d]."""
     import pyarrow as pa
 
@@ -223,7 +189,9 @@ def check_writable_kind(path: Path) -> None:
         )
 
 
-def write_features(path: Path, found: ImageSet, about: dict[str, str]) -> None:
+def write_features(
+    path: Path, found: ImageSet, about: dict[str, str], metadata: Sequence[str | None] = ()
+) -> None:
     """Write features, names and, where known, labels so that :func:`read_features` reads them.
 
     The file appears whole or not at all.
@@ -232,6 +200,7 @@ def write_features(path: Path, found: ImageSet, about: dict[str, str]) -> None:
         path: `.npz` or `.parquet`; an existing file is replaced.
         found: a set of features; unknown labels are -1 in npz, missing in Parquet.
         about: how they were made, kept in a Parquet file's metadata.
+        metadata: what else is known of each image, as JSON; a Parquet file's column `json`.
     """
     new = path.with_name(f".{path.name}.tmp")
     try:
@@ -242,13 +211,15 @@ def write_features(path: Path, found: ImageSet, about: dict[str, str]) -> None:
             with new.open("wb") as file:
                 np.savez(file, **arrays)
         else:
-            _write_parquet(new, found, about)
+            _write_parquet(new, found, about, metadata)
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)
 
 
-def _write_parquet(path: Path, found: ImageSet, about: dict[str, str]) -> None:
+def _write_parquet(
+    path: Path, found: ImageSet, about: dict[str, str], metadata: Sequence[str | None]
+) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -256,6 +227,8 @@ def _write_parquet(path: Path, found: ImageSet, about: dict[str, str]) -> None:
     columns = [("id", pa.string()), ("embedding", pa.list_(pa.float32(), width))]
     if found.labels is not None:
         columns.append(("label", pa.int64()))
+    if any(one is not None for one in metadata):
+        columns.append(("json", pa.string()))
     schema = pa.schema(columns, metadata=about)
     # Parquet's text is UTF-8, which file names need not be.
     names = [name.encode("utf-8", "backslashreplace").decode() for name in found.ids]
@@ -270,4 +243,6 @@ def _write_parquet(path: Path, found: ImageSet, about: dict[str, str]) -> None:
             if found.labels is not None:
                 labels = found.labels[rows]
                 arrays.append(pa.array(labels, pa.int64(), mask=labels < 0))
+            if "json" in schema.names:
+                arrays.append(pa.array(metadata[rows], pa.string()))
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))

@@ -73,6 +73,15 @@ class Reading(NamedTuple):
     in_memory: int | None = None  # bytes of decoded images that may be held; None: all
     rules: Rules = USUAL
 
+    def seen_by(self, view: View | None) -> Self:
+        """How to read files for an encoder: when needed, whatever their number."""
+        if view is None:
+            return self
+        rules = self.rules._replace(
+            resampling=view.resampling, whole=view.whole, margin=view.margin
+        )
+        return self._replace(size=view.size, in_memory=0, rules=rules)
+
 
 class Places:
     """Where many images are; base of files, byte ranges of one, records of a prepared set."""

@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import jax
 import numpy as np
 
 from jaxclust.core import device
+from jaxclust.core.reading import read_ahead
 from jaxclust.data.image_set import ImageSet
 from jaxclust.data.kept import cache_dir
 from jaxclust.data.places import View
@@ -168,7 +168,7 @@ def _go_on(images: Any, encoder: Frozen, folder: Path, done: int, say: Say) -> N
     file = np.load(folder / "features.npy", mmap_mode="r+")
     n, started, saved = len(images), time.perf_counter(), time.perf_counter()
     first = done
-    for start, rows in _features(images, encoder, done):
+    for start, rows in Encoding(encoder).blocks(images, done):
         file[start : start + len(rows)] = rows
         done = start + len(rows)
         now = time.perf_counter()
@@ -179,49 +179,51 @@ def _go_on(images: Any, encoder: Frozen, folder: Path, done: int, say: Say) -> N
         say(done, n, (done - first) / (now - started))
 
 
-def _features(images: Any, encoder: Frozen, start: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (first row, features float32 [b, width]) block by block.
+class Encoding:
+    """An encoder ready for any number of calls: its weights on every local device, one program.
 
-    Each local device takes its share of a block; meanwhile the next block is decoded.
+    Args:
+        encoder: that makes the features.
     """
-    if encoder.on_host:
-        yield from _on_host(images, encoder, start)
-        return
-    group = Group(tuple(jax.local_devices()))
-    each = _ON_CPU if jax.default_backend() == "cpu" else _ELSEWHERE
-    block, variables = each * group.size, group.replicate(encoder.variables)
-    program = device.jit(lambda v, parts: encoder.apply(v, parts.reshape(-1, *parts.shape[2:])))
 
-    def read(at: int) -> np.ndarray:
-        # The last block is padded, so that one program serves all.
-        rows = np.minimum(np.arange(at, at + block), len(images) - 1)
-        found = images[rows]
-        return found.reshape(group.size, each, *found.shape[1:])
+    def __init__(self, encoder: Frozen) -> None:
+        self._encoder, self._group = encoder, Group(tuple(jax.local_devices()))
+        self._each = _ON_CPU if jax.default_backend() == "cpu" else _ELSEWHERE
+        if encoder.on_host:
+            return
+        self._variables = self._group.replicate(encoder.variables)
+        self._program = device.jit(
+            lambda v, parts: encoder.apply(v, parts.reshape(-1, *parts.shape[2:]))
+        )
 
-    for at, now in _read_ahead(read, range(start, len(images), block)):
-        found = program(variables, group.spread(now))
-        yield at, np.asarray(found)[: len(images) - at]
+    def blocks(self, images: Any, start: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (first row, features float32 [b, width]) of images [n, side, side, 3] from `start`.
 
+        Each local device takes its share of a block; meanwhile the next block is decoded.
+        """
+        if self._encoder.on_host:
+            yield from _on_host(images, self._encoder, start)
+            return
+        group, each = self._group, self._each
+        block = each * group.size
 
-def features_of(images: Any, encoder: Frozen) -> np.ndarray:
-    """Features of images in memory, not kept: [n, side, side, 3] -> float32 [n, width]."""
-    return np.concatenate([rows for _, rows in _features(images, encoder, 0)])
+        def read(at: int) -> np.ndarray:
+            # The last block is padded, so that one program serves all.
+            rows = np.minimum(np.arange(at, at + block), len(images) - 1)
+            found = images[rows]
+            return found.reshape(group.size, each, *found.shape[1:])
+
+        for at, now in read_ahead(read, range(start, len(images), block)):
+            found = self._program(self._variables, group.spread(now))
+            yield at, np.asarray(found)[: len(images) - at]
+
+    def of(self, images: Any) -> np.ndarray:
+        """Features of images in memory, not kept: [n, side, side, 3] -> float32 [n, width]."""
+        return np.concatenate([rows for _, rows in self.blocks(images)])
 
 
 def _on_host(images: Any, encoder: Frozen, start: int) -> Iterator[tuple[int, np.ndarray]]:
     """The same for an encoder that another library runs; the next block is decoded meanwhile."""
     places = range(start, len(images), _ON_CPU)
-    for at, now in _read_ahead(lambda at: images[at : at + _ON_CPU], places):
+    for at, now in read_ahead(lambda at: images[at : at + _ON_CPU], places):
         yield at, np.asarray(encoder.apply(encoder.variables, now), np.float32)
-
-
-def _read_ahead(read: Callable[[int], Any], places: range) -> Iterator[tuple[int, Any]]:
-    """Yield (place, what is read there); the next is read while this one is processed."""
-    with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(read, places[0]) if places else None
-        for i, at in enumerate(places):
-            assert ahead is not None
-            now = ahead.result()
-            if i + 1 < len(places):
-                ahead = reader.submit(read, places[i + 1])
-            yield at, now

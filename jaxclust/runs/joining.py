@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from jaxclust.core import processes
-from jaxclust.core.errors import InputError
 from jaxclust.runs.options import Options
 
 
@@ -15,9 +14,7 @@ def joined(options: Options) -> Options:
     """
     if not options.distributed:
         return options
-    if options.coordinator is not None or options.num_processes != 1:
-        raise InputError(
-            "‹distributed› and ‹coordinator› are two ways to join processes; give one of them"
-        )
-    count, index = processes.join_cluster()
+    count, index = processes.join_as_told(
+        options.distributed, options.coordinator, options.num_processes, options.process_id
+    )
     return replace(options, distributed=False, num_processes=count, process_id=index)

@@ -1,6 +1,7 @@
 """The options of every run, whatever its method."""
 
 import os
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -147,7 +148,8 @@ def absolute(dataset: str) -> str:
         return dataset
     several = kind == "features" and not Path(path).expanduser().is_file()
     paths = path.split(",") if several else [path]
-    return f"{kind}:{','.join(str(Path(one).expanduser().resolve()) for one in paths)}"
+    whole = (one if "://" in one else str(Path(one).expanduser().resolve()) for one in paths)
+    return f"{kind}:{','.join(whole)}"
 
 
 def default_out(options: Options) -> Path:
@@ -155,7 +157,8 @@ def default_out(options: Options) -> Path:
     dataset = options.dataset
     if ":" in dataset:
         kind, path = dataset.split(":", 1)
-        dataset = f"{kind}_{Path(path).stem}"
+        stem = re.sub(r"[*?\[\]{}]+", "_", Path(path).stem).strip("_")
+        dataset = f"{kind}_{stem or Path(path).parent.name}"
     return Path("runs") / f"{options.method}-{dataset}-{options.seed}"
 
 

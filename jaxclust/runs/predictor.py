@@ -9,9 +9,8 @@ import numpy as np
 
 from jaxclust.core.errors import InputError
 from jaxclust.core.keys import generator, host_arrays
-from jaxclust.data.places import View
+from jaxclust.data.places import Reading, Rules, View
 from jaxclust.data.resizing import Resized, with_channels
-from jaxclust.models.encoders import frozen
 from jaxclust.runs import embedding
 from jaxclust.runs.labelling import built, encoder_of, reopen
 from jaxclust.training.placement import put
@@ -50,7 +49,7 @@ class Predictor:
         self._content = _Content(opened.record, leaves, str(generator(opened.state.key)))
         self._method, self._spec, self._dtype = opened.method, opened.spec, opened.dtype
         self._normalisation, self._state = opened.normalisation, opened.state
-        self._encoder = self._own_encoder()
+        self._encoding = self._own_encoding()
 
     @classmethod
     def load(cls, run: Path | str) -> Self:
@@ -67,12 +66,32 @@ class Predictor:
         self._method, self._normalisation = method, normalisation
         shape = (self._spec.n_images, *self._spec.shape)
         self._state = state_of(method, leaves, shape, self._dtype, normalisation, key_impl)
-        self._encoder = self._own_encoder()
+        self._encoding = self._own_encoding()
 
-    def _own_encoder(self) -> frozen.Frozen | None:
+    def _own_encoding(self) -> embedding.Encoding | None:
         """The run's encoder, if it has one."""
         record = self._content.record
-        return encoder_of(record) if "encoder" in record["data"] else None
+        return embedding.Encoding(encoder_of(record)) if "encoder" in record["data"] else None
+
+    @property
+    def reading(self) -> Reading:
+        """How image files are read for the run, before they are given to :meth:`of_files`."""
+        known, shape = self._content.record["data"], self._spec.shape
+        rules = Rules(ranges=known.get("value_ranges") or {})
+        if "encoder" in known:
+            return Reading(None, None, rules).seen_by(View(*known["encoder"]["view"]))
+        return Reading(shape[0] if len(shape) == 3 else None, None, rules)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images that the run, or its encoder, takes; 1 or 3."""
+        return 3 if self._encoding is not None else self._spec.shape[-1]
+
+    def of_files(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Labels of images that were read as :attr:`reading` says: uint8 [b, h, w, channels]."""
+        if self._encoding is not None:
+            return self({"features": self._encoding.of(images)})
+        return self({"image": images})
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Labels of a batch.
@@ -112,8 +131,8 @@ class Predictor:
 
     def _values(self, given: np.ndarray) -> np.ndarray:
         """What the method sees, of the run's shape and dtype."""
-        if self._encoder is not None and given.ndim == 4 and len(given):
-            return self._encoded(given, self._encoder)
+        if self._encoding is not None and given.ndim == 4 and len(given):
+            return self._encoded(given, self._encoding)
         shape = self._spec.shape
         if len(shape) == 3 and given.ndim == 3:
             given = given[..., None]
@@ -126,7 +145,7 @@ class Predictor:
             )
         return given
 
-    def _encoded(self, images: np.ndarray, encoder: frozen.Frozen) -> np.ndarray:
+    def _encoded(self, images: np.ndarray, encoding: embedding.Encoding) -> np.ndarray:
         """Features of images by the run's encoder."""
         if images.dtype != np.uint8:
             raise InputError(f"an encoder needs uint8 images, not {images.dtype}")
@@ -134,4 +153,4 @@ class Predictor:
         resized = Resized(
             images, view.size, view.resampling, whole=view.whole, margin=view.margin or 1.0
         )
-        return embedding.features_of(resized, encoder)
+        return encoding.of(resized)

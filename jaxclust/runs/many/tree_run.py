@@ -1,0 +1,303 @@
+"""Hierarchical k-means of features in shards: read, grow level by level, write assignments."""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxclust.core import device, exchange, keys
+from jaxclust.core.errors import InputError
+from jaxclust.data import shards
+from jaxclust.data.feature_shards import write_assignments
+from jaxclust.data.shards import Shard
+from jaxclust.runs.csv_tables import as_text
+from jaxclust.runs.many.held_rows import Held, regrouped, whole
+from jaxclust.runs.many.ingest import Ingested, ingested
+from jaxclust.runs.many.tree_growing import Level, Settled, divided, grown, settled
+from jaxclust.runs.many.tree_seeding import seeds
+from jaxclust.runs.many.tree_state import State, check_record, read_state, write_state
+from jaxclust.runs.prepare import versions
+from jaxclust.runs.writable import write_file
+
+# One level up to so many clusters, two beyond.
+_FLAT = 2048
+# Seconds between two states on disk.
+_SAVED_EVERY = 10.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a k-means of shards depends on."""
+
+    source: str
+    """Pattern of the Parquet shards: wildcards or a range of numbers, paths or URLs."""
+    n_clusters: int
+    """Number of clusters."""
+    levels: int | None = None
+    """Levels of the tree, 1 to 3; None: 1 up to 2,048 clusters, 2 beyond."""
+    seed: int = 0
+    """Seed of the first centroids."""
+    max_iterations: int = 100
+    """Most of Lloyd's iterations at each level."""
+    tol: float = 1e-4
+    """A node is done once its centroids' summed squared shift is at most this share of the mean
+    variance of its rows' columns."""
+    refine: int = 0
+    """Most of Lloyd's iterations over all clusters at once, after the last level."""
+    centroids: str | None = None
+    """An .npy file of float32 [k, d] to start from, with one level."""
+
+
+class _Work(NamedTuple):
+    """What a run needs everywhere."""
+
+    settings: Settings
+    levels: int
+    out: Path
+    folder: Path  # for this process's rows
+    say: Callable[[str], None]
+
+
+def execute(
+    settings: Settings,
+    out: Path,
+    *,
+    scratch: Path | None = None,
+    strict: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Run or continue a k-means of shards; all of its processes call this alike.
+
+    Args:
+        settings: see there.
+        out: folder for centroids, assignments and summary, which all processes see.
+        scratch: folder for a copy of this process's rows, removed at the end; default `out`.
+        strict: refuse shards that are missing or damaged instead of passing over them.
+        quiet: show no progress.
+
+    Returns:
+        The summary, as in `summary.json`.
+
+    Raises:
+        InputError: unusable shards or settings, or a folder with something else.
+    """
+    began, levels = time.perf_counter(), _checked(settings)
+    found = shards.listed(settings.source)
+    record = {**asdict(settings), "processes": jax.process_count()}
+    exchange.agreed(lambda: check_record(out, record))
+    say = _teller(quiet or jax.process_index() > 0)
+    with _own_folder(scratch or out) as folder:
+        work = _Work(settings, levels, out, folder, say)
+        known = read_state(out)
+        read = ingested(found, folder, strict, say)
+        _check_rows(read, settings, known)
+        held, level, answer = _grow_all(work, read, known)
+        write = exchange.summed(_written(work, found, held, read, answer))
+        summary = _summary(work, read, level, answer, time.perf_counter() - began)
+    assert int(write[0]) == read.scale.n
+    exchange.agreed(lambda: _finish(out, level, read, summary))
+    return summary
+
+
+def _checked(settings: Settings) -> int:
+    """The number of levels.
+
+    Raises:
+        InputError: settings that contradict each other or make no sense.
+    """
+    k, levels = settings.n_clusters, settings.levels
+    if k < 1:
+        raise InputError(f"‹n_clusters› must be at least 1, not {k}")
+    if levels is None:
+        levels = 1 if k <= _FLAT or settings.centroids is not None else 2
+    if not 1 <= levels <= 3:
+        raise InputError(f"‹levels› must be 1, 2 or 3, not {levels}")
+    if settings.centroids is not None and levels > 1:
+        raise InputError("‹centroids› are of one level; set ‹levels› 1")
+    if min(settings.max_iterations, settings.refine, settings.tol) < 0:
+        raise InputError("‹max_iterations›, ‹refine› and ‹tol› must not be negative")
+    return levels
+
+
+def _teller(quiet: bool) -> Callable[[str], None]:
+    def say(text: str) -> None:
+        if not quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    return say
+
+
+@contextmanager
+def _own_folder(parent: Path) -> Iterator[Path]:
+    """A folder for this process's rows, removed at the end."""
+    folder = parent / f".rows-{jax.process_index()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_rows(read: Ingested, settings: Settings, known: State | None) -> None:
+    """InputError if the shards have changed, or have fewer rows than clusters are wanted."""
+    if known is not None and not np.array_equal(known.rows, read.rows):
+        raise InputError(
+            "the shards do not have the rows that they had when this k-means began; bring them "
+            "back, or start again in another folder"
+        )
+    if settings.n_clusters > read.scale.n:
+        raise InputError(
+            f"{settings.n_clusters:,} clusters of {read.scale.n:,} rows are not possible; lower "
+            "‹n_clusters›"
+        )
+
+
+def _grow_all(
+    work: _Work, read: Ingested, known: State | None
+) -> tuple[Held, tuple[Level, ...], Settled]:
+    """All levels, and the refinement: (the rows, the levels, the last one's answer)."""
+    state, held = known or State(read.rows, ()), read.held
+    n = np.asarray([read.scale.n], np.int64)
+    variances, sizes = np.asarray([read.scale.variance]), n
+    answer: Settled | None = None
+    for depth in range(work.levels + bool(work.settings.refine)):
+        refines = depth == work.levels
+        if answer is not None and refines:
+            held, sizes, variances = whole(held), n, np.asarray([read.scale.variance])
+        elif answer is not None:
+            held = regrouped(held, answer.labels, len(sizes), work.folder / f"{depth}.rows")
+        if depth == len(state.grown):
+            first = state.grown[-1].centroids if refines else None
+            level = _grow(work, read, held, state, sizes, variances, first)
+            state = State(state.rows, (*state.grown, level))
+            _save(work, state)
+        answer = settled(held, state.grown[depth], read.scale)
+        sizes = answer.sizes
+        variances = answer.inertia / np.maximum(sizes, 1) / held.width
+        name = "refined" if refines else f"level {depth + 1}"
+        work.say(f"{name}: {len(sizes):,} clusters, inertia {answer.inertia.sum():.6g}")
+    assert answer is not None
+    return held, state.grown, answer
+
+
+def _grow(
+    work: _Work,
+    read: Ingested,
+    held: Held,
+    state: State,
+    sizes: np.ndarray,
+    variances: np.ndarray,
+    first: np.ndarray | None,
+) -> Level:
+    """The next level: from where it stood, from given centroids, or from its seeds."""
+    depth, settings = len(state.grown), work.settings
+    most = settings.max_iterations if first is None else settings.refine
+    level = state.growing
+    if level is None and first is not None:
+        level = Level(np.asarray([len(first)]), first, np.asarray([True]))
+    elif level is None:
+        total = round(settings.n_clusters ** ((depth + 1) / work.levels))
+        wanted = divided(sizes, max(total, int(np.count_nonzero(sizes))))
+        centroids = _first(work, held, wanted, depth, read)
+        level = Level(wanted, centroids, wanted > 0)
+        _save(work, state._replace(growing=level))
+    last = [time.perf_counter()]
+
+    def done(level: Level, inertia: float) -> None:
+        moving = int(level.active.sum())
+        work.say(
+            f"level {depth + 1}, iteration {level.iteration}: inertia {inertia:.6g}, {moving} of "
+            f"{len(level.active)} still move"
+        )
+        if time.perf_counter() - last[0] > _SAVED_EVERY:
+            _save(work, state._replace(growing=level))
+            last[0] = time.perf_counter()
+
+    limits = settings.tol * variances
+    return grown(held, level, read.scale, limits, most, done)
+
+
+def _first(work: _Work, held: Held, wanted: np.ndarray, depth: int, read: Ingested) -> np.ndarray:
+    """A level's first centroids: given, or drawn."""
+    given = work.settings.centroids
+    if given is None:
+        key = jax.random.fold_in(keys.run_key(work.settings.seed), depth)
+        return seeds(held, wanted, key, read.scale.radius)
+    try:
+        found = np.load(given, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"‹centroids› {given} cannot be read as an .npy file") from error
+    if found.shape != (int(wanted.sum()), held.width) or not np.isfinite(found).all():
+        raise InputError(
+            f"‹centroids› {given} has shape {found.shape}; finite numbers of shape "
+            f"({int(wanted.sum())}, {held.width}) are expected"
+        )
+    return found.astype(np.float32)
+
+
+def _save(work: _Work, state: State) -> None:
+    if jax.process_index() == 0:
+        write_state(work.out, state)
+
+
+def _written(
+    work: _Work, found: Sequence[Shard], held: Held, read: Ingested, answer: Settled
+) -> np.ndarray:
+    """Write the assignments of this process's shards; returns how many rows they have, [1]."""
+    folder = work.out / "assignments"
+    folder.mkdir(exist_ok=True)
+    labels, distances = np.empty_like(answer.labels), np.empty_like(answer.distances)
+    labels[held.order], distances[held.order] = answer.labels, np.sqrt(answer.distances)
+    written = 0
+    for number, start in zip(held.shards, held.offsets[:-1], strict=True):
+        shard, count = found[number], int(read.rows[number])
+        if not count:
+            continue
+        rows = slice(start, start + count)
+
+        def fill(path: Path, shard: Shard = shard, rows: slice = rows) -> None:
+            with shards.local(shard.where) as features:
+                write_assignments(path, features, labels[rows], distances[rows], {})
+
+        shards.write(str(folder / f"{shard.name}.parquet"), fill)
+        written += count
+    return np.asarray([written], np.int64)
+
+
+def _summary(
+    work: _Work, read: Ingested, levels: tuple[Level, ...], answer: Settled, seconds: float
+) -> dict[str, Any]:
+    """What is recorded of a finished run; the same in every process."""
+    peaks = exchange.of_all(np.asarray(device.peak_memory_mb()["peak_rss_mb"], np.float32))
+    return {
+        "n_rows": read.scale.n,
+        "n_clusters": len(levels[-1].centroids),
+        "levels": [len(level.centroids) for level in levels],
+        "iterations": [level.iteration for level in levels],
+        "inertia": float(answer.inertia.sum()),
+        "empty_clusters": int(np.sum(answer.sizes == 0)),
+        "shards": int(np.count_nonzero(read.rows)),
+        "skipped": [one.where for one in read.skipped],
+        "peak_rss_mb": [round(float(peak), 1) for peak in peaks],
+        "seconds": round(seconds, 2),
+        "settings": asdict(work.settings),
+        **device.describe(),
+        "versions": versions(),
+    }
+
+
+def _finish(out: Path, levels: tuple[Level, ...], read: Ingested, summary: dict[str, Any]) -> None:
+    """Write what one process writes; the summary last, as it says that all is there."""
+    np.save(out / "centroids.npy", levels[-1].centroids)
+    rows = [(one.where, one.reason) for one in read.skipped]
+    if rows:
+        write_file(out / "skipped.csv", as_text(("shard", "reason"), rows).encode())
+    write_file(out / "summary.json", json.dumps(summary, indent=1).encode())
