@@ -7,7 +7,7 @@ from jaxclust.cli.arguments import Parser, join_processes, path, say, several_pr
 from jaxclust.core import device, processes
 from jaxclust.data.kept import compiled_dir
 from jaxclust.runs.many import tree_run
-from jaxclust.runs.many.tree_run import Settings
+from jaxclust.runs.many.tree_settings import Settings
 
 _ABOUT = """\
 Cluster features in Parquet shards (columns `id` and `embedding`) by k-means, without holding them
@@ -30,6 +30,24 @@ def _parser() -> Parser:
         metavar="L",
         help="levels of the tree, 1 to 3; default 1 up to 2,048 clusters, 2 beyond",
     )
+    _fitting(parser)
+    parser.add_argument(
+        "--scratch",
+        type=path,
+        metavar="DIR",
+        help="a folder on this machine's disk for a copy of its rows, removed at the end; default: "
+        "in --out",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse missing or damaged shards instead of listing"
+    )
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    several_processes(parser)
+    return parser
+
+
+def _fitting(parser: Parser) -> None:
+    """Add the options of the k-means itself."""
     parser.add_argument("--seed", type=int, default=0, help="of the first centroids; default 0")
     parser.add_argument(
         "--max-iterations", type=int, default=100, metavar="N", help="at each level; default 100"
@@ -52,19 +70,6 @@ def _parser() -> Parser:
     parser.add_argument(
         "--centroids", metavar="FILE.npy", help="start from these, float32 [k, d], in one level"
     )
-    parser.add_argument(
-        "--scratch",
-        type=path,
-        metavar="DIR",
-        help="a folder on this machine's disk for a copy of its rows, removed at the end; default: "
-        "in --out",
-    )
-    parser.add_argument(
-        "--strict", action="store_true", help="refuse missing or damaged shards instead of listing"
-    )
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
-    several_processes(parser)
-    return parser
 
 
 def main(arguments: Sequence[str]) -> int:

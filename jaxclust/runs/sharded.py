@@ -60,9 +60,17 @@ def over_shards(
         RunError: not one shard can be read.
     """
     exchange.agreed(lambda: shards.make_folder(out))
-    passed = [] if not strict else _missing(found)
+    own = found[processes.share_of_process()]
+    missing = _missing(own) if strict else []
+    mine = Done(0, 0, 0, missing) if missing else _own(own, out, work, mark, strict, quiet)
+    return _together(mine, found, out, strict)
+
+
+def _own(own: Sequence[Shard], out: str, work: Work, mark: str, strict: bool, quiet: bool) -> Done:
+    """Work on this process's shards."""
+    passed: list[Passed] = []
     written = kept = rows = 0
-    for shard in [] if passed else found[processes.share_of_process()]:
+    for shard in own:
         target = shards.joined(out, f"{shard.name}.parquet")
         if _finished(target, mark):
             kept += 1
@@ -81,12 +89,11 @@ def over_shards(
         passed += [Passed(shard.where, name, reason) for name, reason in images]
         if not quiet:
             print(f"{shard.where}: {count:,} rows", file=sys.stderr, flush=True)
-    return _together(Done(written, kept, rows, passed), found, out, strict)
+    return Done(written, kept, rows, passed)
 
 
-def _missing(found: Sequence[Shard]) -> list[Passed]:
-    """The first of this process's shards that is not there, before any work is done."""
-    own = found[processes.share_of_process()]
+def _missing(own: Sequence[Shard]) -> list[Passed]:
+    """The first shard that is not there, found before any work is done."""
     return [Passed(one.where, "", "no such file") for one in own if not shards.there(one.where)][:1]
 
 

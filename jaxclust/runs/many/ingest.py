@@ -102,17 +102,8 @@ def ingested(
         InputError: no shard can be read, some differ in width, or, if strict, one is unreadable.
     """
     numbers = np.arange(len(found), dtype=np.int32)[processes.share_of_process()]
-    reader, skipped, counts = _Reader(folder), [], np.zeros(len(found), np.int64)
-    for number in numbers.tolist():
-        try:
-            counts[number] = reader.take(found[number])
-            say(f"read {found[number].where}: {counts[number]:,} rows")
-        # Parquet, Arrow and remote stores have errors of every kind.
-        except Exception as error:
-            skipped.append(Skipped(found[number].where, first_line(error)))
-            if strict:
-                break
-    release_memory()
+    reader = _Reader(folder)
+    counts, skipped = _read_own(found, numbers, reader, strict, say)
     told = exchange.texts_of_all(json.dumps(skipped))
     everyone = [Skipped(*one) for text in told for one in json.loads(text)]
     width = _width(0 if reader.file is None else reader.file.width)
@@ -128,6 +119,28 @@ def ingested(
     held = Held(file, numbers, offsets, np.arange(file.rows), ends)
     rows = exchange.summed(counts).astype(np.int64)
     return Ingested(held, rows, everyone, _scale(reader.totals))
+
+
+def _read_own(
+    found: Sequence[Shard],
+    numbers: np.ndarray,
+    reader: _Reader,
+    strict: bool,
+    say: Callable[[str], None],
+) -> tuple[np.ndarray, list[Skipped]]:
+    """Read this process's shards: (rows of each of all shards, int64; what was skipped)."""
+    counts, skipped = np.zeros(len(found), np.int64), []
+    for number in numbers.tolist():
+        try:
+            counts[number] = reader.take(found[number])
+            say(f"read {found[number].where}: {counts[number]:,} rows")
+        # Parquet, Arrow and remote stores have errors of every kind.
+        except Exception as error:
+            skipped.append(Skipped(found[number].where, first_line(error)))
+            if strict:
+                break
+    release_memory()
+    return counts, skipped
 
 
 def _width(mine: int) -> int:
