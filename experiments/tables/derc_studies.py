@@ -27,6 +27,8 @@ ALPHAS = (0.1, 0.3, 0.5, 0.7, 0.9)
 WIDTHS = (10, 32, 64, 100, 128)
 ROUNDS = 5
 # Those of digits were run with the epochs of the larger sets, which are few steps there.
+# All were run with random views in pre-training, which preset best had then.
+VIEWS = ["--rotation=15", "--shift=0.1", "--zoom=0.15", "--shear=0.2"]
 EPOCHS = {"digits": ["--pretrain-epochs=30", "--epochs=10"]}
 
 
@@ -37,14 +39,14 @@ def cells(dataset: str) -> list[Cell]:
         f"rounds-{dataset}",
         f"{ROUNDS} rounds",
         dataset,
-        ["--method=derc", f"--iterations={ROUNDS}", *epochs],
+        ["--method=derc", *VIEWS, f"--iterations={ROUNDS}", *epochs],
     )
     alphas = [
         Cell(
             f"alpha{value:g}-{dataset}",
             f"alpha {value:g}",
             dataset,
-            ["--method=derc", f"--alpha={value:g}", "--iterations=1", *epochs],
+            ["--method=derc", *VIEWS, f"--alpha={value:g}", "--iterations=1", *epochs],
             pretrained=rounds.name,
         )
         for value in ALPHAS
@@ -54,7 +56,7 @@ def cells(dataset: str) -> list[Cell]:
             f"width{value}-{dataset}",
             f"latent of {value}",
             dataset,
-            ["--method=derc", f"--latent-width={value}", "--iterations=1", *epochs],
+            ["--method=derc", *VIEWS, f"--latent-width={value}", "--iterations=1", *epochs],
             # The presets' width on sets of ten classes.
             pretrained=rounds.name if value == 10 else None,
         )

@@ -90,8 +90,7 @@ PRESETS: dict[str, dict[str, Config]] = {
     },
     "ae_kmeans": {"best": _AE, "paper": _AE},
     "dae": {
-        "best": replace(_AE, network="strided", pretrain_epochs=None, pretrain_augmented=True),
-        "paper": replace(_AE, network="strided", pretrain_epochs=None),
+        name: replace(_AE, network="strided", pretrain_epochs=None) for name in ("best", "paper")
     },
     "denoising_ae_kmeans": {name: replace(_AE, noise=0.5) for name in ("best", "paper")},
     "sae_kmeans": {

@@ -13,7 +13,6 @@ from jaxclust.methods.derc.derc_map import Clusterer
 from jaxclust.methods.parts import autoencoding
 
 Network = Literal[autoencoding.Name, "auto", "none"]
-_VIEWS = Affine(15.0, 0.1, 0.15, 0.2)
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class Config:
     pretrain_epochs: int | None = setting(None, least=0)
     """Epochs of reconstruction pre-training; default 30, or on a small data set as many as 1000
     steps need."""
-    pretrain_views: Affine = _VIEWS
-    """Random views that pre-training reconstructs."""
+    pretrain_views: Affine = Affine()
+    """Random views that pre-training reconstructs; none by default: they harm aligned images."""
     learning_rate: float = setting(1e-3, above=0)
     """Adam's learning rate, in all phases."""
 
@@ -74,7 +73,7 @@ class Config:
 
 PRESETS: dict[str, Config] = {
     "best": Config(),
-    "paper": Config(pretrain_views=Affine(), iterations=1),
+    "paper": Config(iterations=1),
 }
 
 
