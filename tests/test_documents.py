@@ -25,6 +25,7 @@ NOT_HERE = {
     "HOST:PORT": "several machines",
     "folder:photographs": "a folder of one's own",
     "RUN_DIR": "any run",
+    "train/": "tars of one's own",
     "features.parquet": "its features",
     "XLA_FLAGS": "set before Python starts",
     "folder:holiday/": "a folder of one's own; the tutorial makes one",

@@ -12,6 +12,7 @@ from jaxclust.images.augment import Affine
 from jaxclust.methods.derc.derc_map import Clusterer
 from jaxclust.methods.parts import autoencoding
 
+_NO_VIEWS = Affine()
 Network = Literal[autoencoding.Name, "auto", "none"]
 
 
@@ -37,7 +38,7 @@ class Config:
     pretrain_epochs: int | None = setting(None, least=0)
     """Epochs of reconstruction pre-training; default 30, or on a small data set as many as 1000
     steps need."""
-    pretrain_views: Affine = Affine()
+    pretrain_views: Affine = _NO_VIEWS
     """Random views that pre-training reconstructs; none by default: they harm aligned images."""
     learning_rate: float = setting(1e-3, above=0)
     """Adam's learning rate, in all phases."""
