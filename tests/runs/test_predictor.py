@@ -2,7 +2,9 @@
 
 import csv
 import multiprocessing
+import os
 import pickle
+import signal
 
 import numpy as np
 import pytest
@@ -145,6 +147,32 @@ def test_ray_data_s_map_batches(run, expected):
     del ray
     found = ray_data.label(run, IMAGES, actors=1)
     assert len(found) == len(IMAGES)
+    assert [row["cluster"] for row in found] == expected[0].tolist()
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_a_killed_ray_worker_costs_no_row_and_repeats_none(run, expected, tmp_path, monkeypatch):
+    """The actor ends itself by SIGKILL at its third batch, once; Ray starts another."""
+    ray = pytest.importorskip("ray", reason="needs Ray: pip install 'ray[data]'")
+    from examples import ray_data
+
+    del ray
+    mark, usual = tmp_path / "killed", jc.Predictor
+
+    class Mortal(usual):
+        calls = 0
+
+        def __call__(self, batch):
+            self.calls += 1
+            if self.calls == 3 and not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__call__(batch)
+
+    monkeypatch.setattr(jc, "Predictor", Mortal)
+    found = ray_data.label(run, IMAGES, actors=1)
+    assert mark.exists()
+    assert [row["row"] for row in found] == list(range(len(IMAGES)))
     assert [row["cluster"] for row in found] == expected[0].tolist()
 
 

@@ -70,6 +70,9 @@ def execute(
     record = {**asdict(settings), "processes": jax.process_count()}
     exchange.agreed(lambda: check_record(out, record))
     say = _teller(quiet or jax.process_index() > 0)
+    if (done := out / "summary.json").is_file():
+        say(f"{out} is finished already")
+        return json.loads(done.read_text("utf-8"))
     with _own_folder(scratch or out) as folder:
         work = _Work(settings, levels, out, folder, say)
         known = read_state(out)

@@ -202,7 +202,11 @@ def test_a_folder_of_something_else_is_refused(tmp_path, capsys):
     assert kmeans("--n-clusters=5") == 0
     assert kmeans("--n-clusters=6") == 2
     assert "another --n-clusters" in capsys.readouterr().err
+    before = Path("out/centroids.npy").stat().st_mtime_ns
+    assert kmeans("--n-clusters=5") == 0
+    assert Path("out/centroids.npy").stat().st_mtime_ns == before
     write_features(tmp_path / "s-3.parquet", ["x"], np.ones((1, 6)))
+    Path("out/summary.json").unlink()
     assert kmeans("--n-clusters=5") == 2
     assert "do not have the rows" in capsys.readouterr().err
 
