@@ -74,15 +74,19 @@ def execute(
         say(f"{out} is finished already")
         return json.loads(done.read_text("utf-8"))
     with _own_folder(scratch or out) as folder:
-        work = _Work(settings, levels, out, folder, say)
-        known = read_state(out)
-        read = ingested(found, folder, strict, say)
-        _check_rows(read, settings, known)
-        held, level, answer = _grow_all(work, read, known)
-        write = exchange.summed(_written(work, found, held, read, answer))
-        summary = _summary(work, read, level, answer, time.perf_counter() - began)
-    assert int(write[0]) == read.scale.n
-    exchange.agreed(lambda: _finish(out, level, read, summary))
+        return _executed(_Work(settings, levels, out, folder, say), found, strict, began)
+
+
+def _executed(work: _Work, found: Sequence[Shard], strict: bool, began: float) -> dict[str, Any]:
+    """All of it, once a folder for rows is there; returns the summary."""
+    known = read_state(work.out)
+    read = ingested(found, work.folder, strict, work.say)
+    _check_rows(read, work.settings, known)
+    held, levels, answer = _grow_all(work, read, known)
+    written = exchange.summed(_written(work, found, held, read, answer))
+    assert int(written[0]) == read.scale.n
+    summary = _summary(work, read, levels, answer, time.perf_counter() - began)
+    exchange.agreed(lambda: _finish(work.out, levels, read, summary))
     return summary
 
 
