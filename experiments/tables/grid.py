@@ -165,8 +165,6 @@ def markdown(rows: Sequence[Row], more: Sequence[str] = ()) -> str:
 
 def page(table: Table, rows: Sequence[Row]) -> str:
     """The table with what was run to get it."""
-    first = next(row for row in rows if "versions" in row)
-    versions = ", ".join(f"{name} {value}" for name, value in first["versions"].items())
     commands = "\n".join(f"- {row['name']}: `{row['command']}`" for row in rows)
     return (
         f"# {table.title}\n\n"
@@ -174,8 +172,22 @@ def page(table: Table, rows: Sequence[Row]) -> str:
         f"`python -m experiments.tables.{table.name} --data-dir DATA_DIR`, which goes on where "
         "it stopped and fills in missing seeds and rows. What it says: README.md beside this "
         "file. Seconds leave out a pre-training that another row's run has done.\n\n"
-        f"{markdown(rows, table.columns)}\nDevice: {first['device']}, 2 cores. "
-        f"Versions: {versions}.\n\n{commands}\n"
+        f"{markdown(rows, table.columns)}\n{_machines(rows)}\n\n{commands}\n"
+    )
+
+
+def _machines(rows: Sequence[Row]) -> str:
+    """What the rows were run on: a sentence for each device and set of versions."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if "versions" in row:
+            versions = ", ".join(f"{name} {value}" for name, value in row["versions"].items())
+            cores = ", 2 cores" if row["device"] == "cpu" else ""
+            found.setdefault(f"{row['device']}{cores}; {versions}", []).append(row["name"])
+    if len(found) == 1:
+        return f"Device and versions: {next(iter(found))}."
+    return "Devices and versions:\n\n" + "\n".join(
+        f"- {machine}: {', '.join(names)}." for machine, names in found.items()
     )
 
 
