@@ -38,8 +38,8 @@ METHODS = {
 # Whose pre-training a method shares; not DERC-R, which chooses between four of its own.
 PRETRAINED = {"dae": "derc", "dec": "idec", "dec_paper": "idec_paper"}
 SMALL = ("digits", "usps", "cmu_pie", "mnist_test")
-# Rows run before preset best pre-trained on plain images, as preset paper does. With five rounds the
-# settings are best's.
+# Rows run before preset best pre-trained on plain images, as preset paper does. With five rounds
+# the settings are best's.
 ROUNDS = ("five rounds", ["--preset=paper", "--iterations=5"])
 PLAIN = ("plain images", ["--preset=paper"])
 # The width of Sec. V.B; elsewhere it is the number of clusters.
