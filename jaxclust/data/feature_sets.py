@@ -63,7 +63,7 @@ def _read(path: str) -> ImageSet:
     Raises:
         InputError: as :func:`read_features`; or a shard is missing or differs from the others.
     """
-    if not shards.is_pattern(path) or Path(path).expanduser().is_file():
+    if not shards.is_pattern(path):
         return read_features(Path(path).expanduser())
     sets = []
     for shard in shards.listed(path):

@@ -31,8 +31,15 @@ class Skipped(NamedTuple):
 
 
 def is_pattern(source: str) -> bool:
-    """Whether a source names shards: it has wildcards or a range, or is a URL."""
-    return "://" in source or any(sign in source for sign in "*?[{")
+    """Whether a source names shards: a URL, or a path with wildcards or a range.
+
+    Something that is there by that very name is not a pattern, nor is a data set's `folder:PATH`.
+    """
+    if "://" in source:
+        return True
+    if source.startswith(("folder:", "npz:", "tar:", "features:")):
+        return False
+    return any(sign in source for sign in "*?[{") and not Path(source).expanduser().exists()
 
 
 def listed(pattern: str) -> list[Shard]:

@@ -68,6 +68,15 @@ def test_what_patterns_are_refused(tmp_path):
             shards.listed(pattern)
 
 
+def test_a_folder_that_is_there_by_a_pattern_s_name_is_no_pattern(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert shards.is_pattern("holiday [1]")
+    (tmp_path / "holiday [1]").mkdir()
+    assert not shards.is_pattern("holiday [1]")
+    assert not shards.is_pattern("folder:holiday [2]")
+    assert shards.is_pattern("s3://bucket/one.tar")
+
+
 def test_urls_are_read_and_written_like_paths():
     fsspec = pytest.importorskip("fsspec")
     files = fsspec.filesystem("memory")
