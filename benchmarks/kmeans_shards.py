@@ -4,11 +4,11 @@
     python benchmarks/kmeans_shards.py --n 20000 --d 32 --k 200   # some seconds
 
 Rows of a mixture of Gaussians are written as Parquet shards. From the same first centroids, one
-update in one process and in two; then a tree of two levels until it stands still, in one process
-and in two. Printed and written to benchmarks/results/: the largest difference of the updated
-centroids, relative to the largest value; the share of labels that differ, and how much farther
-those rows are from the other's centroid; the two inertias; seconds and each process's peak memory.
-Both use the same cores, so the seconds say nothing about two machines.
+update in one process and in two; then a tree of two levels, of at most a hundred iterations each,
+in one process and in two. Printed and written to benchmarks/results/: the largest difference of
+the updated centroids, relative to the largest value; the share of labels that differ, and how much
+farther those rows are from the other's centroid; the two inertias; seconds and each process's peak
+memory. Both use the same cores, so the seconds say nothing about two machines.
 """
 
 import argparse

@@ -12,7 +12,7 @@ from jaxclust.core import device, exchange, processes
 from jaxclust.core.errors import InputError
 from jaxclust.core.visible import visible
 from jaxclust.data import catalogue
-from jaxclust.data.features import check_writable_kind, write_features
+from jaxclust.data.features import check_writable_kind, parquet_module, write_features
 from jaxclust.data.kept import compiled_dir
 from jaxclust.data.shards import is_pattern, listed, make_folder
 from jaxclust.models.encoders import frozen
@@ -30,8 +30,8 @@ features are cached in JAXCLUST_CACHE_DIR, where `jaxclust run --encoder` finds 
 
 If SOURCE is a pattern of tars ('train/*.tar', 'train/{00000..00127}.tar', URLs with the extra
 `remote`), quoted, FILE is a folder or URL that gets a Parquet shard for each tar; tars are laid out
-as WebDataset's (KEY.jpg, KEY.cls, KEY.json), and a KEY becomes an id. Several processes share
-shards, or the images of any other SOURCE, of which each writes its part into the folder.
+as WebDataset's (KEY.jpg, KEY.cls, KEY.json), and a KEY becomes an id. Several processes share the
+shards. Of any other SOURCE, each encodes a part of the images and writes it into the folder FILE.
 """
 
 
@@ -56,7 +56,9 @@ def _parser() -> Parser:
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument(
-        "--strict", action="store_true", help="refuse missing or damaged shards instead of listing"
+        "--strict",
+        action="store_true",
+        help="stop at a missing or damaged shard; without this, such shards are skipped and listed",
     )
     data_dir(parser)
     several_processes(parser)
@@ -74,11 +76,15 @@ def main(arguments: Sequence[str]) -> int:
     if not sharded and alone:
         check_writable_kind(Path(out))
         check_file(Path(out))
+    else:
+        parquet_module(Path(out))
+    if not sharded and not alone and "://" in out:
+        raise InputError(f"‹out› must be a folder on a disk for several processes, not {out}")
     join_processes(given)
     processes.check_platform()
     device.compile_once(compiled_dir())
     encoder = frozen.load(given.encoder, given.precision)
-    with processes.telling_lost_processes():
+    with processes.telling_lost_processes(processes.AGAIN):
         if sharded:
             return _shards(given, out, encoder)
         return _set(given, Path(out), encoder)

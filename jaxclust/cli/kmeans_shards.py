@@ -5,6 +5,8 @@ from pathlib import Path
 
 from jaxclust.cli.arguments import Parser, join_processes, path, say, several_processes
 from jaxclust.core import device, processes
+from jaxclust.core.errors import InputError
+from jaxclust.data.features import parquet_module
 from jaxclust.data.kept import compiled_dir
 from jaxclust.runs.many import tree_run
 from jaxclust.runs.many.tree_settings import Settings
@@ -39,7 +41,9 @@ def _parser() -> Parser:
         "in --out",
     )
     parser.add_argument(
-        "--strict", action="store_true", help="refuse missing or damaged shards instead of listing"
+        "--strict",
+        action="store_true",
+        help="stop at a missing or damaged shard; without this, such shards are skipped and listed",
     )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     several_processes(parser)
@@ -75,6 +79,10 @@ def _fitting(parser: Parser) -> None:
 def main(arguments: Sequence[str]) -> int:
     """`jaxclust kmeans`: read, cluster, write."""
     given = _parser().parse_args(arguments)
+    for option, place in (("out", given.out), ("scratch", given.scratch)):
+        if place is not None and ":/" in str(place):
+            raise InputError(f"‹{option}› must be a folder on a disk, not {place}")
+    parquet_module(given.out)
     join_processes(given)
     processes.check_platform()
     device.compile_once(compiled_dir())
@@ -88,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
         given.refine,
         given.centroids,
     )
-    with processes.telling_lost_processes():
+    with processes.telling_lost_processes(processes.AGAIN):
         summary = tree_run.execute(
             settings,
             Path(given.out),

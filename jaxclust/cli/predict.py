@@ -17,6 +17,7 @@ from jaxclust.cli.arguments import (
 from jaxclust.core import device, processes
 from jaxclust.core.errors import InputError
 from jaxclust.core.visible import visible
+from jaxclust.data.features import parquet_module
 from jaxclust.data.kept import compiled_dir
 from jaxclust.data.shards import is_pattern, listed
 from jaxclust.runs import csv_tables
@@ -55,7 +56,9 @@ def _parser() -> Parser:
         help="memory for decoded images; larger sets are read when needed; default %(default)g",
     )
     parser.add_argument(
-        "--strict", action="store_true", help="refuse missing or damaged shards instead of listing"
+        "--strict",
+        action="store_true",
+        help="stop at a missing or damaged shard; without this, such shards are skipped and listed",
     )
     data_dir(parser)
     several_processes(parser)
@@ -69,9 +72,14 @@ def main(arguments: Sequence[str]) -> int:
     if sharded and given.out is None:
         raise InputError("labels of shards need ‹out›, a folder")
     if not sharded and (given.distributed or given.num_processes > 1):
-        raise InputError(f"several processes share shards, and {given.images} is one set")
+        raise InputError(
+            f"{given.images} is one set, which one process labels; give a pattern of shards, or "
+            "leave out ‹num_processes› and ‹distributed›"
+        )
     out = None if given.out is None else Path(given.out).expanduser()
-    if out is not None and not sharded:
+    if sharded:
+        parquet_module(given.run)
+    elif out is not None:
         check_file(out)
     join_processes(given)
     processes.check_platform()
@@ -83,7 +91,7 @@ def _shards(given: argparse.Namespace) -> int:
     """Labels of the images or features of every shard."""
     out = given.out if "://" in given.out else str(Path(given.out).expanduser())
     predictor, mark = Predictor(given.run), labelling_mark(given.run)
-    with processes.telling_lost_processes():
+    with processes.telling_lost_processes(processes.AGAIN):
         done = over_shards(
             listed(given.images),
             out,

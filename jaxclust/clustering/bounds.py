@@ -1,6 +1,6 @@
 """Bounds on distances, which save Lloyd's iterations most of the comparisons."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,12 @@ def rounding_slack(x: Array) -> Array:
 
     Bounds are loosened by this much, and so err on the side of looking again.
     """
-    return 16 * jnp.finfo(x.dtype).eps * jnp.max(jnp.sum(jnp.square(x), axis=1))
+    return slack_of(jnp.max(jnp.sum(jnp.square(x), axis=1)), x.dtype)
+
+
+def slack_of(longest: Array, dtype: Any) -> Array:
+    """:func:`rounding_slack` from the largest squared length of a row."""
+    return 16 * jnp.finfo(dtype).eps * longest
 
 
 def screen_rows(

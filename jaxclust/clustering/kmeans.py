@@ -21,7 +21,7 @@ from jaxclust.clustering.distances import (
 
 Seeding = Literal["kmeans++", "greedy", "uniform"]
 # From this many clusters on, keeping bounds costs less than the distances it saves.
-_MANY_CLUSTERS = 32
+MANY_CLUSTERS = 32
 
 
 class KMeansState(NamedTuple):
@@ -194,7 +194,7 @@ def lloyd(x: Array, centroids: Array, max_iterations: int = 300, tol: float = 1e
         carry: tuple[Array, Array, Array, Bounds],
     ) -> tuple[Array, Array, Array, Bounds]:
         iteration, centroids, shifts, bounds = carry
-        if k < _MANY_CLUSTERS:
+        if k < MANY_CLUSTERS:
             moved, _ = lloyd_step(x, centroids)
         else:
             bounds, distances = reassign(x, centroids, bounds, shifts, slack)

@@ -15,11 +15,8 @@ from jax import Array
 
 from jaxclust.clustering.bounds import Bounds, reassign
 from jaxclust.clustering.distances import squared_distances
-from jaxclust.clustering.kmeans import assign, cluster_sums
+from jaxclust.clustering.kmeans import MANY_CLUSTERS, assign, cluster_sums
 from jaxclust.core import device
-
-# Fewer centroids than these gain nothing by bounds.
-_MANY = 32
 
 Tree = TypeVar("Tree")
 
@@ -115,7 +112,7 @@ def move(
         shifts: float32 [c]: how far each has moved since.
         slack: :func:`bounds.rounding_slack` over all rows.
     """
-    if centroids.shape[0] < _MANY:
+    if centroids.shape[0] < MANY_CLUSTERS:
         assignments, distances = assign(x, centroids)
         bounds = Bounds(assignments, bounds.lower)
     else:

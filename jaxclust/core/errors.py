@@ -1,10 +1,15 @@
 """The ways a run can end early, as the user sees them."""
 
+import errno
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 _SETTING = re.compile(r"‹([a-z][a-z0-9_.]*)›")
+
+
+# Numbers of errors of a disk without room, which the user can make.
+OUT_OF_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class InputError(ValueError):

@@ -4,6 +4,7 @@ NumPy arrays in, NumPy arrays out; a process that is alone gets back what it gav
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -11,29 +12,46 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxclust.core.errors import InputError
+from jaxclust.core import device
+from jaxclust.core.errors import InputError, first_line
 
 
 def summed(values: np.ndarray) -> np.ndarray:
-    """The processes' arrays, of one shape, added up on all of them.
+    """The processes' arrays, of one shape, added up on all of them: float32, or exact int64.
 
-    Added in float32 or int32; no process holds more than its own array and the sum.
+    No process holds more than its own array and the sum.
     """
-    values = np.ascontiguousarray(values, _narrow(values.dtype))
+    if values.dtype.kind == "f":
+        return _added(np.ascontiguousarray(values, np.float32))
+    # In limbs of 20 bits: exchanges have no 64-bit integers.
+    whole = values.astype(np.int64)
+    limbs = np.stack([whole & _LIMB, (whole >> 20) & _LIMB, whole >> 40]).astype(np.int32)
+    low, middle, high = _added(limbs).astype(np.int64)
+    return low + (middle << 20) + (high << 40)
+
+
+_LIMB = 2**20 - 1
+
+
+def _added(values: np.ndarray) -> np.ndarray:
+    """The sum over processes of float32 or int32 arrays."""
     if jax.process_count() == 1:
         return values
-    first = [jax.local_devices(process_index=p)[0] for p in range(jax.process_count())]
-    mesh = Mesh(np.asarray(first), ("processes",))
-    spread = NamedSharding(mesh, PartitionSpec("processes"))
-    shape = (jax.process_count(), *values.shape)
+    add, spread = _adder()
     mine = jax.device_put(values[None], jax.local_devices()[0])
+    shape = (jax.process_count(), *values.shape)
     whole = jax.make_array_from_single_device_arrays(shape, spread, [mine])
-    add = jax.jit(lambda x: jnp.sum(x, axis=0), out_shardings=NamedSharding(mesh, PartitionSpec()))
     return np.asarray(add(whole).addressable_data(0))
 
 
-def _narrow(dtype: np.dtype) -> type:
-    return np.float32 if dtype.kind == "f" else np.int32
+@cache
+def _adder() -> tuple[Callable, NamedSharding]:
+    """(the program that adds, how its argument lies on the processes)."""
+    first = [jax.local_devices(process_index=p)[0] for p in range(jax.process_count())]
+    mesh = Mesh(np.asarray(first), ("processes",))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    add = device.jit(lambda x: jnp.sum(x, axis=0), out_shardings=everywhere)
+    return add, NamedSharding(mesh, PartitionSpec("processes"))
 
 
 def of_all(values: np.ndarray) -> np.ndarray:
@@ -74,17 +92,31 @@ def from_first(values: np.ndarray) -> np.ndarray:
     return np.asarray(multihost_utils.broadcast_one_to_all(values))
 
 
-def agreed(work: Callable[[], None]) -> None:
-    """Let the first process do something; the others wait for it, and share its refusal.
+def told(work: Callable[[], str]) -> str:
+    """What the first process finds out, on all of them; they wait for it, and share its refusal.
 
     Raises:
-        InputError: the first process's.
+        InputError: the first process's, or what its OSError says.
     """
-    said = ""
+    found, refusal = "", ""
     if jax.process_index() == 0:
         try:
-            work()
+            found = work()
         except InputError as error:
-            said = error.marked
-    if said := texts_of_all(said)[0]:
-        raise InputError(said)
+            refusal = error.marked
+        except OSError as error:
+            refusal = f"{error.filename or 'a file'}: {error.strerror or first_line(error)}"
+    found, refusal = texts_of_all(found)[0], texts_of_all(refusal)[0]
+    if refusal:
+        raise InputError(refusal)
+    return found
+
+
+def agreed(work: Callable[[], object]) -> None:
+    """Let the first process do something; see :func:`told`."""
+
+    def done() -> str:
+        work()
+        return ""
+
+    told(done)

@@ -44,13 +44,19 @@ def largest_of_processes(values: np.ndarray) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(values)).max(axis=0)
 
 
+_RESUME = "the last checkpoint is kept: start all of them again with --resume"
+# Of commands that go on by themselves.
+AGAIN = "start all of them again with the same command"
 # Names in the errors of the libraries through which devices communicate.
 _TRANSPORTS = ("Gloo", "NCCL", "coordination service", "CoordinationService")
 
 
 @contextmanager
-def telling_lost_processes() -> Iterator[None]:
+def telling_lost_processes(advice: str = _RESUME) -> Iterator[None]:
     """Say what to do when an exchange between processes breaks.
+
+    Args:
+        advice: what the user can do.
 
     When silent processes count as lost, JAX ends this one and names their numbers ("tasks"), so
     this waits long enough for that.
@@ -67,8 +73,7 @@ def telling_lost_processes() -> Iterator[None]:
             raise
         said = (
             f"another of the run's {jax.process_count()} processes no longer answers "
-            f"({first_line(error)}); the last checkpoint is kept: start all of them again with "
-            "--resume"
+            f"({first_line(error)}); {advice}"
         )
         print(f"jaxclust: {said}; which one it was follows", file=sys.stderr, flush=True)
         time.sleep(2 * _SILENCE)

@@ -1,7 +1,7 @@
 """Images from files or archives: decoded all at once, or when needed."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -85,6 +85,8 @@ def read_images(
     in_memory: int | None,
     where: str,
     margin: float = 1.0,
+    *,
+    in_part: bool = False,
 ) -> Read:
     """Decode images; unreadable ones are skipped and named.
 
@@ -98,6 +100,7 @@ def read_images(
         in_memory: bytes of decoded images that may be held; larger sets are read when needed.
         where: what they are in, for messages.
         margin: as for the size.
+        in_part: these are a part of the set, so that all of them may be unreadable.
 
     Raises:
         InputError: no readable image, mixed sizes, or more than half unreadable.
@@ -107,7 +110,14 @@ def read_images(
     wanted = _Wanted(places, names, size, margin, places.rules)
     with undisturbed(places.rules):
         found = _looked_through(wanted) if streamed else _held(wanted)
-    _check(found, names, where)
+    if not in_part:
+        check_readable(found.channels > 0, found.skipped, names, where)
+    return _kept(found, wanted, streamed, where)
+
+
+def _kept(found: _Found, wanted: _Wanted, streamed: bool, where: str) -> Read:
+    """The images that can be read, in memory or to be read when needed."""
+    places, names, size, margin = wanted.places, wanted.names, wanted.size, wanted.margin
     kept = np.flatnonzero(found.channels)
     if kept.size < len(places):
         places, names = places.take(kept), names.take(kept)
@@ -115,18 +125,33 @@ def read_images(
     if streamed and size is not None:
         images = Streamed(places, names, size, int(found.channels.max()), margin)
     else:
-        images = _stack([found.arrays[int(i)] for i in kept], names, where)
+        arrays = [found.arrays[int(i)] for i in kept]
+        images = _stack(arrays, names, where) if arrays else _nothing(size)
     skipped = [(wanted.names[i], reason) for i, reason in sorted(found.skipped.items())]
     return Read(images, kept, places, names, skipped, found.ranges)
 
 
-def _check(found: _Found, names: Names, where: str) -> None:
-    """InputError if nothing can be read, or if this looks like the wrong folder."""
-    bad = np.flatnonzero(found.channels == 0)
+def _nothing(size: int | None) -> np.ndarray:
+    side = size or 1
+    return np.zeros((0, side, side, 3), np.uint8)
+
+
+def check_readable(
+    readable: np.ndarray, reasons: Mapping[int, str], names: Sequence[str], where: str
+) -> None:
+    """InputError if nothing can be read, or if this looks like the wrong folder.
+
+    Args:
+        readable: bool [n].
+        reasons: why others cannot be read, by their numbers.
+        names: n of them.
+        where: what they are in.
+    """
+    bad = np.flatnonzero(~readable)
     if not bad.size:
         return
     # Python users see the setting's name in the list of skipped files, too.
-    why = found.skipped[int(bad[0])].replace("max_megapixels", "‹max_megapixels›")
+    why = reasons[int(bad[0])].replace("max_megapixels", "‹max_megapixels›")
     first = f"{names[int(bad[0])]}: {why}"
     if bad.size == len(names):
         raise InputError(f"none of the {len(names)} images in {where} can be read ({first})")

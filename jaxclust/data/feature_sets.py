@@ -77,15 +77,32 @@ def _read(path: str) -> ImageSet:
         raise InputError(
             f"shards of {path} differ: features of {widths[0]} and {widths[-1]} values"
         )
-    labels = [one.labels for one in sets if one.labels is not None]
-    known = len(labels) == len(sets) and len({one.class_names for one in sets}) == 1
-    joined = np.concatenate(labels) if known else None
+    labels, class_names = _labels(sets, path)
     return replace(
         sets[0],
         name=path,
         images=np.concatenate([one.images for one in sets]),
-        labels=joined,
+        labels=labels,
         ids=Names(name for one in sets for name in one.ids),
-        n_classes=None if joined is None else int(np.unique(joined[joined >= 0]).size),
-        class_names=sets[0].class_names if known else (),
+        n_classes=None if labels is None else int(np.unique(labels[labels >= 0]).size),
+        class_names=class_names,
     )
+
+
+def _labels(sets: Sequence[ImageSet], path: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """The shards' labels with one numbering, -1 where a shard has none; and their names."""
+    labelled = [one for one in sets if one.labels is not None]
+    if not labelled:
+        return None, ()
+    if len({bool(one.class_names) for one in labelled}) > 1:
+        raise InputError(f"labels are names in some shards of {path} and numbers in others")
+    names = tuple(sorted({name for one in labelled for name in one.class_names}))
+    place = {name: i for i, name in enumerate(names)}
+    found = []
+    for one in sets:
+        own = np.full(len(one.ids), -1, np.int64) if one.labels is None else one.labels
+        if one.labels is not None and names:
+            numbers = np.asarray([place[name] for name in one.class_names] + [-1], np.int64)
+            own = numbers[own]  # -1 is the last
+        found.append(own)
+    return np.concatenate(found), names

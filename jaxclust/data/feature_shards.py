@@ -1,19 +1,20 @@
 """Parquet shards of features (`id`, `embedding`), read and written block by block."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxclust.core.errors import InputError
 from jaxclust.data import shards
-from jaxclust.data.features import check_features, embeddings, parquet_module
+from jaxclust.data.features import check_features, embeddings, parquet_module, parquet_texts
 
 # Rows per row group of what is written.
 _GROUP = 65_536
-# In the metadata of what is written: by what.
-_MARK = "jaxclust_made_by"
+# In the metadata of what is written: by what, and what was passed over.
+_MARK, _SKIPPED = "jaxclust_made_by", "jaxclust_skipped"
 
 
 def feature_blocks(path: Path, rows: int) -> Iterator[np.ndarray]:
@@ -25,6 +26,11 @@ def feature_blocks(path: Path, rows: int) -> Iterator[np.ndarray]:
     """
     for batch in opened(path).iter_batches(rows, columns=["embedding"]):
         yield check_features(embeddings(batch["embedding"], path), str(path))
+
+
+def all_ids(path: Path) -> Any:
+    """The ids of a Parquet shard, as one Arrow array of their own type."""
+    return opened(path).read(columns=["id"])["id"].combine_chunks()
 
 
 def id_blocks(path: Path, rows: int) -> Iterator[Any]:
@@ -53,49 +59,64 @@ def opened(path: Path) -> Any:
     return file
 
 
-def made_by(where: str) -> str | None:
-    """The mark in a Parquet file's metadata, by which its writer knows it; see :func:`marked`.
+class Made(NamedTuple):
+    """What a Parquet file's metadata says of its making; see :func:`marked`."""
+
+    mark: str  # what wrote it; empty: something else
+    skipped: list[list[str]]  # what its writer passed over, and why
+
+
+def made(where: str) -> Made | None:
+    """How a Parquet file was made; only its end is read. None: it is damaged.
 
     Args:
-        where: path or URL; only the end of the file is read.
+        where: path or URL.
     """
-    try:
-        with shards.opened(where) as file:
+    import pyarrow as pa
+
+    with shards.opened(where) as file:
+        try:
             found = parquet_module(Path(where)).ParquetFile(file).schema_arrow.metadata or {}
-    except (OSError, ValueError):
-        return None
-    return found.get(_MARK.encode(), b"").decode() or None
+        except (pa.ArrowException, OSError):
+            return None
+    return Made(
+        found.get(_MARK.encode(), b"").decode(),
+        json.loads(found.get(_SKIPPED.encode(), b"[]")),
+    )
 
 
-def marked(mark: str) -> dict[str, str]:
-    """Metadata that :func:`made_by` reads."""
-    return {_MARK: mark}
+def marked(mark: str, skipped: Sequence[Sequence[str]]) -> dict[str, str]:
+    """Metadata that :func:`made` reads."""
+    return {_MARK: mark, _SKIPPED: json.dumps(list(map(list, skipped)))}
 
 
 def write_labels(
-    path: Path, ids: Sequence[str], clusters: np.ndarray, confidence: np.ndarray, mark: str
+    path: Path,
+    ids: Any,
+    clusters: np.ndarray,
+    confidence: np.ndarray,
+    about: dict[str, str],
 ) -> None:
     """Write a shard of labels: columns `id`, `cluster` and `confidence`.
 
     Args:
         path: Parquet.
-        ids: n of them.
+        ids: n of them, as an Arrow array or a list of text.
         clusters: int32 [n].
         confidence: float32 [n].
-        mark: see :func:`made_by`.
+        about: see :func:`marked`.
     """
     import pyarrow as pa
 
-    fields = [("id", pa.string()), ("cluster", pa.int32()), ("confidence", pa.float32())]
-    schema = pa.schema(fields, metadata=marked(mark))
-    arrays = [pa.array(list(ids), pa.string()), pa.array(clusters), pa.array(confidence)]
-    table = pa.Table.from_arrays(arrays, schema=schema)
+    if isinstance(ids, list):
+        ids = pa.array(parquet_texts(ids), pa.string())
+    fields = [("id", ids.type), ("cluster", pa.int32()), ("confidence", pa.float32())]
+    schema = pa.schema(fields, metadata=about)
+    table = pa.Table.from_arrays([ids, pa.array(clusters), pa.array(confidence)], schema=schema)
     parquet_module(path).write_table(table, path, compression="zstd")
 
 
-def write_assignments(
-    path: Path, shard: Path, labels: np.ndarray, distances: np.ndarray, about: dict[str, str]
-) -> None:
+def write_assignments(path: Path, shard: Path, labels: np.ndarray, distances: np.ndarray) -> None:
     """Write each row's cluster beside the id that it has in its shard of features.
 
     Args:
@@ -103,7 +124,6 @@ def write_assignments(
         shard: the features.
         labels: int32 [n].
         distances: float32 [n]: to the cluster's centroid.
-        about: how they were made, kept in the file's metadata.
 
     Raises:
         InputError: the shard no longer has n rows.
@@ -116,7 +136,7 @@ def write_assignments(
         raise InputError(f"{shard} has changed since it was read; start again in another folder")
     kind = source.schema_arrow.field("id").type
     columns = [("id", kind), ("cluster", pa.int32()), ("distance", pa.float32())]
-    schema = pa.schema(columns, metadata=about)
+    schema = pa.schema(columns)
     start = 0
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for ids in id_blocks(shard, _GROUP):

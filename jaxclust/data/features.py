@@ -1,7 +1,7 @@
 """Features in files: vectors instead of images, as `jaxclust embed` and others write them."""
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -217,6 +217,11 @@ def write_features(
         new.unlink(missing_ok=True)
 
 
+def parquet_texts(names: Iterable[str]) -> list[str]:
+    """Names as Parquet's text, which is UTF-8; file names need not be."""
+    return [name.encode("utf-8", "backslashreplace").decode() for name in names]
+
+
 def _write_parquet(
     path: Path, found: ImageSet, about: dict[str, str], metadata: Sequence[str | None]
 ) -> None:
@@ -230,8 +235,7 @@ def _write_parquet(
     if any(one is not None for one in metadata):
         columns.append(("json", pa.string()))
     schema = pa.schema(columns, metadata=about)
-    # Parquet's text is UTF-8, which file names need not be.
-    names = [name.encode("utf-8", "backslashreplace").decode() for name in found.ids]
+    names = parquet_texts(found.ids)
     with parquet.ParquetWriter(path, schema) as writer:
         for start in range(0, n, _GROUP):
             rows = slice(start, start + _GROUP)

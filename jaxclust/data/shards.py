@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from jaxclust.core.errors import InputError, first_line
+import jax
+
+from jaxclust.core.errors import OUT_OF_ROOM, InputError, RunError, first_line
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 # Numbered shards that one pattern may name.
@@ -55,10 +57,12 @@ def listed(pattern: str) -> list[Shard]:
     """
     if "://" in pattern:
         _remote(pattern)  # a kind that needs a package is refused, not passed over
-    found = [one for each in _numbered(pattern) for one in _matching(each)]
+    numbered = _numbered(pattern)
+    ranged = len(numbered) > 1
+    found = [one for each in numbered for one in _matching(each, ranged)]
     if not found:
         raise InputError(f"no shards match {pattern}; check the pattern, and quote it in a shell")
-    shards = [Shard(where, PurePosixPath(where).stem) for where in sorted(found)]
+    shards = [Shard(where, PurePosixPath(_path_of(where)).stem) for where in sorted(found)]
     twice = next((name for name, n in Counter(s.name for s in shards).items() if n > 1), None)
     if twice is not None:
         raise InputError(
@@ -84,9 +88,18 @@ def _numbered(pattern: str) -> list[str]:
     ]
 
 
-def _matching(pattern: str) -> list[str]:
-    """The files of a pattern with wildcards; a plain name is taken as it is."""
-    wild = any(sign in pattern for sign in "*?[")
+def _path_of(where: str) -> str:
+    """A path, or a URL's without what follows a question mark."""
+    return where.partition("?")[0] if "://" in where else where
+
+
+def _matching(pattern: str, ranged: bool) -> list[str]:
+    """The files of a pattern with wildcards; a plain name is taken as it is.
+
+    Beside a range, and in the name of a file that is there, brackets and ? are letters.
+    """
+    signs = "*" if ranged or pattern.startswith(("http://", "https://")) else "*?["
+    wild = any(sign in pattern for sign in signs) and not there(pattern)
     if "://" in pattern:
         files, path = _remote(pattern)
         return [files.unstrip_protocol(one) for one in files.glob(path)] if wild else [pattern]
@@ -148,6 +161,22 @@ def make_folder(folder: str) -> None:
         raise InputError(f"cannot create the folder {folder} ({first_line(error)})") from error
 
 
+def is_damage(error: Exception) -> bool:
+    """Whether an error may be a shard's own; a full disk, a lack of memory and the like are not."""
+    if isinstance(error, MemoryError | ImportError | RunError | jax.errors.JaxRuntimeError):
+        return False
+    return getattr(error, "errno", None) not in OUT_OF_ROOM
+
+
+def remove(where: str) -> None:
+    """Remove a file that is there, at a URL too."""
+    if "://" in where:
+        files, path = _remote(where)
+        files.rm_file(path)
+    else:
+        Path(where).unlink()
+
+
 def there(where: str) -> bool:
     """Whether there is a file."""
     if "://" not in where:
@@ -173,7 +202,7 @@ def opened(where: str) -> Iterator[Any]:
 
 
 def write(where: str, fill: Callable[[Path], None]) -> None:
-    """Write a file, at a URL too, that appears whole or not at all.
+    """Write a file, at a URL too, that appears whole or not at all (at a URL: if its store can).
 
     Args:
         where: its path or URL; an existing file is replaced.

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxclust.core.errors import InputError
 from jaxclust.data.archives import Index, check_uncompressed, index_of, is_image, members
-from jaxclust.data.decoding import read_images
+from jaxclust.data.decoding import check_readable, read_images
 from jaxclust.data.names import Names
 from jaxclust.data.places import Place, Reading, Stretches
 from jaxclust.data.resizing import with_channels
@@ -110,14 +110,17 @@ def samples(shard: Shard, reading: Reading, channels: int) -> Iterator[Samples]:
         channels: of the images, 1 or 3.
 
     Raises:
-        InputError: more than half of a block cannot be read.
+        InputError: at the end, if more than half of them cannot be read.
     """
     rules = reading.rules
+    readable, reasons = np.zeros(len(shard), bool), dict[int, str]()
     for start in range(0, len(shard), _AT_ONCE):
         rows = np.arange(start, min(start + _AT_ONCE, len(shard)))
         places, keys = shard.places.take(rows).read_by(rules), shard.keys.take(rows)
         margin = 1.0 if rules.margin is None else rules.margin
-        read = read_images(places, keys, reading.size, None, str(shard.path), margin)
+        read = read_images(places, keys, reading.size, None, str(shard.path), margin, in_part=True)
+        readable[start + read.kept] = True
+        reasons |= {start + list(keys).index(key): reason for key, reason in read.skipped}
         rules = rules._replace(ranges={**read.ranges, **rules.ranges})
         ids = list(read.ids)
         own = [shard.fields.get(key, {}) for key in ids]
@@ -128,6 +131,7 @@ def samples(shard: Shard, reading: Reading, channels: int) -> Iterator[Samples]:
             [_text(fields.get(_METADATA)) for fields in own],
             read.skipped,
         )
+    check_readable(readable, reasons, shard.keys, str(shard.path))
 
 
 def _text(place: Place | None) -> str | None:
@@ -138,4 +142,4 @@ def _text(place: Place | None) -> str | None:
 def _label(place: Place | None) -> int:
     """A class number; -1 where there is none."""
     text = (_text(place) or "").strip()
-    return int(text) if text.isascii() and text.isdigit() else -1
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else -1

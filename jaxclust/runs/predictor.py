@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxclust.core.errors import InputError
 from jaxclust.core.keys import generator, host_arrays
-from jaxclust.data.places import Reading, Rules, View
+from jaxclust.data.places import MAX_MEGAPIXELS, Reading, Rules, View
 from jaxclust.data.resizing import Resized, with_channels
 from jaxclust.runs import embedding
 from jaxclust.runs.labelling import built, encoder_of, reopen
@@ -77,7 +77,8 @@ class Predictor:
     def reading(self) -> Reading:
         """How image files are read for the run, before they are given to :meth:`of_files`."""
         known, shape = self._content.record["data"], self._spec.shape
-        rules = Rules(ranges=known.get("value_ranges") or {})
+        most = self._content.record["options"].get("max_megapixels", MAX_MEGAPIXELS)
+        rules = Rules(most, known.get("value_ranges") or {})
         if "encoder" in known:
             return Reading(None, None, rules).seen_by(View(*known["encoder"]["view"]))
         return Reading(shape[0] if len(shape) == 3 else None, None, rules)

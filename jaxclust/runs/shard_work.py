@@ -3,12 +3,13 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxclust.core.errors import InputError
 from jaxclust.data import webdataset
-from jaxclust.data.feature_shards import feature_blocks, id_blocks, marked, write_labels
+from jaxclust.data.feature_shards import all_ids, feature_blocks, marked, write_labels
 from jaxclust.data.features import write_features
 from jaxclust.data.image_set import ImageSet
 from jaxclust.data.names import Names
@@ -34,12 +35,14 @@ def embedding_work(encoder: Frozen) -> Work:
 
     def work(source: Path, target: Path) -> tuple[int, list[tuple[str, str]]]:
         shard = webdataset.read_shard(source)
-        ids, labels, metadata, features = [], [], [], []
+        ids, metadata = [], []
+        labels, features = [np.zeros(0, np.int64)], [np.zeros((0, encoder.width), np.float32)]
         for part in webdataset.samples(shard, reading, 3):
             ids += part.ids
             labels.append(part.labels)
             metadata += part.metadata
-            features.append(encoding.of(part.images))
+            if part.ids:
+                features.append(encoding.of(part.images))
             shard.skipped.extend(part.skipped)
         known = np.concatenate(labels)
         found = ImageSet(
@@ -49,7 +52,8 @@ def embedding_work(encoder: Frozen) -> Work:
             Names(ids),
             None,
         )
-        write_features(target, found, {"encoder": encoder.name, **marked(mark)}, metadata)
+        about = {"encoder": encoder.name, **marked(mark, shard.skipped)}
+        write_features(target, found, about, metadata)
         return len(ids), shard.skipped
 
     return work
@@ -70,14 +74,15 @@ def labelling_work(predictor: Predictor, mark: str) -> Work:
         ids, found = [], []
         for part in webdataset.samples(shard, predictor.reading, predictor.channels):
             ids += part.ids
-            found.append(predictor.of_files(part.images))
+            if part.ids:
+                found.append(predictor.of_files(part.images))
             shard.skipped.extend(part.skipped)
-        return _write(target, ids, found, mark), shard.skipped
+        return _write(target, ids, found, marked(mark, shard.skipped)), shard.skipped
 
     def of_features(source: Path, target: Path) -> tuple[int, list[tuple[str, str]]]:
-        ids = [str(one) for block in id_blocks(source, _ROWS) for one in block.to_pylist()]
+        ids = all_ids(source)
         found = [predictor({"features": rows}) for rows in feature_blocks(source, _ROWS)]
-        return _write(target, ids, found, mark), []
+        return _write(target, ids, found, marked(mark, [])), []
 
     def work(source: Path, target: Path) -> tuple[int, list[tuple[str, str]]]:
         kinds = {".tar": of_images, ".parquet": of_features}
@@ -88,9 +93,10 @@ def labelling_work(predictor: Predictor, mark: str) -> Work:
     return work
 
 
-def _write(target: Path, ids: list[str], found: list[dict[str, np.ndarray]], mark: str) -> int:
-    clusters, confidence = (
-        np.concatenate([block[name] for block in found]) for name in ("cluster", "confidence")
-    )
-    write_labels(target, ids, clusters, confidence, mark)
+def _write(
+    target: Path, ids: Any, found: list[dict[str, np.ndarray]], about: dict[str, str]
+) -> int:
+    clusters = np.concatenate([np.zeros(0, np.int32), *(block["cluster"] for block in found)])
+    confidence = [np.zeros(0, np.float32), *(block["confidence"] for block in found)]
+    write_labels(target, ids, clusters, np.concatenate(confidence), about)
     return len(ids)

@@ -6,16 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-
 from jaxclust.core import exchange, processes
 from jaxclust.core.errors import InputError, RunError, first_line
 from jaxclust.core.visible import visible
 from jaxclust.data import shards
-from jaxclust.data.feature_shards import made_by
+from jaxclust.data.feature_shards import made
 from jaxclust.data.shards import Shard
 from jaxclust.runs.csv_tables import ERRORS, as_text
-from jaxclust.runs.writable import OUT_OF_ROOM
 
 
 class Passed(NamedTuple):
@@ -33,6 +30,7 @@ class Done(NamedTuple):
     kept: int  # written before
     rows: int  # of those written now
     passed: list[Passed]
+    refused: str = ""  # why nothing more was done, if so
 
 
 # (the shard's file, the Parquet file to write) -> (its rows, images passed over and why)
@@ -72,36 +70,37 @@ def _own(own: Sequence[Shard], out: str, work: Work, mark: str, strict: bool, qu
     written = kept = rows = 0
     for shard in own:
         target = shards.joined(out, f"{shard.name}.parquet")
-        if _finished(target, mark):
-            kept += 1
-            continue
         try:
-            count, images = _worked(shard, target, work)
+            before = made(target) if shards.there(target) else None
+            if before is not None and before.mark != mark:
+                refused = f"{target} was not made by this command; give another folder"
+                return Done(written, kept, rows, passed, refused)
+            if before is None:
+                count, images = _worked(shard, target, work)
+                written, rows = written + 1, rows + count
+                _say(f"{shard.where}: {count:,} rows", quiet)
+            else:
+                kept, images = kept + 1, before.skipped
         # Archives, Parquet and remote stores have errors of every kind.
         except Exception as error:
-            if not _is_damage(error):
+            if not shards.is_damage(error):
                 raise
             passed.append(Passed(shard.where, "", first_line(error)))
             if strict:
                 break
             continue
-        written, rows = written + 1, rows + count
         passed += [Passed(shard.where, name, reason) for name, reason in images]
-        if not quiet:
-            print(f"{shard.where}: {count:,} rows", file=sys.stderr, flush=True)
     return Done(written, kept, rows, passed)
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)
 
 
 def _missing(own: Sequence[Shard]) -> list[Passed]:
     """The first shard that is not there, found before any work is done."""
     return [Passed(one.where, "", "no such file") for one in own if not shards.there(one.where)][:1]
-
-
-def _is_damage(error: Exception) -> bool:
-    """Whether an error may be a shard's; a full disk and a lack of memory are not."""
-    if isinstance(error, MemoryError | RunError | jax.errors.JaxRuntimeError):
-        return False
-    return getattr(error, "errno", None) not in OUT_OF_ROOM
 
 
 def _worked(shard: Shard, target: str, work: Work) -> tuple[int, list[tuple[str, str]]]:
@@ -112,42 +111,41 @@ def _worked(shard: Shard, target: str, work: Work) -> tuple[int, list[tuple[str,
     return told[0]
 
 
-def _finished(target: str, mark: str) -> bool:
-    """Whether a shard is written already.
-
-    Raises:
-        InputError: something else has written it.
-    """
-    if not shards.there(target):
-        return False
-    if made_by(target) != mark:
-        raise InputError(
-            f"{target} was made by something else; give another folder, or remove this one"
-        )
-    return True
-
-
 def _together(mine: Done, found: Sequence[Shard], out: str, strict: bool) -> Done:
     """The processes' results, written down and, if strict, refused."""
-    told = [json.loads(text) for text in exchange.texts_of_all(json.dumps(mine))]
-    passed = [Passed(*one) for _, _, _, some in told for one in some]
+    told = [Done(*json.loads(text)) for text in exchange.texts_of_all(json.dumps(mine))]
+    for one in told:
+        if one.refused:
+            raise InputError(one.refused)
+    passed = [Passed(*one) for some in told for one in some.passed]
     whole = [one for one in passed if not one.image]
-    written, kept, rows = (sum(one[i] for one in told) for i in range(3))
-    done = Done(written, kept, rows, passed)
+    done = Done(
+        sum(one.shards for one in told),
+        sum(one.kept for one in told),
+        sum(one.rows for one in told),
+        passed,
+    )
     if strict and whole:
         raise InputError(f"{whole[0].shard} cannot be read ({whole[0].reason})")
     if len(whole) == len(found):
         raise RunError(
             f"none of {len(found)} shards could be read ({whole[0].shard}: {whole[0].reason})"
         )
-    if processes.first():
-        for one in passed:
-            where = f"{one.shard}: {one.image}" if one.image else one.shard
-            print(f"skipped {visible(where)}: {visible(one.reason)}", file=sys.stderr)
-        if passed:
-            text = as_text(("shard", "image", "reason"), passed).encode("utf-8", ERRORS)
-            shards.write(shards.joined(out, "skipped.csv"), lambda new: _fill(new, text))
+    exchange.agreed(lambda: _list(passed, out))
     return done
+
+
+def _list(passed: Sequence[Passed], out: str) -> None:
+    """Say what was passed over, now and by earlier calls, and write it down."""
+    path = shards.joined(out, "skipped.csv")
+    for one in passed:
+        where = f"{one.shard}: {one.image}" if one.image else one.shard
+        print(f"skipped {visible(where)}: {visible(one.reason)}", file=sys.stderr)
+    if passed:
+        text = as_text(("shard", "image", "reason"), passed).encode("utf-8", ERRORS)
+        shards.write(path, lambda new: _fill(new, text))
+    elif shards.there(path):
+        shards.remove(path)
 
 
 def _fill(path: Path, content: bytes) -> None:

@@ -1,13 +1,10 @@
 """Checks that a place can be written to, before work starts."""
 
-import errno
 import os
 from pathlib import Path
 
+from jaxclust.core.errors import OUT_OF_ROOM as OUT_OF_ROOM
 from jaxclust.core.errors import InputError
-
-# Errors that the user can fix without choosing another place.
-OUT_OF_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def check_can_write(path: Path, *, parents: bool = True) -> None:

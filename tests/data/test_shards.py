@@ -54,6 +54,13 @@ def test_wildcards_name_what_is_there_and_ranges_what_should_be(tmp_path, monkey
     assert [one.where for one in both][:4] == ["1-08.tar", "1-09.tar", "1-10.tar", "2-08.tar"]
 
 
+def test_a_range_in_a_folder_with_brackets(tmp_path):
+    (tmp_path / "set [a]").mkdir()
+    (tmp_path / "set [a]" / "0.tar").touch()
+    found = shards.listed(str(tmp_path / "set [a]") + "/{0..1}.tar")
+    assert [one.name for one in found] == ["0", "1"]
+
+
 def test_what_patterns_are_refused(tmp_path):
     for folder in "ab":
         (tmp_path / folder).mkdir()
@@ -146,6 +153,25 @@ def test_samples_come_in_blocks_that_change_nothing(tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.concatenate([part.images for part in parts]), images)
 
 
+def test_a_block_of_unreadable_images_costs_no_other(tmp_path, monkeypatch):
+    """Only a shard of which more than half is unreadable is refused."""
+    monkeypatch.setattr(webdataset, "_AT_ONCE", 4)
+    good = {f"{i}.png": png(np.full((4, 4), i, np.uint8)) for i in range(8)}
+    write_tar(tmp_path / "s.tar", {**good, "8.png": b"junk", "8.cls": b"9" * 30})
+    parts = list(webdataset.samples(webdataset.read_shard(tmp_path / "s.tar"), Reading(4), 3))
+    assert [part.ids for part in parts] == [["0", "1", "2", "3"], ["4", "5", "6", "7"], []]
+    assert [name for name, _ in parts[2].skipped] == ["8"]
+    write_tar(tmp_path / "t.tar", {"0.png": good["0.png"], "1.png": b"junk", "2.png": b"junk"})
+    with pytest.raises(InputError, match="2 of the 3 images"):
+        list(webdataset.samples(webdataset.read_shard(tmp_path / "t.tar"), Reading(4), 3))
+
+
+def test_a_class_too_large_for_a_number_is_unknown(tmp_path):
+    write_tar(tmp_path / "s.tar", {"0.png": png(np.zeros((4, 4), np.uint8)), "0.cls": b"9" * 30})
+    (part,) = webdataset.samples(webdataset.read_shard(tmp_path / "s.tar"), Reading(4), 3)
+    assert part.labels.tolist() == [-1]
+
+
 @pytest.mark.parametrize("content", [b"", b"no tar at all" * 100])
 def test_a_damaged_tar_is_refused(tmp_path, content):
     (tmp_path / "s.tar").write_bytes(content)
@@ -181,3 +207,13 @@ def test_a_pattern_of_features_is_one_set(tmp_path):
     write_features(tmp_path / "p3.parquet", ["y"], np.ones((1, 4)), label=[0])
     with pytest.raises(InputError, match="differ"):
         read_several(f"{tmp_path}/p*.parquet")
+
+
+def test_names_of_classes_are_numbered_over_all_shards(tmp_path):
+    for i, labels in enumerate((["cat", "dog"], ["cow", None])):
+        write_features(tmp_path / f"p{i}.parquet", ["a", "b"], np.ones((2, 3)), label=labels)
+    write_features(tmp_path / "p2.parquet", ["c"], np.ones((1, 3)))
+    found = read_several(f"{tmp_path}/p*.parquet")
+    assert found.class_names == ("cat", "cow", "dog")
+    assert found.labels.tolist() == [0, 2, 1, -1, -1]
+    assert found.n_classes == 3

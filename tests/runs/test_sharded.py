@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from jaxclust.cli import main
 from jaxclust.data import shards
-from jaxclust.data.feature_shards import made_by
+from jaxclust.data.feature_shards import made
 from jaxclust.models.encoders import frozen
 from jaxclust.runs import sharded
 from tests.data.test_shards import png, write_features, write_tar
@@ -113,6 +113,31 @@ def test_missing_and_damaged_shards_are_listed_or_refused(tmp_path, capsys):
     assert "none of 2 shards could be read" in capsys.readouterr().err
 
 
+def test_what_was_skipped_is_listed_after_a_repeated_command_too(tmp_path):
+    write_tars(tmp_path / "in", 2)
+    write_tar(tmp_path / "in" / "s-02.tar", {"a.png": png(IMAGES[0]), "b.png": png(IMAGES[1]),
+                                             "c.png": b"broken"})  # fmt: skip
+    assert embed("in/s-{00..03}.tar") == 0
+    (tmp_path / "in" / "s-03.tar").write_bytes((tmp_path / "in" / "s-01.tar").read_bytes())
+    assert embed("in/s-{00..03}.tar") == 0
+    with Path("out/skipped.csv").open() as file:
+        assert [(row["shard"], row["image"]) for row in csv.DictReader(file)] == [
+            ("in/s-02.tar", "c")
+        ]
+    (tmp_path / "out" / "s-02.parquet").unlink()
+    assert embed("in/s-{00..01}.tar") == 0
+    assert not Path("out/skipped.csv").exists()
+
+
+def test_a_shard_that_was_left_half_written_is_written_again(tmp_path):
+    write_tars(tmp_path / "in")
+    assert embed("in/*.tar") == 0
+    whole = Path("out/s-01.parquet").read_bytes()
+    Path("out/s-01.parquet").write_bytes(whole[: len(whole) // 2])
+    assert embed("in/*.tar") == 0
+    np.testing.assert_allclose(features()[1], EXPECTED, rtol=1e-5)
+
+
 def test_a_full_disk_is_not_a_damaged_shard(tmp_path, capsys, monkeypatch):
     write_tars(tmp_path / "in")
 
@@ -130,7 +155,7 @@ def test_another_encoder_s_folder_is_refused(tmp_path, capsys, monkeypatch):
     other = ENCODER._replace(digest="other")
     monkeypatch.setattr(frozen, "load", lambda name, precision: other)
     assert embed("in/*.tar") == 2
-    assert "made by something else" in capsys.readouterr().err
+    assert "was not made by this command" in capsys.readouterr().err
 
 
 def test_urls_in_and_out(tmp_path):
@@ -142,7 +167,7 @@ def test_urls_in_and_out(tmp_path):
     assert embed("memory://tars/*.tar", "memory://features") == 0
     names = [Path(one).name for one in sorted(files.ls("/features", detail=False))]
     assert names == [f"s-{i:02d}.parquet" for i in range(4)]
-    assert made_by("memory://features/s-00.parquet").startswith("embed digest")
+    assert made("memory://features/s-00.parquet").mark.startswith("embed digest")
     assert embed("memory://tars/*.tar", "memory://features") == 0
 
 
@@ -231,6 +256,24 @@ def test_labels_of_shards_are_those_of_the_whole(tmp_path):
     assert labels("labels") == expected_labels("all.csv")
 
 
+@pytest.mark.parametrize("ids", [list(range(4)), [b"a", b"b", b"c", b"d"], ["a", None, "c", "d"]])
+def test_labels_have_the_shard_s_own_ids(tmp_path, ids):
+    rows = RNG.normal(size=(90, 5)).astype(np.float32)
+    write_features(tmp_path / "all.parquet", list(range(90)), rows)
+    (tmp_path / "in").mkdir()
+    write_features(tmp_path / "in" / "p.parquet", ids, rows[:4])
+    write_features(tmp_path / "in" / "q.parquet", ids[:0], rows[:0])
+    run = ["run", "--method=kmeans", "--dataset=features:all.parquet", "--n-clusters=3"]
+    assert main([*run, "--quiet", "--no-report", "--out=run"]) == 0
+    assert main(["predict", "run", "in/*.parquet", "--out=labels", "--strict"]) == 0
+    found = parquet.read_table("labels/p.parquet")
+    assert found["id"].to_pylist() == ids
+    assert (
+        found.schema.field("id").type == parquet.read_table("in/p.parquet").schema.field("id").type
+    )
+    assert len(parquet.read_table("labels/q.parquet")) == 0
+
+
 def test_labels_of_tars_are_those_of_their_images(tmp_path):
     write_tars(tmp_path / "in")
     (tmp_path / "pictures").mkdir()
@@ -258,4 +301,4 @@ def test_what_predict_refuses(tmp_path, capsys):
     assert main(["predict", "run", "in/*.tar"]) == 2
     assert "--out" in capsys.readouterr().err
     assert main(["predict", "run", "in", "--num-processes=2", "--coordinator=localhost:1"]) == 2
-    assert "share shards" in capsys.readouterr().err
+    assert "one process labels" in capsys.readouterr().err

@@ -24,7 +24,7 @@ class Ingested(NamedTuple):
     """What was read."""
 
     held: Held  # this process's rows
-    rows: np.ndarray  # int64 [shards]: of all processes; 0: skipped
+    rows: np.ndarray  # int64 [shards]: of all processes; -1: skipped
     skipped: list[Skipped]  # of all processes
     scale: Scale  # of all rows
 
@@ -78,7 +78,8 @@ class _Reader:
                     assert self.totals is not None
                     self.totals = self.totals.plus(rows)
         except Exception:
-            if totals is None:
+            if totals is None and self.file is not None:
+                self.file.close()
                 self.file = None
             elif self.file is not None:
                 self.file.cut(before)
@@ -114,10 +115,11 @@ def ingested(
         raise InputError(f"none of {len(found)} shards holds features{why}")
     file = reader.begin(width)
     assert reader.totals is not None
-    offsets = np.concatenate([[0], np.cumsum(counts[numbers])]).astype(np.int64)
+    read = np.maximum(counts[numbers], 0)
+    offsets = np.concatenate([[0], np.cumsum(read)]).astype(np.int64)
     ends = np.asarray([0, file.rows], np.int64)
     held = Held(file, numbers, offsets, np.arange(file.rows), ends)
-    rows = exchange.summed(counts).astype(np.int64)
+    rows = exchange.summed(counts)
     return Ingested(held, rows, everyone, _scale(reader.totals))
 
 
@@ -136,6 +138,9 @@ def _read_own(
             say(f"read {found[number].where}: {counts[number]:,} rows")
         # Parquet, Arrow and remote stores have errors of every kind.
         except Exception as error:
+            if not shards.is_damage(error):
+                raise
+            counts[number] = -1
             skipped.append(Skipped(found[number].where, first_line(error)))
             if strict:
                 break
@@ -154,8 +159,7 @@ def _width(mine: int) -> int:
 
 def _scale(totals: _Totals) -> Scale:
     """Of all processes' rows."""
-    counts = exchange.of_all(np.asarray(totals.n, np.int32)).astype(np.int64)
-    n = int(counts.sum())
+    n = int(exchange.summed(np.asarray([totals.n], np.int64))[0])
     longest = exchange.of_all(np.asarray(np.sqrt(totals.longest), np.float32))
     # Rounded up: no row is longer.
     radius = float(np.nextafter(longest.max(), np.float32(np.inf)))

@@ -5,8 +5,6 @@ A memory map would count every page that was read as the process's own.
 
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -23,17 +21,6 @@ class RowFile:
         self.path, self.width, self.rows = path, width, 0
         self._a_row = 4 * width
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close and remove the file."""

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from jaxclust.clustering import row_blocks
+from jaxclust.clustering.bounds import slack_of
 from jaxclust.core import exchange
 from jaxclust.runs.many.held_rows import Held, blocks
 
@@ -35,7 +36,7 @@ class Scale(NamedTuple):
     @property
     def slack(self) -> np.float32:
         """As :func:`bounds.rounding_slack` of all rows."""
-        return np.float32(16 * np.finfo(np.float32).eps * self.radius**2)
+        return np.float32(slack_of(np.float32(self.radius**2), np.float32))
 
 
 class Settled(NamedTuple):

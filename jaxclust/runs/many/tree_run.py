@@ -1,11 +1,12 @@
 """Hierarchical k-means of features in shards: read, grow level by level, write assignments."""
 
+import hashlib
 import json
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,13 +19,20 @@ from jaxclust.core.errors import InputError
 from jaxclust.data import shards
 from jaxclust.data.feature_shards import write_assignments
 from jaxclust.data.shards import Shard
-from jaxclust.runs.csv_tables import as_text
+from jaxclust.runs.csv_tables import ERRORS, as_text
+from jaxclust.runs.lock import locked
 from jaxclust.runs.many.held_rows import Held, regrouped, whole
 from jaxclust.runs.many.ingest import Ingested, ingested
 from jaxclust.runs.many.tree_growing import Level, Settled, divided, grown, settled
 from jaxclust.runs.many.tree_seeding import seeds
-from jaxclust.runs.many.tree_settings import Settings, levels_of
-from jaxclust.runs.many.tree_state import State, check_record, read_state, write_state
+from jaxclust.runs.many.tree_settings import Settings, levels_of, read_centroids
+from jaxclust.runs.many.tree_state import (
+    State,
+    check_record,
+    read_state,
+    write_record,
+    write_state,
+)
 from jaxclust.runs.prepare import versions
 from jaxclust.runs.writable import write_file
 
@@ -40,6 +48,7 @@ class _Work(NamedTuple):
     out: Path
     folder: Path  # for this process's rows
     say: Callable[[str], None]
+    given: np.ndarray | None  # first centroids, if there are
 
 
 def execute(
@@ -66,15 +75,19 @@ def execute(
         InputError: unusable shards or settings, or a folder with something else.
     """
     began, levels = time.perf_counter(), levels_of(settings)
-    found = shards.listed(settings.source)
+    listed = exchange.told(lambda: json.dumps(shards.listed(settings.source)))
+    found = [Shard(*one) for one in json.loads(listed)]
+    given = None if settings.centroids is None else read_centroids(settings.centroids)
     record = {**asdict(settings), "processes": jax.process_count()}
     exchange.agreed(lambda: check_record(out, record))
     say = _teller(quiet or jax.process_index() > 0)
     if (done := out / "summary.json").is_file():
         say(f"{out} is finished already")
         return json.loads(done.read_text("utf-8"))
-    with _own_folder(scratch or out) as folder:
-        return _executed(_Work(settings, levels, out, folder, say), found, strict, began)
+    with ExitStack() as held:
+        exchange.agreed(lambda: held.enter_context(locked(out)))
+        folder = held.enter_context(_own_folder(scratch or out, out))
+        return _executed(_Work(settings, levels, out, folder, say, given), found, strict, began)
 
 
 def _executed(work: _Work, found: Sequence[Shard], strict: bool, began: float) -> dict[str, Any]:
@@ -82,6 +95,8 @@ def _executed(work: _Work, found: Sequence[Shard], strict: bool, began: float) -
     known = read_state(work.out)
     read = ingested(found, work.folder, strict, work.say)
     _check_rows(read, work.settings, known)
+    record = {**asdict(work.settings), "processes": jax.process_count()}
+    exchange.agreed(lambda: write_record(work.out, record))
     held, levels, answer = _grow_all(work, read, known)
     written = exchange.summed(_written(work, found, held, read, answer))
     assert int(written[0]) == read.scale.n
@@ -99,9 +114,10 @@ def _teller(quiet: bool) -> Callable[[str], None]:
 
 
 @contextmanager
-def _own_folder(parent: Path) -> Iterator[Path]:
-    """A folder for this process's rows, removed at the end."""
-    folder = parent / f".rows-{jax.process_index()}"
+def _own_folder(parent: Path, out: Path) -> Iterator[Path]:
+    """A folder for this process's rows, removed at the end; other runs may share its parent."""
+    run = hashlib.sha256(str(out.resolve()).encode("utf-8", ERRORS)).hexdigest()[:12]
+    folder = parent / f".rows-{run}-{jax.process_index()}"
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield folder
@@ -190,20 +206,14 @@ def _grow(
 
 def _first(work: _Work, held: Held, wanted: np.ndarray, depth: int, read: Ingested) -> np.ndarray:
     """A level's first centroids: given, or drawn."""
-    given = work.settings.centroids
+    given = work.given
     if given is None:
         key = jax.random.fold_in(keys.run_key(work.settings.seed), depth)
         return seeds(held, wanted, key, read.scale.radius)
-    try:
-        found = np.load(given, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"‹centroids› {given} cannot be read as an .npy file") from error
-    if found.shape != (int(wanted.sum()), held.width) or not np.isfinite(found).all():
-        raise InputError(
-            f"‹centroids› {given} has shape {found.shape}; finite numbers of shape "
-            f"({int(wanted.sum())}, {held.width}) are expected"
-        )
-    return found.astype(np.float32)
+    wished = (int(wanted.sum()), held.width)
+    if given.shape != wished:
+        raise InputError(f"‹centroids› have shape {given.shape}; {wished} is expected")
+    return given
 
 
 def _save(work: _Work, state: State) -> None:
@@ -222,13 +232,13 @@ def _written(
     written = 0
     for number, start in zip(held.shards, held.offsets[:-1], strict=True):
         shard, count = found[number], int(read.rows[number])
-        if not count:
+        if count < 0:
             continue
         rows = slice(start, start + count)
 
         def fill(path: Path, shard: Shard = shard, rows: slice = rows) -> None:
             with shards.local(shard.where) as features:
-                write_assignments(path, features, labels[rows], distances[rows], {})
+                write_assignments(path, features, labels[rows], distances[rows])
 
         shards.write(str(folder / f"{shard.name}.parquet"), fill)
         written += count
@@ -247,7 +257,7 @@ def _summary(
         "iterations": [level.iteration for level in levels],
         "inertia": float(answer.inertia.sum()),
         "empty_clusters": int(np.sum(answer.sizes == 0)),
-        "shards": int(np.count_nonzero(read.rows)),
+        "shards": int(np.count_nonzero(read.rows >= 0)),
         "skipped": [one.where for one in read.skipped],
         "peak_rss_mb": [round(float(peak), 1) for peak in peaks],
         "seconds": round(seconds, 2),
@@ -262,5 +272,5 @@ def _finish(out: Path, levels: tuple[Level, ...], read: Ingested, summary: dict[
     np.save(out / "centroids.npy", levels[-1].centroids)
     rows = [(one.where, one.reason) for one in read.skipped]
     if rows:
-        write_file(out / "skipped.csv", as_text(("shard", "reason"), rows).encode())
+        write_file(out / "skipped.csv", as_text(("shard", "reason"), rows).encode("utf-8", ERRORS))
     write_file(out / "summary.json", json.dumps(summary, indent=1).encode())

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxclust.clustering import row_blocks
 from jaxclust.core import exchange
-from jaxclust.runs.many.held_rows import Held, blocks, origins, stretches
+from jaxclust.runs.many.held_rows import Held, blocks, most_rows, origins, stretches
 
 # Rounds, each of which draws about as many rows as centroids are wanted; more follow while a node
 # has drawn too few.
@@ -65,7 +65,7 @@ def _by_node(held: Held, values: np.ndarray) -> np.ndarray:
 def _uniform(held: Held, key: jax.Array, start: int, stop: int) -> np.ndarray:
     """A number in [0, 1) for each row of a stretch, whichever process holds it."""
     shards, rows = origins(held, start, stop)
-    short = row_blocks.padded_rows(stop - start, 2**20) - (stop - start)
+    short = row_blocks.padded_rows(stop - start, most_rows(held.width)) - (stop - start)
     found = row_blocks.drawer()(key, np.pad(shards, (0, short)), np.pad(rows, (0, short)))
     return np.asarray(found)[: stop - start]
 

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-from jaxclust.core.errors import InputError
+import numpy as np
+
+from jaxclust.core.errors import InputError, first_line
+from jaxclust.data.features import check_features
 
 # One level up to so many clusters, two beyond.
 _FLAT = 2048
@@ -49,3 +52,20 @@ def levels_of(settings: Settings) -> int:
     if min(settings.max_iterations, settings.refine, settings.tol) < 0:
         raise InputError("‹max_iterations›, ‹refine› and ‹tol› must not be negative")
     return levels
+
+
+def read_centroids(path: str) -> np.ndarray:
+    """Centroids to start from, float32 [k, d].
+
+    Raises:
+        InputError: no such file, or it holds something else.
+    """
+    try:
+        found = np.load(path, allow_pickle=False)
+    except Exception as error:  # header, zip and pickle errors of every kind
+        raise InputError(
+            f"‹centroids› {path} cannot be read as an .npy file ({first_line(error)})"
+        ) from error
+    if not isinstance(found, np.ndarray):
+        raise InputError(f"‹centroids› {path} holds several arrays; give an .npy file")
+    return check_features(found, f"‹centroids› {path}")

@@ -17,7 +17,7 @@ _STATE, _RECORD = "state.npz", "kmeans.json"
 class State(NamedTuple):
     """How far it has come; the same in every process."""
 
-    rows: np.ndarray  # int64 [shards]: how many rows each has; 0: skipped
+    rows: np.ndarray  # int64 [shards]: how many rows each has; -1: skipped
     grown: tuple[Level, ...]  # from the root on
     growing: Level | None = None  # the level under work, once it has its first centroids
 
@@ -59,11 +59,26 @@ def read_state(folder: Path) -> State | None:
     return State(rows, levels[:done], levels[done] if count > done else None)
 
 
-def check_record(folder: Path, record: dict[str, Any]) -> None:
-    """Note what a folder is for; refuse one that holds something else.
+# What the command line calls a setting that is not an option.
+_CALLED = {"source": "SHARDS", "processes": "number of processes"}
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Note what a folder is for, once work begins there.
 
     Args:
         folder: created if it is missing.
+        record: the command's settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_file(folder / _RECORD, json.dumps(record, indent=1).encode())
+
+
+def check_record(folder: Path, record: dict[str, Any]) -> None:
+    """Refuse a folder that holds something else.
+
+    Args:
+        folder: need not exist.
         record: the command's settings.
 
     Raises:
@@ -77,12 +92,13 @@ def check_record(folder: Path, record: dict[str, Any]) -> None:
             known = {}
         other = sorted(name for name in record if known.get(name) != record[name])
         if other:
+            names = ", ".join(_CALLED.get(name, f"‹{name}›") for name in other)
             raise InputError(
-                f"{folder} holds a k-means with another {', '.join(f'‹{o}›' for o in other)}; "
-                "give another folder, or the same options to continue"
+                f"{folder} holds a k-means with another {names}; give another folder, or the same "
+                "options to continue"
             )
         return
-    if folder.is_dir() and any(folder.iterdir()):
+    there = folder.iterdir() if folder.is_dir() else ()
+    # Of killed processes: locks and rows.
+    if any(not one.name.startswith((".lock", ".rows")) for one in there):
         raise InputError(f"{folder} is not empty and holds no k-means; give another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_file(path, json.dumps(record, indent=1).encode())

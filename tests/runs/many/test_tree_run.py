@@ -19,6 +19,8 @@ from sklearn.cluster import KMeans
 
 from jaxclust.cli import main
 from jaxclust.clustering import row_blocks
+from jaxclust.core import exchange
+from jaxclust.runs.lock import locked
 from jaxclust.runs.many import held_rows, tree_run, tree_seeding
 from jaxclust.runs.many.held_rows import Held
 from jaxclust.runs.many.row_file import RowFile
@@ -186,6 +188,7 @@ def test_missing_and_damaged_shards_are_listed_or_refused(tmp_path, capsys):
         (["--n-clusters=5", "--levels=4"], "--levels must be 1, 2 or 3"),
         (["--n-clusters=5", "--tol=-1"], "must not be negative"),
         (["--n-clusters=5", "--centroids=no.npy"], "cannot be read"),
+        (["--n-clusters=5", "--out=s3://x/y"], "a folder on a disk"),
         (["--n-clusters=5", "--levels=2", "--centroids=no.npy"], "one level"),
     ],
 )
@@ -209,6 +212,66 @@ def test_a_folder_of_something_else_is_refused(tmp_path, capsys):
     Path("out/summary.json").unlink()
     assert kmeans("--n-clusters=5") == 2
     assert "do not have the rows" in capsys.readouterr().err
+
+
+def test_after_a_refusal_other_settings_are_taken():
+    assert kmeans("--n-clusters=3001") == 2
+    assert kmeans("--n-clusters=5") == 0
+
+
+def test_a_full_disk_is_not_a_damaged_shard(monkeypatch, capsys):
+    def full(self, start, rows):
+        if start:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RowFile, "write", full)
+    assert kmeans("--n-clusters=5") == 1
+    assert "disk is full" in capsys.readouterr().err
+
+
+def test_runs_that_share_a_scratch_folder_have_folders_of_their_own(monkeypatch):
+    seen = []
+    usual = tree_run.ingested
+
+    def noted(found, folder, strict, say):
+        seen.append(folder)
+        return usual(found, folder, strict, say)
+
+    monkeypatch.setattr(tree_run, "ingested", noted)
+    assert kmeans("--n-clusters=5", "--scratch=scratch", out="a") == 0
+    assert kmeans("--n-clusters=5", "--scratch=scratch", out="b") == 0
+    assert len(set(seen)) == 2
+    assert list(Path("scratch").iterdir()) == []
+
+
+def test_a_folder_that_another_run_writes_to_is_refused(capsys):
+    with locked(Path("out")):
+        assert kmeans("--n-clusters=5") == 2
+    assert "is writing to" in capsys.readouterr().err
+
+
+def test_features_of_one_value_and_an_empty_shard(tmp_path, monkeypatch):
+    (tmp_path / "thin").mkdir()
+    write_features(tmp_path / "thin" / "a.parquet", list(range(1500)), ROWS[:1500, :1])
+    write_features(tmp_path / "thin" / "b.parquet", [], ROWS[:0, :1])
+    assert main(["kmeans", "thin/*.parquet", "--n-clusters=5", "--out=out", "--quiet"]) == 0
+    assert len(found()[0]) == 1500
+    assert parquet.read_table("out/assignments/b.parquet").num_rows == 0
+    assert summary()["skipped"] == []
+
+
+@given(st.lists(st.lists(st.integers(0, 2**50), min_size=3, max_size=3), min_size=1, max_size=4))
+def test_whole_numbers_are_added_exactly(rows):
+    """As processes add them: each its limbs, in 32 bits."""
+    added = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exchange, "_added", lambda limbs: added.append(limbs) or limbs)
+        for row in rows:
+            exchange.summed(np.asarray(row, np.int64))
+        total = np.sum(added, axis=0, dtype=np.int32)
+        patch.setattr(exchange, "_added", lambda limbs: total)
+        found = exchange.summed(np.zeros(3, np.int64))
+    np.testing.assert_array_equal(found, np.sum(np.asarray(rows, np.int64), axis=0))
 
 
 def test_identical_rows_leave_clusters_empty(tmp_path):
