@@ -28,7 +28,7 @@ def rounding_slack(x: Array) -> Array:
     return slack_of(jnp.max(jnp.sum(jnp.square(x), axis=1)), x.dtype)
 
 
-def slack_of(longest: Array, dtype: Any) -> Array:
+def slack_of(longest: Any, dtype: Any) -> Array:
     """:func:`rounding_slack` from the largest squared length of a row."""
     return 16 * jnp.finfo(dtype).eps * longest
 
