@@ -14,12 +14,12 @@ from jaxclust.core.visible import visible
 from jaxclust.data import catalogue
 from jaxclust.data.features import check_writable_kind, parquet_module, write_features
 from jaxclust.data.kept import compiled_dir
-from jaxclust.data.shards import is_pattern, listed, make_folder
+from jaxclust.data.shards import is_pattern, make_folder
 from jaxclust.models.encoders import frozen
 from jaxclust.models.encoders.frozen import Frozen
 from jaxclust.runs import embedding
 from jaxclust.runs.shard_work import embedding_mark, embedding_work
-from jaxclust.runs.sharded import over_shards
+from jaxclust.runs.sharded import found_by_first, over_shards
 from jaxclust.runs.writable import check_file
 
 _ABOUT = """\
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str]) -> int:
 def _shards(given: argparse.Namespace, out: str, encoder: Frozen) -> int:
     """Features of the images of every shard."""
     done = over_shards(
-        listed(given.source),
+        found_by_first(given.source),
         out,
         embedding_work(encoder),
         embedding_mark(encoder),

@@ -19,14 +19,14 @@ from jaxclust.core.errors import InputError
 from jaxclust.core.visible import visible
 from jaxclust.data.features import parquet_module
 from jaxclust.data.kept import compiled_dir
-from jaxclust.data.shards import is_pattern, listed
+from jaxclust.data.shards import is_pattern
 from jaxclust.runs import csv_tables
 from jaxclust.runs.labelling import Labelled
 from jaxclust.runs.labelling import predict as label
 from jaxclust.runs.options import Options
 from jaxclust.runs.predictor import Predictor
 from jaxclust.runs.shard_work import labelling_mark, labelling_work
-from jaxclust.runs.sharded import over_shards
+from jaxclust.runs.sharded import found_by_first, over_shards
 from jaxclust.runs.writable import check_file, write_file
 
 _ABOUT = """\
@@ -93,7 +93,7 @@ def _shards(given: argparse.Namespace) -> int:
     predictor, mark = Predictor(given.run), labelling_mark(given.run)
     with processes.telling_lost_processes(processes.AGAIN):
         done = over_shards(
-            listed(given.images),
+            found_by_first(given.images),
             out,
             labelling_work(predictor, mark),
             mark,

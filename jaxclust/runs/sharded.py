@@ -37,6 +37,12 @@ class Done(NamedTuple):
 Work = Callable[[Path, Path], tuple[int, list[tuple[str, str]]]]
 
 
+def found_by_first(pattern: str) -> list[Shard]:
+    """The shards of a pattern, as the first process sees them; see :func:`shards.listed`."""
+    told = exchange.told(lambda: json.dumps(shards.listed(pattern)))
+    return [Shard(*one) for one in json.loads(told)]
+
+
 def over_shards(
     found: Sequence[Shard], out: str, work: Work, mark: str, *, strict: bool, quiet: bool
 ) -> Done:

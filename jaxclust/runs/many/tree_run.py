@@ -34,6 +34,7 @@ from jaxclust.runs.many.tree_state import (
     write_state,
 )
 from jaxclust.runs.prepare import versions
+from jaxclust.runs.sharded import found_by_first
 from jaxclust.runs.writable import write_file
 
 # Seconds between two states on disk.
@@ -44,6 +45,7 @@ class _Work(NamedTuple):
     """What a run needs everywhere."""
 
     settings: Settings
+    record: dict[str, Any]  # what must be the same to continue
     levels: int
     out: Path
     folder: Path  # for this process's rows
@@ -75,8 +77,7 @@ def execute(
         InputError: unusable shards or settings, or a folder with something else.
     """
     began, levels = time.perf_counter(), levels_of(settings)
-    listed = exchange.told(lambda: json.dumps(shards.listed(settings.source)))
-    found = [Shard(*one) for one in json.loads(listed)]
+    found = found_by_first(settings.source)
     given = None if settings.centroids is None else read_centroids(settings.centroids)
     record = {**asdict(settings), "processes": jax.process_count()}
     exchange.agreed(lambda: check_record(out, record))
@@ -87,7 +88,8 @@ def execute(
     with ExitStack() as held:
         exchange.agreed(lambda: held.enter_context(locked(out)))
         folder = held.enter_context(_own_folder(scratch or out, out))
-        return _executed(_Work(settings, levels, out, folder, say, given), found, strict, began)
+        work = _Work(settings, record, levels, out, folder, say, given)
+        return _executed(work, found, strict, began)
 
 
 def _executed(work: _Work, found: Sequence[Shard], strict: bool, began: float) -> dict[str, Any]:
@@ -95,8 +97,7 @@ def _executed(work: _Work, found: Sequence[Shard], strict: bool, began: float) -
     known = read_state(work.out)
     read = ingested(found, work.folder, strict, work.say)
     _check_rows(read, work.settings, known)
-    record = {**asdict(work.settings), "processes": jax.process_count()}
-    exchange.agreed(lambda: write_record(work.out, record))
+    exchange.agreed(lambda: write_record(work.out, work.record))
     held, levels, answer = _grow_all(work, read, known)
     written = exchange.summed(_written(work, found, held, read, answer))
     assert int(written[0]) == read.scale.n
