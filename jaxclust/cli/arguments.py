@@ -81,6 +81,15 @@ def several_processes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--process-id", type=int, default=0, metavar="I", help="0 to N - 1")
 
 
+def strict(parser: argparse.ArgumentParser) -> None:
+    """Add `--strict`, for shards that cannot be read."""
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="stop at a missing or damaged shard; without this, such shards are skipped and listed",
+    )
+
+
 def join_processes(given: argparse.Namespace) -> None:
     """Join the other processes, if there are some; before JAX is used.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxclust.cli.arguments import Parser, data_dir, join_processes, say, several_processes
+from jaxclust.cli.arguments import Parser, data_dir, join_processes, say, several_processes, strict
 from jaxclust.core import device, exchange, processes
 from jaxclust.core.errors import InputError
 from jaxclust.core.visible import visible
@@ -55,11 +55,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
-    parser.add_argument(
-        "--strict",
-        action="store_true",
-        help="stop at a missing or damaged shard; without this, such shards are skipped and listed",
-    )
+    strict(parser)
     data_dir(parser)
     several_processes(parser)
     return parser

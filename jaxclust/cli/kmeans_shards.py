@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxclust.cli.arguments import Parser, join_processes, path, say, several_processes
+from jaxclust.cli.arguments import Parser, join_processes, path, say, several_processes, strict
 from jaxclust.core import device, processes
 from jaxclust.core.errors import InputError
 from jaxclust.data.features import parquet_module
@@ -40,11 +40,7 @@ def _parser() -> Parser:
         help="a folder on this machine's disk for a copy of its rows, removed at the end; default: "
         "in --out",
     )
-    parser.add_argument(
-        "--strict",
-        action="store_true",
-        help="stop at a missing or damaged shard; without this, such shards are skipped and listed",
-    )
+    strict(parser)
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     several_processes(parser)
     return parser

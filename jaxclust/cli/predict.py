@@ -13,6 +13,7 @@ from jaxclust.cli.arguments import (
     path,
     say,
     several_processes,
+    strict,
 )
 from jaxclust.core import device, processes
 from jaxclust.core.errors import InputError
@@ -55,11 +56,7 @@ def _parser() -> Parser:
         default=Options.in_memory,
         help="memory for decoded images; larger sets are read when needed; default %(default)g",
     )
-    parser.add_argument(
-        "--strict",
-        action="store_true",
-        help="stop at a missing or damaged shard; without this, such shards are skipped and listed",
-    )
+    strict(parser)
     data_dir(parser)
     several_processes(parser)
     return parser

@@ -9,7 +9,13 @@ import numpy as np
 
 from jaxclust.core.errors import InputError
 from jaxclust.data import shards
-from jaxclust.data.features import check_features, embeddings, parquet_module, parquet_texts
+from jaxclust.data.features import (
+    check_features,
+    embeddings,
+    parquet_file,
+    parquet_module,
+    parquet_texts,
+)
 
 # Rows per row group of what is written.
 _GROUP = 65_536
@@ -24,18 +30,18 @@ def feature_blocks(path: Path, rows: int) -> Iterator[np.ndarray]:
         InputError: it lacks a column, or its values are not features.
         OSError: it is missing or damaged (pyarrow's errors are of this kind or ValueError).
     """
-    for batch in opened(path).iter_batches(rows, columns=["embedding"]):
+    for batch in parquet_file(path).iter_batches(rows, columns=["embedding"]):
         yield check_features(embeddings(batch["embedding"], path), str(path))
 
 
 def all_ids(path: Path) -> Any:
     """The ids of a Parquet shard, as one Arrow array of their own type."""
-    return opened(path).read(columns=["id"])["id"].combine_chunks()
+    return parquet_file(path).read(columns=["id"])["id"].combine_chunks()
 
 
 def id_blocks(path: Path, rows: int) -> Iterator[Any]:
     """The ids of a Parquet shard, as Arrow arrays of at most `rows`, in order."""
-    for batch in opened(path).iter_batches(rows, columns=["id"]):
+    for batch in parquet_file(path).iter_batches(rows, columns=["id"]):
         yield batch["id"]
 
 
@@ -44,19 +50,6 @@ def release_memory() -> None:
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()
-
-
-def opened(path: Path) -> Any:
-    """A Parquet file that has the columns of a shard of features.
-
-    Raises:
-        InputError: it has not.
-    """
-    file = parquet_module(path).ParquetFile(path)
-    missing = {"id", "embedding"} - set(file.schema_arrow.names)
-    if missing:
-        raise InputError(f"{path} has no column {' and no '.join(sorted(missing))}")
-    return file
 
 
 class Made(NamedTuple):
@@ -131,7 +124,7 @@ def write_assignments(path: Path, shard: Path, labels: np.ndarray, distances: np
     import pyarrow as pa
 
     parquet = parquet_module(path)
-    source = opened(shard)
+    source = parquet_file(shard)
     if source.metadata.num_rows != len(labels):
         raise InputError(f"{shard} has changed since it was read; start again in another folder")
     kind = source.schema_arrow.field("id").type

@@ -85,7 +85,12 @@ def parquet_module(path: Path) -> Any:
     return parquet
 
 
-def _parquet(path: Path) -> Columns:
+def parquet_file(path: Path) -> Any:
+    """A Parquet file that has the columns of features.
+
+    Raises:
+        InputError: it has not.
+    """
     file = parquet_module(path).ParquetFile(path)
     there = set(file.schema_arrow.names)
     missing = {"id", "embedding"} - there
@@ -94,6 +99,12 @@ def _parquet(path: Path) -> Columns:
             f"{path} has no column {' and no '.join(sorted(missing))} (it has "
             f"{', '.join(sorted(there)) or 'none'})"
         )
+    return file
+
+
+def _parquet(path: Path) -> Columns:
+    file = parquet_file(path)
+    there = file.schema_arrow.names
     wanted = ["id", "embedding", *(["label"] if "label" in there else [])]
     table = file.read(columns=wanted)
     rows = table["embedding"].combine_chunks()

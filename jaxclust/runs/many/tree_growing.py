@@ -42,9 +42,7 @@ class Scale(NamedTuple):
 class Settled(NamedTuple):
     """A level's answer: this process's rows, and sums over all."""
 
-    labels: (
-        np.ndarray
-    )  # int32 [n]: the centroid of each row of the file, by its number in the level
+    labels: np.ndarray  # int32 [n]: of each row of the file, the level's centroid by number
     distances: np.ndarray  # float32 [n]: squared, to it
     sizes: np.ndarray  # int64 [m]: rows of each centroid
     inertia: np.ndarray  # float64 [m]: their summed squared distances
