@@ -1,14 +1,15 @@
 """Does a k-means of shards say the same in two processes as in one, and in how much memory?
 
     python benchmarks/kmeans_shards.py                            # 10^6 rows of 256, k = 10,000
-    python benchmarks/kmeans_shards.py --n 20000 --d 32 --k 200   # some seconds
+    python benchmarks/kmeans_shards.py --n 20000 --d 32 --k 200 --centres 200 --spread 0.3 --flat
 
 Rows of a mixture of Gaussians are written as Parquet shards. From the same first centroids, one
 update in one process and in two; then a tree of two levels, of at most a hundred iterations each,
 in one process and in two. Printed and written to benchmarks/results/: the largest difference of
 the updated centroids, relative to the largest value; the share of labels that differ, and how much
 farther those rows are from the other's centroid; the two inertias; seconds and each process's peak
-memory. Both use the same cores, so the seconds say nothing about two machines.
+memory. Both use the same cores, so the seconds say nothing about two machines. With `--flat`, a
+flat run's inertia stands beside a tree's and a refined tree's (seed 0, one process).
 """
 
 import argparse
@@ -112,6 +113,19 @@ def converged(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def depths(folder: Path, options: argparse.Namespace) -> dict[str, float]:
+    """The inertia of a flat run, of a tree, and of a tree that is refined; one process."""
+    kinds = {
+        "flat": ["--levels=1"],
+        "two levels": ["--levels=2"],
+        "two levels, 5 refinements": ["--levels=2", "--refine=5"],
+    }
+    return {
+        name: clustered(folder, f"depth{i}", 1, f"--n-clusters={options.k}", *given)["inertia"]
+        for i, (name, given) in enumerate(kinds.items())
+    }
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -122,6 +136,9 @@ def main() -> None:
     parser.add_argument("--centres", type=int, default=20_000)
     parser.add_argument("--spread", type=float, default=1.0)
     parser.add_argument("--folder", type=Path, help="for shards and results; default temporary")
+    parser.add_argument(
+        "--flat", action="store_true", help="compare a flat run, a tree and a refined tree too"
+    )
     options = parser.parse_args()
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     with tempfile.TemporaryDirectory(dir=options.folder) as place:
@@ -130,6 +147,8 @@ def main() -> None:
         sizes = {name: getattr(options, name) for name in ("n", "d", "k", "shards")}
         found = {**sizes, "update": one_update(folder, options)}
         found["tree"] = converged(folder, options)
+        if options.flat:
+            found["inertia_by_depth"] = depths(folder, options)
     found["machine"] = measuring.machine(["jax", "jaxlib", "numpy", "pyarrow"])
     print(json.dumps(found, indent=1))
     measuring.write(f"kmeans_shards-n{options.n}-d{options.d}-k{options.k}-cpu", found)
