@@ -17,9 +17,9 @@ import numpy as np
 from jaxclust.core import device
 from jaxclust.core.reading import read_ahead
 from jaxclust.data.image_set import ImageSet
-from jaxclust.data.kept import cache_dir
 from jaxclust.data.places import View
 from jaxclust.models.encoders.frozen import Frozen
+from jaxclust.runs import feature_cache
 from jaxclust.runs.lock import Busy, locked
 from jaxclust.runs.writable import write_file
 from jaxclust.training.parallel import Group
@@ -90,17 +90,21 @@ def encoded(image_set: ImageSet, encoder: Frozen, say: Say, store: Path | None =
         image_set: its images as the encoder sees them.
         encoder: that makes the features.
         say: told after every block.
-        store: where features are kept; None: in :func:`kept.cache_dir`.
+        store: where features are kept; None: in the cache, which stays below its limit.
 
     Returns:
         The set with float32 [n, width] as images; the pictures are kept to be shown.
 
     Raises:
+        InputError: JAXCLUST_CACHE_GB is no number.
         RunError: an image can no longer be read.
         OSError: the store cannot be written.
     """
-    mark = mark_of(image_set, encoder.digest)
-    folder = (cache_dir() / "features" if store is None else store) / _key(mark, image_set.images)
+    mark, images = mark_of(image_set, encoder.digest), image_set.images
+    folder = (store or feature_cache.features_dir()) / _key(mark, images)
+    if store is None:
+        needed = len(images) * encoder.width * np.dtype(np.float32).itemsize
+        feature_cache.make_room(folder, needed, feature_cache.limit())
     features = embed(image_set.images, encoder, folder, say)
     about: dict[str, Any] = {"name": encoder.name, "source": encoder.source}
     view = list(view_of(encoder))
@@ -127,7 +131,7 @@ def embed(images: Any, encoder: Frozen, folder: Path, say: Say) -> np.ndarray:
         done = _done(folder, path, shape)
         if done < len(images):
             _go_on(images, encoder, folder, done, say)
-    return np.load(path, mmap_mode="r")
+        return np.load(path, mmap_mode="r")
 
 
 @contextmanager

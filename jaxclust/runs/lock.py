@@ -39,7 +39,6 @@ def locked(folder: Path) -> Iterator[None]:
     """
     path = folder / NAME
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         descriptor = _taken(path)
     except OSError as error:
         raise InputError(
@@ -75,6 +74,8 @@ def check_free(folder: Path) -> None:
 def _taken(path: Path) -> int:
     """The open lock file, locked and naming this process."""
     while True:
+        # Again in every turn: whoever held the lock may have removed the folder.
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _lock(descriptor, path, patience=1.0)
