@@ -61,8 +61,9 @@ class Config:
     """Epochs in which it grows from zero; default a fifth of all epochs."""
     weight_decay: float = setting(1e-4, least=0)
     """AdamW's weight decay, of the heads' weights."""
-    neighbours: int = setting(50, least=1)
-    """Nearest neighbours of each image, of which each step draws one."""
+    neighbours: int | None = setting(None, least=1)
+    """Nearest neighbours of each image, of which each step draws one; default 50, or on a small
+    data set half of an even cluster's images, since more would be of other clusters."""
     heads: int = setting(16, least=1)
     """Number of heads trained side by side; one is kept."""
     hidden_width: int = setting(512, least=1)
@@ -79,7 +80,8 @@ class Config:
 
 # Epochs, and the least number of steps: 100 epochs on 500 images move the heads too little.
 USUAL = (100, 2000)
-PRESETS = {"best": Config(), "paper": Config(epochs=USUAL[0])}
+_NEIGHBOURS = 50
+PRESETS = {"best": Config(), "paper": Config(epochs=USUAL[0], neighbours=_NEIGHBOURS)}
 
 
 class ClusterState(NamedTuple):
@@ -200,7 +202,8 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
     """
     settings.check(config)
     width, k, n = spec.width, spec.n_clusters, spec.n_images
-    count, an_epoch = min(config.neighbours, n - 1), -(-n // min(config.batch_size, n))
+    count = config.neighbours or max(1, min(_NEIGHBOURS, n // (2 * k)))
+    count, an_epoch = min(count, n - 1), -(-n // min(config.batch_size, n))
     epochs = epochs_or(config.epochs, USUAL, config.batch_size, n)
     adamw = _optimiser(config, epochs, an_epoch)
 

@@ -241,6 +241,16 @@ def test_temi_takes_as_many_steps_on_a_small_set():
     assert temi.build(temi.Config(), DataSpec(5000, (D,), K)).phases[0].epochs == 100
 
 
+@pytest.mark.parametrize(
+    ("n", "k", "given", "expected"),
+    [(500, 10, None, 25), (5000, 10, None, 50), (6, 5, None, 1), (500, 10, 40, 40), (9, 3, 40, 8)],
+)
+def test_temis_neighbours_are_fewer_than_half_a_cluster(n, k, given, expected):
+    config = dataclasses.replace(temi.Config(), neighbours=given)
+    state = temi.build(config, DataSpec(n, (D,), k)).init(jax.random.key(0), jnp.zeros((2, D)))
+    assert state.cluster.neighbours.shape == (n, expected)
+
+
 def test_temis_warm_up_is_a_fifth_of_its_passes():
     """AdamW's first step is of the rate itself: how far a weight moves at one says it."""
 
