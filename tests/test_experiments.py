@@ -20,8 +20,13 @@ def table(monkeypatch, tmp_path):
     from experiments.tables import grid
 
     monkeypatch.setattr(grid, "RESULTS", tmp_path / "results")
-    cells = [grid.Cell("a-digits", "A", "digits", ["--method=kmeans", "--limit=60"])]
-    return grid.Table("example", "An example", cells, seeds=(0, 1))
+    return grid.Table("example", "An example", [grid_cell("a-digits", "A")], seeds=(0, 1))
+
+
+def grid_cell(name, title, **more):
+    from experiments.tables import grid
+
+    return grid.Cell(name, title, "digits", ["--method=kmeans", "--limit=60"], **more)
 
 
 def run(table, monkeypatch, *arguments):
@@ -46,6 +51,15 @@ def test_a_table_runs_what_is_missing_and_keeps_what_is_recorded(table, monkeypa
     mean, spread = statistics.mean(both["acc"]), statistics.stdev(both["acc"])
     assert f"| {100 * mean:.1f} ± {100 * spread:.1f} | 0, 1 | all |" in said
     assert "`jaxclust run --method=kmeans --limit=60 --dataset=digits --seed SEED`" in said
+
+
+def test_a_cell_may_have_more_seeds_than_its_table(table, monkeypatch):
+    more = grid_cell("b-digits", "B", seeds=range(7))
+    rows = run(table._replace(cells=[*table.cells, more]), monkeypatch)
+    assert [row["seeds"] for row in rows] == [[0, 1], list(range(7))]
+    shown = Path("results/example.md").read_text()
+    assert "| 0, 1 | all | 0, 0 |" in shown
+    assert "| 0 to 6 | all | 0 |" in shown
 
 
 def test_an_unfinished_run_is_listed_with_its_epoch_and_finished_later(

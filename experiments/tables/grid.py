@@ -31,6 +31,7 @@ class Cell(NamedTuple):
     # The kind of run of the same table whose pre-training is this one's too, to the bit.
     # If a seed of it is available, the run starts from there, which only saves time.
     pretrained: str | None = None
+    seeds: Sequence[int] | None = None  # None: the table's
 
     def arguments(self) -> list[str]:
         """What `jaxclust run` is given but for the seed and folders."""
@@ -48,6 +49,14 @@ class Table(NamedTuple):
     derive: Callable[[Row, list[Path]], list[Row]] | None = None
     # further columns of the page, of numbers that `derive` adds to a row, one a seed
     columns: Sequence[str] = ()
+
+    def seeds_of(self, cell: Cell) -> Sequence[int]:
+        """The seeds that a cell is run with."""
+        return self.seeds if cell.seeds is None else cell.seeds
+
+    def all_seeds(self) -> list[int]:
+        """The seeds of any cell."""
+        return sorted({*self.seeds, *(seed for c in self.cells for seed in c.seeds or ())})
 
 
 def logged(folder: Path) -> list[Row]:
@@ -73,6 +82,8 @@ def _one(folder: Path) -> Row | None:
     return {**known, "versions": config["versions"], **scored[-1], **progress}
 
 
+# More values than this are shown as a range.
+_LISTED_SINGLY = 5
 _LISTED = ("nmi", "acc", "ari", "empty_clusters", "seconds", "epoch")
 
 
@@ -130,7 +141,7 @@ def collect(table: Table, runs: Path, results: Path = RESULTS) -> list[Row]:
         order.append(cell.name)
         if cell.name in rows:
             rows[cell.name]["title"] = cell.title
-        if gathered := gather(cell, table.seeds, runs):
+        if gathered := gather(cell, table.seeds_of(cell), runs):
             row, folders = gathered
             derived = table.derive(row, folders) if table.derive else []
             for new in [row, *derived]:
@@ -142,6 +153,9 @@ def collect(table: Table, runs: Path, results: Path = RESULTS) -> list[Row]:
 def _listed(values: Sequence[Any] | None) -> str:
     if values and set(values) == {"all"}:
         return "all"
+    if values and len(values) > _LISTED_SINGLY and None not in values:
+        least, most = min(values), max(values)
+        return str(least) if least == most else f"{least} to {most}"
     return ", ".join("–" if value is None else str(value) for value in values or []) or "–"
 
 
@@ -206,9 +220,8 @@ def _run(table: Table, options: argparse.Namespace) -> int:
     place = [f"--data-dir={options.data_dir}"] if options.data_dir else []
     for seed in options.seeds:
         for cell in table.cells:
-            wanted = cell.dataset in options.datasets and any(
-                part in cell.name for part in options.only
-            )
+            wanted = cell.dataset in options.datasets and seed in table.seeds_of(cell)
+            wanted = wanted and any(part in cell.name for part in options.only)
             folder = options.runs / f"{cell.name}-{seed}"
             row = known.get(cell.name, {"seeds": []})
             epochs = row.get("epoch", ["all"] * len(row["seeds"]))
@@ -236,7 +249,7 @@ def main(table: Table, description: str) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the table is written")
     parser.add_argument("--datasets", nargs="+", choices=datasets, default=datasets)
     parser.add_argument(
-        "--seeds", nargs="+", type=int, choices=table.seeds, default=list(table.seeds)
+        "--seeds", nargs="+", type=int, choices=table.all_seeds(), default=table.all_seeds()
     )
     parser.add_argument("--only", nargs="+", default=[""], help="cells whose name has one of these")
     parser.add_argument("--collect", action="store_true", help="run nothing")
