@@ -47,7 +47,7 @@ _MOST = 100_000  # images whose first clusters are merged one by one
 
 @dataclass(frozen=True)
 class Config:
-    """JULE's settings; the defaults are the published ones."""
+    """JULE's settings; the defaults are those of the published code."""
 
     starts: int = setting(1, least=1, most=64)
     """Number of starts; one is chosen without labels and trained to the end."""
@@ -65,6 +65,9 @@ class Config:
     """Margin of the triplets."""
     learning_rate: float = setting(0.01, above=0)
     """Learning rate of gradient descent with momentum 0.9; decays as (1 + step / 10,000)^-0.75."""
+    dampening: float = setting(0.9, least=0, most=0.99)
+    """Fraction of each gradient that momentum leaves out, as in the published code; 0 leaves out
+    nothing."""
     weight_decay: float = setting(5e-5, least=0)
     """Weight decay, of all weights."""
     recluster: bool = False
@@ -73,7 +76,7 @@ class Config:
 
 PRESETS = {
     "best": Config(),
-    "paper": Config(),
+    "paper": Config(dampening=0.0),
     "faces": Config(unrolling=0.2),
 }
 
@@ -101,7 +104,9 @@ def _descent(config: Config) -> optax.GradientTransformation:
         return config.learning_rate * (1 + 1e-4 * step) ** -0.75
 
     return optax.chain(
-        optax.add_decayed_weights(config.weight_decay), optax.sgd(rate, momentum=0.9)
+        optax.add_decayed_weights(config.weight_decay),
+        optax.scale(1 - config.dampening),
+        optax.sgd(rate, momentum=0.9),
     )
 
 
