@@ -185,6 +185,12 @@ def _optimiser(config: Config, epochs: int, an_epoch: int) -> optax.GradientTran
     )
 
 
+def _count(config: Config, spec: DataSpec) -> int:
+    """Number of neighbours of each image."""
+    of_its_kind = max(1, spec.n_images // (2 * spec.n_clusters))
+    return min(config.neighbours or min(_NEIGHBOURS, of_its_kind), spec.n_images - 1)
+
+
 def _neighbour(state: TrainState, key: Array, rows: Array) -> Rows:
     """A neighbour of each row, drawn at random."""
     neighbours = state.cluster.neighbours
@@ -202,8 +208,7 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
     """
     settings.check(config)
     width, k, n = spec.width, spec.n_clusters, spec.n_images
-    count = config.neighbours or max(1, min(_NEIGHBOURS, n // (2 * k)))
-    count, an_epoch = min(count, n - 1), -(-n // min(config.batch_size, n))
+    count, an_epoch = _count(config, spec), -(-n // min(config.batch_size, n))
     epochs = epochs_or(config.epochs, USUAL, config.batch_size, n)
     adamw = _optimiser(config, epochs, an_epoch)
 
