@@ -31,7 +31,7 @@ def limit() -> int:
     except ValueError:
         found = math.nan
     if not 0 <= found < math.inf:
-        raise InputError(f"{VARIABLE} is ‹{given}›; it must be a number of GB, such as 20 or 0.5")
+        raise InputError(f"{VARIABLE} is '{given}'; it must be a number of GB, such as 20 or 0.5")
     return int(found * 1e9)
 
 

@@ -97,7 +97,7 @@ def test_encoding_another_set_makes_room(tmp_path, monkeypatch):
 @pytest.mark.parametrize("given", ["many", "-1", "nan", "inf"])
 def test_a_limit_that_is_no_number_is_refused(given, monkeypatch):
     monkeypatch.setenv(feature_cache.VARIABLE, given)
-    with pytest.raises(InputError, match="must be a number of GB"):
+    with pytest.raises(InputError, match=f"is '{given}'; it must be a number of GB"):
         feature_cache.limit()
 
 
