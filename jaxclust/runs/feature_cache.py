@@ -35,23 +35,23 @@ def limit() -> int:
     return int(found * 1e9)
 
 
-def make_room(for_: Path, needed: int, within: int) -> None:
-    """Remove features unused for longest until new ones fit into the limit.
+def make_room(wanted: Path, needed: int, within: int) -> None:
+    """Remove features unused for longest until wanted ones fit into the limit.
 
     What another process is using stays. Best effort: so does what cannot be removed.
 
     Args:
-        for_: the folder of the features to come, which stays.
+        wanted: folder of the features that are used now, or will be; it stays.
         needed: bytes that they take.
         within: bytes that all may take.
     """
     others = []
     with suppress(OSError):
-        for folder in for_.parent.iterdir():
+        for folder in wanted.parent.iterdir():
             # Locking a folder to use it has set its time.
             with suppress(OSError):
                 others.append((folder.stat().st_mtime, _size(folder), folder))
-    others = sorted(other for other in others if other[2] != for_)
+    others = sorted(other for other in others if other[2] != wanted)
     excess = sum(size for _, size, _ in others) + needed - within
     for _, size, folder in others:
         if excess <= 0:
