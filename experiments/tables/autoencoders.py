@@ -68,6 +68,8 @@ SETTINGS = {
         "ics": ("3 epochs", [PRETRAINING, "--epochs=3"]),
         "idec_paper": ("10 epochs", [PRETRAINING, "--epochs=10"]),
         "dec_paper": ("10 epochs", [PRETRAINING, "--epochs=10"]),
+        # As many steps as the presets' 50 and 100 epochs are on USPS, and a half more.
+        "vade": ("20 epochs", ["--pretrain-epochs=10", "--epochs=20"]),
     },
     "cifar10": {
         # Its own pre-training is of three.

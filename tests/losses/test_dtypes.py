@@ -23,10 +23,13 @@ def arguments(dtype):
     return {
         "assignment_entropy": (q,),
         "batch_triplet": (z, labels),
+        "bernoulli_error": (z, p),
         "cosine_similarities": (z,),
         "discriminator_bce": (z[:, 0], same[:, 0]),
         "generator_bce": (z[:, 0],),
         "kl_divergence": (q, p),
+        "mixture_divergence": (z, same, other, q[0], z[:K], same[:K]),
+        "mixture_log_density": (z, q[0], other[:K], same[:K]),
         "neighbour_information": (q, p, p.mean(axis=0), q[:, 0]),
         "pairwise_bce": (q, targets, mask),
         "pairwise_squared_error": (q, targets, mask),

@@ -1,15 +1,19 @@
 """VaDE's bound beside numerical integrals, its loss written out, its first mixture."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 from scipy.integrate import quad
+from scipy.special import softmax
 
-from jaxclust import metrics
-from jaxclust.core.types import Batch, DataSpec
+from jaxclust import losses, metrics
+from jaxclust.core.types import Batch, DataSpec, first_state
 from jaxclust.methods import vade
+from jaxclust.methods.parts import likelihood
 from jaxclust.training import loop
 from jaxclust.training.prediction import predictor
 from tests.methods import small
@@ -18,9 +22,9 @@ WEIGHTS, MEANS, SPREADS = np.array([0.3, 0.7]), np.array([-1.0, 1.5]), np.array(
 PRIOR = jax.tree.map(
     jnp.float32,
     {
-        "weights": np.log(WEIGHTS),
+        "logits": np.log(WEIGHTS),
         "means": MEANS[:, None],
-        "log_variance": 2 * np.log(SPREADS)[:, None],
+        "log_variances": 2 * np.log(SPREADS)[:, None],
     },
 )
 
@@ -36,10 +40,10 @@ def integral(function):
 
 def test_the_mixture_s_density_integrates_to_one():
     def density(z):
-        return float(jnp.exp(vade.joint(jnp.full((1, 1), z, jnp.float32), PRIOR)).sum())
+        return float(jnp.exp(losses.mixture_log_density(jnp.full((1, 1), z), **PRIOR)).sum())
 
     assert integral(density) == pytest.approx(1, abs=1e-4)
-    found = jnp.exp(vade.joint(jnp.array([[0.4], [-2.0]]), PRIOR))
+    found = jnp.exp(losses.mixture_log_density(jnp.array([[0.4], [-2.0]]), **PRIOR))
     np.testing.assert_allclose(found, [densities(0.4), densities(-2.0)], rtol=1e-5)
 
 
@@ -53,11 +57,11 @@ def test_the_divergence_is_an_integral(mean, spread, z):
         inner = np.log(gamma) - np.log(WEIGHTS) - stats.norm.logpdf(z, MEANS, SPREADS)
         return q * (stats.norm.logpdf(z, mean, spread) + (gamma * inner).sum())
 
-    found = vade.divergence(
+    found = losses.mixture_divergence(
         jnp.full((1, 1), mean, jnp.float32),
         jnp.full((1, 1), 2 * np.log(spread), jnp.float32),
         jnp.full((1, 1), z, jnp.float32),
-        PRIOR,
+        **PRIOR,
     )
     assert float(found[0]) == pytest.approx(integral(integrand), rel=1e-4)
 
@@ -80,45 +84,91 @@ def test_the_bound_lies_under_the_evidence():
     error = np.square(x - slope * z).mean() / (2 * variance)
     column = jnp.asarray(z[:, None], jnp.float32)
     same = jnp.full_like(column, mean), jnp.full_like(column, 2 * np.log(spread))
-    prior = float(jnp.mean(vade.divergence(*same, column, PRIOR)))
+    prior = float(jnp.mean(losses.mixture_divergence(*same, column, **PRIOR)))
     # What the loss leaves out is a constant.
     bound = -error - prior - 0.5 * np.log(2 * np.pi * variance)
     assert evidence - 1 < bound < evidence + 0.01
 
 
+# At its usual learning rate the first steps may join two clusters of so few images.
+SMALL = vade.Config(pretrain_epochs=40, epochs=5, batch_size=30, latent_width=3, learning_rate=3e-4)
+SPEC = DataSpec(120, (8, 8, 1), 3)
+
+
 @pytest.fixture(scope="module")
 def begun():
-    # At its usual learning rate the first steps may join two clusters of so few images.
-    config = vade.Config(
-        pretrain_epochs=40, epochs=5, batch_size=30, latent_width=3, learning_rate=3e-4
-    )
-    method = vade.build(config, DataSpec(120, (8, 8, 1), 3))
+    method = vade.build(SMALL, SPEC)
     return method, loop.fit(method, small.data(), seed=0)
 
 
-def test_the_loss_is_a_second_reading_s(begun):
-    """In double precision; the sample is found from what the step reports of it."""
-    method, fitted = begun
+def by_hand(layers, names, x):
+    """Dense layers in double precision, with ReLU between them."""
+    for i, name in enumerate(names):
+        x = x @ layers[name]["kernel"] + layers[name]["bias"]
+        x = np.maximum(x, 0) if i + 1 < len(names) else x
+    return x
+
+
+@pytest.mark.parametrize("decoder", ["bernoulli", "gaussian"])
+def test_the_loss_is_a_second_reading_s(begun, decoder):
+    """In double precision, with posteriors so narrow that a sample is its mean."""
+    _, fitted = begun
+    method = vade.build(dataclasses.replace(SMALL, decoder=decoder), SPEC)
+    network = dict(fitted.state.params["network"])
+    network["to_log_variance"] = jax.tree.map(jnp.zeros_like, network["to_log_variance"])
+    network["to_log_variance"]["bias"] -= 20
+    state = fitted.state.replace(params={**fitted.state.params, "network": network})
     batch = small.batch(20)
-    _, info = jax.jit(method.step)(fitted.state, batch)
-    total = float(info.watch["reconstruction"]) + float(info.watch["prior"])
-    assert float(info.loss) == pytest.approx(total, rel=1e-6)
-    # The same step without noise: the sample is the mean, and all is known.
-    weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), fitted.state.params)
-    network, prior = weights["network"], weights["prior"]
+    _, info = jax.jit(method.step)(state, batch)
+    found = jax.jit(method.predict)(state, batch.images)
+
+    layers, prior = jax.tree.map(
+        lambda leaf: np.asarray(leaf, np.float64), (network, state.params["prior"])
+    )
     x = np.asarray(batch.images, np.float64).reshape(20, -1)
-    for i in range(3):
-        layer = network[f"down_{i}"]
-        x = np.maximum(x @ layer["kernel"] + layer["bias"], 0)
-    mean = x @ network["to_latent"]["kernel"] + network["to_latent"]["bias"]
-    squares = np.square(mean[:, None] - prior["means"]) / np.exp(prior["log_variance"])
-    log_p = -0.5 * (squares + prior["log_variance"] + np.log(2 * np.pi)).sum(axis=2)
-    log_p += prior["weights"] - np.log(np.exp(prior["weights"]).sum())
-    gamma = np.exp(log_p - log_p.max(axis=1, keepdims=True))
-    gamma /= gamma.sum(axis=1, keepdims=True)
-    found = jax.jit(method.predict)(fitted.state, batch.images)
+    mean = by_hand(layers, ["down_0", "down_1", "down_2", "to_latent"], x)
+    variances, shares = np.exp(prior["log_variances"]), softmax(prior["logits"])
+    densities = stats.norm.pdf(mean[:, None], prior["means"], np.sqrt(variances)).prod(axis=2)
+    gamma = shares * densities / (shares * densities).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(found.features, mean, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found.probabilities, gamma, atol=2e-3)
+
+    decoded = by_hand(layers, ["up_0", "up_1", "up_2", "to_pixels"], mean)
+    if decoder == "bernoulli":
+        stored = small.images()[0].astype(np.float64)
+        low, high = ((end - stored.mean()) / stored.std() for end in (stored.min(), stored.max()))
+        p, white = 1 / (1 + np.exp(-decoded)), (x - low) / (high - low)
+        error = -(white * np.log(p) + (1 - white) * np.log(1 - p)).sum(axis=1)
+    else:
+        error = 5 * np.square(decoded - x).sum(axis=1)
+    narrow = np.exp(-20)
+    energy = np.log(variances) + (np.square(mean[:, None] - prior["means"]) + narrow) / variances
+    apart = (gamma * (energy.sum(axis=2) / 2 + np.log(gamma / shares))).sum(axis=1)
+    apart -= 0.5 * mean.shape[1] * (1 - 20)
+    np.testing.assert_allclose(info.watch["reconstruction"], error.mean(), rtol=1e-3)
+    np.testing.assert_allclose(info.watch["prior"], apart.mean(), rtol=1e-3)
+    np.testing.assert_allclose(info.loss, (error + apart).mean(), rtol=1e-3)
+
+
+def test_pictures_are_decoded_within_their_range_and_features_are_not():
+    ranges = likelihood.Range(jnp.array([-1.0, 0.0]), jnp.array([2.0, 5.0]))
+    decoded = jnp.array([[[[-40.0, 40.0]]], [[[0.0, 0.0]]]])
+    of_images = likelihood.Likelihood.of("auto", 0.1, DataSpec(9, (1, 1, 2), 3))
+    np.testing.assert_allclose(
+        of_images.mean(decoded, ranges).reshape(2, 2), [[-1, 5], [0, 2.5]], atol=1e-6
+    )
+    of_features = likelihood.Likelihood.of("auto", 0.1, DataSpec(9, (2,), 3))
+    np.testing.assert_array_equal(of_features.mean(decoded, ranges), decoded)
+    asked = likelihood.Likelihood.of("gaussian", 0.1, DataSpec(9, (1, 1, 2), 3))
+    np.testing.assert_array_equal(asked.mean(decoded, ranges), decoded)
+
+
+def test_the_range_is_that_of_each_channel():
+    images = jnp.array([[1.0, 7.0, 2.0, 9.0], [0.0, 8.0, 3.0, 7.5]])  # two pixels of two channels
+    state = first_state(jax.random.key(0), (), 2, model_state=likelihood.unknown(2))
+    found = likelihood.look(state, images).model_state
+    np.testing.assert_array_equal(found.low, [0, 7])
+    np.testing.assert_array_equal(found.size, [3, 2])
 
 
 def test_a_step_is_keyed_and_its_noise_moves_the_loss(begun):
