@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy.special import rel_entr, softmax
 from scipy.stats import entropy
 
@@ -73,6 +74,19 @@ def test_an_image_moves_by_a_share_of_its_tenth_neighbours_distance():
     x = np.asarray(normalise(pictures, data.normalisation)).reshape(40, -1)
     distances = np.sort(np.linalg.norm(x[:, None] - x[None], axis=2), axis=1)
     np.testing.assert_allclose(state.cluster.radius, 0.25 * distances[:, 10], rtol=1e-4)
+
+
+def test_the_network_starts_as_the_published_code_s():
+    """Chainer 1.21's Linear(wscale=w): He's deviation by the root of w / 2."""
+    spec = DataSpec(1000, (28, 28, 1), 10)
+    state = imsat.build(imsat.Config(), spec).init(jax.random.key(0), jnp.zeros((2, 28, 28, 1)))
+    for name, fan_in, wscale in (
+        ("Dense_0", 784, 0.1),
+        ("Dense_1", 1200, 0.1),
+        ("Dense_2", 1200, 1e-4),
+    ):
+        deviation = np.sqrt(wscale / 2) * np.sqrt(2 / fan_in)
+        assert np.std(state.params[name]["kernel"]) == pytest.approx(deviation, rel=0.02)
 
 
 def test_it_finds_blobs():
