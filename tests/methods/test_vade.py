@@ -171,6 +171,13 @@ def test_the_range_is_that_of_each_channel():
     np.testing.assert_array_equal(found.size, [3, 2])
 
 
+def test_the_range_is_taken_without_pre_training_too():
+    method = vade.build(dataclasses.replace(SMALL, pretrain_epochs=0, epochs=0), SPEC)
+    found = loop.fit(method, small.data(), seed=0).state.model_state
+    pictures = small.images()[0].astype(np.float64)
+    np.testing.assert_allclose(found.size, np.ptp(pictures) / pictures.std(), rtol=1e-5)
+
+
 def test_a_step_is_keyed_and_its_noise_moves_the_loss(begun):
     method, fitted = begun
     step, batch = jax.jit(method.step), small.batch(20)
