@@ -1,7 +1,5 @@
 """VaDE's Gaussian-mixture prior (Jiang et al. 2017)."""
 
-import math
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -29,7 +27,7 @@ def mixture_log_density(z: Array, logits: Array, means: Array, log_variances: Ar
     """
     _check(z, logits, means, log_variances)
     squares = jnp.square(z[:, None] - means[None]) / jnp.exp(log_variances)[None]
-    constant = math.log(2 * math.pi) + log_variances[None]
+    constant = jnp.log(2 * jnp.pi) + log_variances[None]
     return jax.nn.log_softmax(logits)[None] - 0.5 * jnp.sum(squares + constant, axis=2)
 
 
