@@ -11,7 +11,7 @@ USPS, CMU-PIE: JULE 96.0 / 91.1, 95.0 / 91.0, and JULE-RC 100 / 100; DEPICT 96.3
 82.5 / 73.6. VaDE stands in autoencoders.md.
 
 Time on two CPU cores: AC-PIC, SEC and NMF seconds to a minute, IMSAT one to four minutes, on
-MNIST's 70,000 a quarter of an hour, DEPICT and JULE two to ten minutes. Quick systems have twenty
+MNIST's 70,000 half an hour (a core), DEPICT and JULE two to ten minutes. Quick systems have twenty
 seeds, the others three. Results: compared.md and .json in experiments/results/; how a table is
 run: grid.py.
 """

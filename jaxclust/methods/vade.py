@@ -32,7 +32,7 @@ from jaxclust.core.types import (
 from jaxclust.images.augment import Affine
 from jaxclust.losses.mixture_prior import mixture_divergence, mixture_log_density
 from jaxclust.methods.parts.gradient import Aux, Context, gradient_step
-from jaxclust.methods.parts.likelihood import Decoder, Likelihood, Range, look, unknown
+from jaxclust.methods.parts.likelihood import Decoder, Likelihood, Range, unknown
 from jaxclust.methods.parts.pretraining import reconstruction_phase
 from jaxclust.methods.parts.recipe import recorded
 from jaxclust.models.adapter import from_flax
@@ -142,7 +142,7 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
         ranges=Affine(),
         axis_name=compute.axis_name,
     )
-    pretrain = pretrain._replace(first=Refit(look, sees="images"))
+    pretrain = pretrain._replace(first=likelihood.first())
     step = gradient_step(vade.loss, adam, axis_name=compute.axis_name)
     batches, begin = Batches(config.batch_size), Refit(vade.fit_mixture, "host")
     cluster = Phase("cluster", step, config.epochs, batches, begin)

@@ -120,6 +120,8 @@ def test_the_loss_is_a_second_reading_s(begun, decoder):
     state = fitted.state.replace(params={**fitted.state.params, "network": network})
     batch = small.batch(20)
     _, info = jax.jit(method.step)(state, batch)
+    total = float(info.watch["reconstruction"]) + float(info.watch["prior"])
+    assert float(info.loss) == pytest.approx(total, rel=1e-6)
     found = jax.jit(method.predict)(state, batch.images)
 
     layers, prior = jax.tree.map(
@@ -169,6 +171,13 @@ def test_the_range_is_that_of_each_channel():
     found = likelihood.look(state, images).model_state
     np.testing.assert_array_equal(found.low, [0, 7])
     np.testing.assert_array_equal(found.size, [3, 2])
+
+
+def test_a_few_thousand_images_tell_the_range_and_features_need_none():
+    first = likelihood.Likelihood(bernoulli=True, variance=0.1).first()
+    assert first is not None
+    assert first.rows == 4096
+    assert likelihood.Likelihood(bernoulli=False, variance=0.1).first() is None
 
 
 def test_the_range_is_taken_without_pre_training_too():

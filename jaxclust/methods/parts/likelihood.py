@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxclust.core.types import DataSpec, TrainState
+from jaxclust.core.types import DataSpec, Refit, TrainState
 from jaxclust.losses.reconstruction import bernoulli_error, reconstruction_error
 
 Decoder = Literal["auto", "bernoulli", "gaussian"]
+# Images whose values tell the range; all of a large set would have to be held at once.
+_IMAGES = 4096
 
 
 class Range(NamedTuple):
@@ -44,6 +46,10 @@ class Likelihood:
         """The one that a setting names; "auto" is Bernoulli's for images, Gauss's for features."""
         images = len(spec.shape) == 3
         return cls(decoder == "bernoulli" or (decoder == "auto" and images), variance)
+
+    def first(self) -> Refit | None:
+        """What must come before the first step: the range, where it is used."""
+        return Refit(look, rows=_IMAGES, sees="images") if self.bernoulli else None
 
     def mean(self, decoded: Array, ranges: Range) -> Array:
         """The images that a decoder's outputs stand for, of the same shape."""
