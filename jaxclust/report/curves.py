@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jaxclust.clustering.host.cluster_count import Curve
 from jaxclust.report.chart import Line, line_chart
 from jaxclust.report.colours import COLOURS
 
@@ -53,6 +54,7 @@ class Count(NamedTuple):
     chosen: int
     next_best: int | None
     hdbscan: int
+    place: str  # "map" or "features": where the silhouette decided
     panels: list[Panel]
 
 
@@ -60,17 +62,19 @@ def count(found: Mapping[str, Any] | None) -> Count | None:
     """The curve over numbers of clusters that config.json holds; None if the number was given."""
     if found is None:
         return None
-    across, marks = found["counts"], [found["chosen"]]
-
-    at = across.index(found["chosen"])
+    curve = Curve(**found)
+    across, marks = curve.counts, [curve.chosen]
+    at = across.index(curve.chosen)
     panels = [
         _panel(title, {name: Line(across, found[name]) for name in names}, marks, "clusters", at)
         for title, names in (
             ("silhouette and stability", ("silhouette", "stability")),
+            ("silhouette in the features", ("feature_silhouette",)),
             ("BIC", ("bic",)),
         )
+        if all(found.get(name) for name in names)
     ]
-    return Count(found["chosen"], found["next_best"], found["hdbscan"], panels)
+    return Count(curve.chosen, curve.next_best, curve.hdbscan, curve.place(), panels)
 
 
 def _series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Line]:

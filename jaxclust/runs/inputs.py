@@ -64,12 +64,13 @@ def find(options: Options, config: Any, begun: dict[str, Any]) -> Found:
     if options.process_id != 0:
         chosen = int(processes.largest_of_processes(np.zeros(1, np.int64))[0])
         return Found(image_set, chosen, None, config)
-    curve = cluster_count.curve(_features(image_set, config), counts)
+    encoded = len(image_set.images.shape) == 2
+    curve = cluster_count.curve(_features(image_set, config), counts, encoded=encoded)
     processes.largest_of_processes(np.array([curve.chosen]))
     if not options.quiet:
         print(
-            f"clusters: {curve.chosen} by silhouette of {counts[0]} to {counts[-1]}; next best "
-            f"{curve.next_best}; HDBSCAN finds {curve.hdbscan}",
+            f"clusters: {curve.chosen} by silhouette in the {curve.place()} of {counts[0]} to "
+            f"{counts[-1]}; next best {curve.next_best}; HDBSCAN finds {curve.hdbscan}",
             file=sys.stderr,
         )
     return Found(image_set, curve.chosen, curve, config)

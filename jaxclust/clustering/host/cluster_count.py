@@ -1,8 +1,12 @@
 """How many clusters features fall into, judged without labels.
 
 Features are laid out in a t-SNE map and merged there bottom-up by Ward's linkage, once: cutting
-that tree gives a clustering for every number of clusters. Each is judged by three numbers, and the
-best silhouette decides.
+that tree gives a clustering for every number of clusters. Each is judged in the map by silhouette,
+stability and BIC, and k-means that starts from it in the features by its silhouette there.
+
+Where groups lie apart in the map, its silhouette decides. Where they do not, it prefers very few:
+a map keeps neighbours together but not distances, so only its largest gaps count. There the
+features' silhouette decides, if they are an encoder's; light and position rule those of pixels.
 """
 
 import math
@@ -26,6 +30,8 @@ _SUBSAMPLES, _SHARE = 4, 0.8
 _LEAST_VARIANCE = 1e-3
 # Below it groups are hardly separated (Kaufman & Rousseeuw 1990); evenly spread samples have 0.4.
 _APART = 0.5
+# Principal components of the features that k-means there sees.
+_COMPONENTS = 50
 
 
 class Curve(NamedTuple):
@@ -39,22 +45,30 @@ class Curve(NamedTuple):
     # Bayesian information criterion of the Gaussian mixture with the clusters' moments (Schwarz
     # 1978): lower is better.
     bic: list[float]
-    chosen: int  # of the best silhouette
+    chosen: int  # of the best silhouette, in the map or in the features
     next_best: int | None  # the best except the chosen one and its neighbours in the list
     hdbscan: int  # clusters that HDBSCAN finds in the map, which is told no number
+    # Mean silhouette in the features of k-means that starts from the cut; None: not looked at.
+    feature_silhouette: list[float] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Its fields by name."""
         return self._asdict()
 
+    def place(self) -> str:
+        """Where the silhouette that decides is taken: "map" or "features"."""
+        apart = self.feature_silhouette is None or max(self.silhouette) >= _APART
+        return "map" if apart else "features"
+
     def complaint(self) -> str | None:
         """What to be wary of, in one line."""
-        best = self.silhouette[self.counts.index(self.chosen)]
+        best = max(self.silhouette)
         if best >= _APART:
             return None
         return (
-            f"the groups are hardly separated (silhouette {best:.2f} at {self.chosen} clusters), "
-            "so their number is a guess; look at the curve in the page, and give --n-clusters"
+            f"the groups are hardly separated (silhouette in the map at most {best:.2f}), so their "
+            f"number, {self.chosen}, is a guess; look at the curve in the page, and give "
+            "--n-clusters"
         )
 
 
@@ -103,7 +117,7 @@ def _spaced(first: int, last: int) -> list[int]:
     return counts
 
 
-def curve(x: np.ndarray, counts: Sequence[int], seed: int = 0) -> Curve:
+def curve(x: np.ndarray, counts: Sequence[int], seed: int = 0, *, encoded: bool = True) -> Curve:
     """Judge every number of clusters of x[n, d]; of more than 5,000 samples, only 5,000 are used.
 
     The same samples, counts and seed give the same curve on the same machine.
@@ -112,6 +126,8 @@ def curve(x: np.ndarray, counts: Sequence[int], seed: int = 0) -> Curve:
         x: features, float [n, d].
         counts: numbers of clusters, ascending, each at least 2 and less than n.
         seed: of the map and of all random draws.
+        encoded: whether distances between features say how alike samples are, as an encoder's do
+            and those of pixels do not; else the map alone decides.
 
     Raises:
         RunError: features that are not finite or all alike.
@@ -119,21 +135,47 @@ def curve(x: np.ndarray, counts: Sequence[int], seed: int = 0) -> Curve:
     rng = np.random.default_rng(seed)
     if len(x) > MOST_SAMPLES:
         x = x[np.sort(rng.choice(len(x), MOST_SAMPLES, replace=False))]
+    x = np.asarray(x, np.float32)
     counts = [count for count in counts if count < len(x)]
-    y = reducers.reduce(np.asarray(x, np.float32), "tsne", seed)
+    y = reducers.reduce(x, "tsne", seed)
+    cuts = _tree(y)
     with samples.quiet():
-        silhouettes, stabilities, criteria = _judged(y, counts, rng)
-    chosen, following = _best_two(counts, silhouettes)
+        silhouettes, stabilities, criteria = _judged(y, cuts, counts, rng)
+        of_features = _judged_in_features(x, cuts, counts, seed) if encoded else None
     dense = clusterers.hdbscan(y, max(5, len(y) // 100), 10, len(y))
     found = len(np.unique(dense.assignments[~dense.noise]))
-    return Curve(list(counts), silhouettes, stabilities, criteria, chosen, following, found)
+    judged = Curve(counts, silhouettes, stabilities, criteria, 0, None, found, of_features)
+    scores = of_features if of_features and judged.place() == "features" else silhouettes
+    chosen, following = _best_two(counts, scores)
+    return judged._replace(chosen=chosen, next_best=following)
+
+
+def _judged_in_features(
+    x: np.ndarray, cuts: Callable[[int], np.ndarray], counts: Sequence[int], seed: int
+) -> list[float]:
+    """Silhouette in x[n, d] of k-means that starts from each of the map's cuts."""
+    from sklearn.cluster import KMeans
+
+    x = reducers.reduce(x, "pca", seed, _COMPONENTS)
+    distances, silhouettes = _distances(x), []
+    with samples.fewer_threads(len(x), MOST_SAMPLES):
+        for count in counts:
+            labels = cuts(count)
+            means = np.stack([x[labels == cluster].mean(axis=0) for cluster in np.unique(labels)])
+            found = KMeans(len(means), init=means, n_init=1).fit_predict(x)
+            labels = np.unique(found, return_inverse=True)[1]  # copies may leave clusters empty
+            silhouettes.append(round(_silhouette(distances, labels), 4))
+    return silhouettes
 
 
 def _judged(
-    y: np.ndarray, counts: Sequence[int], rng: np.random.Generator
+    y: np.ndarray,
+    cuts: Callable[[int], np.ndarray],
+    counts: Sequence[int],
+    rng: np.random.Generator,
 ) -> tuple[list[float], list[float], list[float]]:
     """Silhouette, stability and BIC of the tree's cut at every count."""
-    cuts, distances = _tree(y), _distances(y)
+    distances = _distances(y)
     size = max(2, int(_SHARE * len(y)))
     parts = [np.sort(rng.choice(len(y), size, replace=False)) for _ in range(_SUBSAMPLES)]
     cuts_of_parts = [_tree(y[part]) for part in parts]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
+from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
 from sklearn.metrics import silhouette_score
 
@@ -55,6 +56,35 @@ def test_the_number_of_well_separated_groups_is_found(k):
     assert found == cluster_count.curve(x, list(range(2, 16)))
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_groups_that_overlap_in_the_map_are_counted_in_the_features(seed):
+    x, _ = make_blobs(400, n_features=30, centers=16, cluster_std=9.0, random_state=seed)
+    found = cluster_count.curve(x, list(range(2, 31)))
+    assert found.place() == "features"
+    assert abs(found.chosen - 16) <= 1
+    # The map alone is off by more, and is all there is where features are not an encoder's.
+    of_map = cluster_count.curve(x, list(range(2, 31)), encoded=False)
+    assert (of_map.place(), of_map.feature_silhouette) == ("map", None)
+    assert abs(of_map.chosen - 16) > abs(found.chosen - 16)
+    assert of_map.silhouette == found.silhouette
+
+
+def test_silhouette_in_the_features_is_scikit_learns():
+    x, kinds = make_blobs(150, n_features=9, centers=4, cluster_std=4.0, random_state=0)
+    x = x.astype(np.float32)
+    (found,) = cluster_count._judged_in_features(x, lambda count: kinds, [4], 0)
+    labels = KMeans(4, n_init=20, random_state=0).fit_predict(x)  # the best that can be had
+    # Nine principal components of nine columns keep every distance.
+    assert found == pytest.approx(silhouette_score(x, labels), abs=1e-3)
+
+
+def test_copies_of_a_few_samples_have_a_curve():
+    x = np.repeat(np.random.default_rng(0).normal(size=(6, 5)), 20, axis=0)
+    found = cluster_count.curve(x, [2, 3, 4, 5, 6, 7, 8, 9])
+    assert np.isfinite(found.feature_silhouette).all()
+    assert found.chosen == 6
+
+
 def test_large_sets_are_judged_by_a_sample(monkeypatch):
     monkeypatch.setattr(cluster_count, "MOST_SAMPLES", 150)
     x, _ = make_blobs(400, n_features=8, centers=4, random_state=1)
@@ -85,4 +115,4 @@ def test_groups_that_hardly_lie_apart_are_said():
     spread = np.random.default_rng(0).uniform(size=(300, 2))
     found = cluster_count.curve(spread, [2, 3, 4, 5])
     assert "hardly separated" in found.complaint()
-    assert f"at {found.chosen} clusters" in found.complaint()
+    assert f"their number, {found.chosen}, is a guess" in found.complaint()
