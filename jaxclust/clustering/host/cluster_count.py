@@ -161,8 +161,8 @@ def _judged_in_features(
     with samples.fewer_threads(len(x), MOST_SAMPLES):
         for count in counts:
             labels = cuts(count)
-            means = np.stack([x[labels == cluster].mean(axis=0) for cluster in np.unique(labels)])
-            found = KMeans(len(means), init=means, n_init=1).fit_predict(x)
+            means: Any = np.stack([x[labels == one].mean(axis=0) for one in np.unique(labels)])
+            found = KMeans(len(means), init=means).fit_predict(x)
             labels = np.unique(found, return_inverse=True)[1]  # copies may leave clusters empty
             silhouettes.append(round(_silhouette(distances, labels), 4))
     return silhouettes
