@@ -68,7 +68,7 @@ def count(found: Mapping[str, Any] | None) -> Count | None:
     panels = [
         _panel(title, {name: Line(across, found[name]) for name in names}, marks, "clusters", at)
         for title, names in (
-            ("silhouette and stability", ("silhouette", "stability")),
+            ("silhouette in the map, stability", ("silhouette", "stability")),
             ("silhouette in the features", ("feature_silhouette",)),
             ("BIC", ("bic",)),
         )

@@ -37,7 +37,7 @@ def test_auto_is_the_default_where_nothing_tells_the_number(capsys, monkeypatch)
     assert "Number of clusters" in page
     assert "4 clusters have the best silhouette in the map" in page
     assert 'aria-label="silhouette in the features: feature_silhouette from' in page
-    assert 'aria-label="silhouette and stability: silhouette from' in page
+    assert 'aria-label="silhouette in the map, stability: silhouette from' in page
     assert "; clusters 2 to 28" in page
     # A run that goes on keeps its number; it is not looked for again.
     monkeypatch.setattr(cluster_count, "curve", None)
