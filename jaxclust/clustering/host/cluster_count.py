@@ -6,7 +6,8 @@ stability and BIC, and k-means that starts from it in the features by its silhou
 
 Where groups lie apart in the map, its silhouette decides. Where they do not, it prefers very few:
 a map keeps neighbours together but not distances, so only its largest gaps count. There the
-features' silhouette decides, if they are an encoder's; light and position rule those of pixels.
+features' silhouette decides, if they are an encoder's: between pixels, light and position rule
+distances.
 """
 
 import math
