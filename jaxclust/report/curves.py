@@ -54,7 +54,7 @@ class Count(NamedTuple):
     chosen: int
     next_best: int | None
     hdbscan: int
-    place: str  # "map" or "features": where the silhouette decided
+    place: str  # where the silhouette decided: "map", "features" or "map and features"
     panels: list[Panel]
 
 

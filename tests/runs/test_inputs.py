@@ -35,7 +35,7 @@ def test_auto_is_the_default_where_nothing_tells_the_number(capsys, monkeypatch)
     assert summary["n_clusters"] == summary["cluster_count"]["chosen"] == 4
     page = Path("one/report.html").read_text("utf-8")
     assert "Number of clusters" in page
-    assert "4 clusters have the best silhouette in the map" in page
+    assert "4 clusters have the best silhouette in the map and features" in page
     assert 'aria-label="silhouette in the features: feature_silhouette from' in page
     assert 'aria-label="silhouette in the map, stability: silhouette from' in page
     assert "; clusters 2 to 28" in page

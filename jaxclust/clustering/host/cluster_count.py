@@ -4,10 +4,10 @@ Features are laid out in a t-SNE map and merged there bottom-up by Ward's linkag
 that tree gives a clustering for every number of clusters. Each is judged in the map by silhouette,
 stability and BIC, and k-means that starts from it in the features by its silhouette there.
 
-Where groups lie apart in the map, its silhouette decides. Where they do not, it prefers very few:
-a map keeps neighbours together but not distances, so only its largest gaps count. There the
-features' silhouette decides, if they are an encoder's: between pixels, light and position rule
-distances.
+A map keeps neighbours together but not distances. So its silhouette may count only the largest
+gaps, and where groups overlap it prefers very few of them. If the features are an encoder's, their
+silhouette decides, and where groups lie apart in the map, both count alike. Between pixels, light
+and position rule distances; there the map alone decides.
 """
 
 import math
@@ -46,7 +46,7 @@ class Curve(NamedTuple):
     # Bayesian information criterion of the Gaussian mixture with the clusters' moments (Schwarz
     # 1978): lower is better.
     bic: list[float]
-    chosen: int  # of the best silhouette, in the map or in the features
+    chosen: int  # of the best silhouette, in the map, in the features or in both
     next_best: int | None  # the best except the chosen one and its neighbours in the list
     hdbscan: int  # clusters that HDBSCAN finds in the map, which is told no number
     # Mean silhouette in the features of k-means that starts from the cut; None: not looked at.
@@ -57,9 +57,19 @@ class Curve(NamedTuple):
         return self._asdict()
 
     def place(self) -> str:
-        """Where the silhouette that decides is taken: "map" or "features"."""
-        apart = self.feature_silhouette is None or max(self.silhouette) >= _APART
-        return "map" if apart else "features"
+        """Where the silhouette that decides is taken: "map", "features" or "map and features"."""
+        if not self.feature_silhouette:
+            return "map"
+        return "map and features" if max(self.silhouette) >= _APART else "features"
+
+    def scores(self) -> list[float]:
+        """What decides: one silhouette, or the sum of both, each scaled to [0, 1]."""
+        if not self.feature_silhouette:
+            return self.silhouette
+        if self.place() == "features":
+            return self.feature_silhouette
+        both = (_scaled(self.silhouette), _scaled(self.feature_silhouette))
+        return [float(score) for score in np.add(*both)]
 
     def complaint(self) -> str | None:
         """What to be wary of, in one line."""
@@ -146,8 +156,7 @@ def curve(x: np.ndarray, counts: Sequence[int], seed: int = 0, *, encoded: bool 
     dense = clusterers.hdbscan(y, max(5, len(y) // 100), 10, len(y))
     found = len(np.unique(dense.assignments[~dense.noise]))
     judged = Curve(counts, silhouettes, stabilities, criteria, 0, None, found, of_features)
-    scores = of_features if of_features and judged.place() == "features" else silhouettes
-    chosen, following = _best_two(counts, scores)
+    chosen, following = _best_two(counts, judged.scores())
     return judged._replace(chosen=chosen, next_best=following)
 
 
@@ -247,6 +256,12 @@ def _bic(y: np.ndarray, labels: np.ndarray) -> float:
         total = np.logaddexp(total, math.log(len(of_cluster) / n) + log_density)
     free = k * (1 + d + d * (d + 1) // 2) - 1
     return float(free * math.log(n) - 2 * total.sum())
+
+
+def _scaled(values: Sequence[float]) -> np.ndarray:
+    """Values shifted and scaled to [0, 1]; zeros where they are all the same."""
+    above = np.asarray(values) - min(values)
+    return above / max(above.max(), 1e-12)
 
 
 def _best_two(counts: Sequence[int], scores: Sequence[float]) -> tuple[int, int | None]:

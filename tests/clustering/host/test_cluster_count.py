@@ -69,6 +69,18 @@ def test_groups_that_overlap_in_the_map_are_counted_in_the_features(seed):
     assert of_map.silhouette == found.silhouette
 
 
+def test_a_wide_gap_does_not_hide_the_groups_on_its_sides():
+    # Silhouettes of 240 photographs of airplanes, ships, dogs and horses, by EfficientNet-Lite2.
+    of_map = [0.6406, 0.6017, 0.5373, 0.5026, 0.518, 0.4228, 0.4189]
+    of_features = [0.1375, 0.1454, 0.1633, 0.1358, 0.1507, 0.1469, 0.1491]
+    counts, flat = list(range(2, 9)), [1.0] * 7
+    found = cluster_count.Curve(counts, of_map, flat, flat, 0, None, 2, of_features)
+    assert found.place() == "map and features"
+    assert cluster_count._best_two(counts, found.scores())[0] == 4
+    alone = found._replace(feature_silhouette=None)
+    assert cluster_count._best_two(counts, alone.scores())[0] == 2
+
+
 def test_silhouette_in_the_features_is_scikit_learns():
     x, kinds = make_blobs(150, n_features=9, centers=4, cluster_std=4.0, random_state=0)
     x = x.astype(np.float32)
