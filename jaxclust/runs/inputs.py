@@ -64,7 +64,7 @@ def find(options: Options, config: Any, begun: dict[str, Any]) -> Found:
     if options.process_id != 0:
         chosen = int(processes.largest_of_processes(np.zeros(1, np.int64))[0])
         return Found(image_set, chosen, None, config)
-    encoded = len(image_set.images.shape) == 2
+    encoded = _are_features(image_set)
     curve = cluster_count.curve(_features(image_set, config), counts, encoded=encoded)
     processes.largest_of_processes(np.array([curve.chosen]))
     if not options.quiet:
@@ -82,9 +82,14 @@ def _descriptor(config: Any) -> Descriptor | None:
     return kind if kind in get_args(Descriptor) else None
 
 
+def _are_features(image_set: catalogue.ImageSet) -> bool:
+    """Whether the set holds features [n, d] in place of images."""
+    return len(image_set.images.shape) == 2
+
+
 def _has_features(image_set: catalogue.ImageSet, config: Any) -> bool:
     """Whether there are features in which to search for the number of clusters."""
-    return len(image_set.images.shape) == 2 or _descriptor(config) is not None
+    return _are_features(image_set) or _descriptor(config) is not None
 
 
 def _asked(options: Options, image_set: catalogue.ImageSet, *, features: bool) -> list[int]:
@@ -111,7 +116,7 @@ def _asked(options: Options, image_set: catalogue.ImageSet, *, features: bool) -
 def _features(image_set: catalogue.ImageSet, config: Any) -> np.ndarray:
     """The features in which to search for the number of clusters, float [n, d]."""
     images = image_set.images
-    if len(images.shape) == 2:
+    if _are_features(image_set):
         return images
     kind = _descriptor(config)
     assert kind is not None

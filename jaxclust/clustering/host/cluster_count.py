@@ -56,26 +56,29 @@ class Curve(NamedTuple):
         """Its fields by name."""
         return self._asdict()
 
+    def apart(self) -> bool:
+        """Whether groups lie apart in the map."""
+        return max(self.silhouette) >= _APART
+
     def place(self) -> str:
         """Where the silhouette that decides is taken: "map", "features" or "map and features"."""
-        if not self.feature_silhouette:
+        if self.feature_silhouette is None:
             return "map"
-        return "map and features" if max(self.silhouette) >= _APART else "features"
+        return "map and features" if self.apart() else "features"
 
     def scores(self) -> list[float]:
         """What decides: one silhouette, or the sum of both, each scaled to [0, 1]."""
-        if not self.feature_silhouette:
+        if self.feature_silhouette is None:
             return self.silhouette
-        if self.place() == "features":
+        if not self.apart():
             return self.feature_silhouette
-        both = (_scaled(self.silhouette), _scaled(self.feature_silhouette))
-        return [float(score) for score in np.add(*both)]
+        return (_scaled(self.silhouette) + _scaled(self.feature_silhouette)).tolist()
 
     def complaint(self) -> str | None:
         """What to be wary of, in one line."""
-        best = max(self.silhouette)
-        if best >= _APART:
+        if self.apart():
             return None
+        best = max(self.silhouette)
         return (
             f"the groups are hardly separated (silhouette in the map at most {best:.2f}), so their "
             f"number, {self.chosen}, is a guess; look at the curve in the page, and give "
@@ -149,10 +152,11 @@ def curve(x: np.ndarray, counts: Sequence[int], seed: int = 0, *, encoded: bool 
     x = np.asarray(x, np.float32)
     counts = [count for count in counts if count < len(x)]
     y = reducers.reduce(x, "tsne", seed)
-    cuts = _tree(y)
     with samples.quiet():
+        cut = _tree(y)
+        cuts = [cut(count) for count in counts]
         silhouettes, stabilities, criteria = _judged(y, cuts, counts, rng)
-        of_features = _judged_in_features(x, cuts, counts, seed) if encoded else None
+        of_features = _judged_in_features(x, cuts, seed) if encoded else None
     dense = clusterers.hdbscan(y, max(5, len(y) // 100), 10, len(y))
     found = len(np.unique(dense.assignments[~dense.noise]))
     judged = Curve(counts, silhouettes, stabilities, criteria, 0, None, found, of_features)
@@ -160,18 +164,15 @@ def curve(x: np.ndarray, counts: Sequence[int], seed: int = 0, *, encoded: bool 
     return judged._replace(chosen=chosen, next_best=following)
 
 
-def _judged_in_features(
-    x: np.ndarray, cuts: Callable[[int], np.ndarray], counts: Sequence[int], seed: int
-) -> list[float]:
+def _judged_in_features(x: np.ndarray, cuts: Sequence[np.ndarray], seed: int) -> list[float]:
     """Silhouette in x[n, d] of k-means that starts from each of the map's cuts."""
     from sklearn.cluster import KMeans
 
     x = reducers.reduce(x, "pca", seed, _COMPONENTS)
     distances, silhouettes = _distances(x), []
     with samples.fewer_threads(len(x), MOST_SAMPLES):
-        for count in counts:
-            labels = cuts(count)
-            means: Any = np.stack([x[labels == one].mean(axis=0) for one in np.unique(labels)])
+        for cut in cuts:
+            means: Any = np.stack([x[cut == one].mean(axis=0) for one in np.unique(cut)])
             found = KMeans(len(means), init=means).fit_predict(x)
             labels = np.unique(found, return_inverse=True)[1]  # copies may leave clusters empty
             silhouettes.append(round(_silhouette(distances, labels), 4))
@@ -179,19 +180,15 @@ def _judged_in_features(
 
 
 def _judged(
-    y: np.ndarray,
-    cuts: Callable[[int], np.ndarray],
-    counts: Sequence[int],
-    rng: np.random.Generator,
+    y: np.ndarray, cuts: Sequence[np.ndarray], counts: Sequence[int], rng: np.random.Generator
 ) -> tuple[list[float], list[float], list[float]]:
-    """Silhouette, stability and BIC of the tree's cut at every count."""
+    """Silhouette, stability and BIC of the tree's cut, int [n], at every count."""
     distances = _distances(y)
     size = max(2, int(_SHARE * len(y)))
     parts = [np.sort(rng.choice(len(y), size, replace=False)) for _ in range(_SUBSAMPLES)]
     cuts_of_parts = [_tree(y[part]) for part in parts]
     silhouettes, stabilities, criteria = [], [], []
-    for count in counts:
-        labels = cuts(count)
+    for count, labels in zip(counts, cuts, strict=True):
         others = [cut(count) for cut in cuts_of_parts]
         silhouettes.append(round(_silhouette(distances, labels), 4))
         stabilities.append(round(_stability(labels, parts, others), 4))
