@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxclust.core.errors import InputError, first_line
+from jaxclust.core.unpacking import refuse_bomb
 from jaxclust.data.image_set import ImageSet
 from jaxclust.data.names import Names
-from jaxclust.data.npz import check_labels, refuse_bomb
+from jaxclust.data.npz import check_labels
 
 _WANTED = "[n, d] with a row for each image is expected"
 

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from jaxclust.core.errors import InputError, first_line
+from jaxclust.core.unpacking import refuse_bomb
 from jaxclust.data.image_set import ImageSet, rows_of
 from jaxclust.data.wide_greys import Ranges, Spread, range_of, to_bytes
 
-# Images do not compress a hundredfold; a file this dense and large is not a data set.
-_BOMB_BYTES, _BOMB_RATIO = 2**30, 100
 # Images have at most this many channels; used to recognise the layout.
 _CHANNELS = 4
 # Bytes of integers that are converted to eight bits at a time.
@@ -68,17 +67,6 @@ def shape_of_bytes(path: Path) -> tuple[int, ...] | None:
     except Exception:  # reported when the images are read
         return None
     return shape if dtype == np.uint8 else None
-
-
-def refuse_bomb(path: Path) -> None:
-    """InputError for a small file that claims to unpack to gigabytes."""
-    with zipfile.ZipFile(path) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-    if size > _BOMB_BYTES and size > _BOMB_RATIO * path.stat().st_size:
-        raise InputError(
-            f"{path} claims to unpack to {size / 2**30:.0f} GiB, more than is safe; write it with "
-            "numpy.savez"
-        )
 
 
 def check_images(images: np.ndarray, where: str) -> np.ndarray:

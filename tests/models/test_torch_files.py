@@ -4,6 +4,7 @@ import base64
 import io
 import pickle
 import random
+import tracemalloc
 import zipfile
 import zlib
 
@@ -186,6 +187,72 @@ def test_a_tensor_file_is_read(tmp_path):
 def test_tensors_that_are_not_there_are_refused(described, tmp_path):
     with pytest.raises(InputError, match=r"cannot be read as \.pth"):
         read(tensor_file(**described), tmp_path)
+
+
+def peak(content, tmp_path):
+    """Bytes of memory that reading a file takes at most, whether or not it is refused."""
+    tracemalloc.start()
+    try:
+        read(content, tmp_path)
+    except InputError:
+        pass
+    finally:
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return size
+
+
+def named(count, value):
+    """Instructions for a dictionary with `count` names for one value, which is made once."""
+    names = b"".join(pickled(f"n{i}") + b"h\x01" for i in range(count))
+    return value + b"q\x010}(" + names + b"u"
+
+
+def nested(levels, count):
+    """A pickle of dictionaries that hold one inner dictionary under many names."""
+    inner = b"}"
+    for _ in range(levels):
+        inner = named(count, inner)
+    return b"\x80\x02" + inner + b"."
+
+
+def many_names(count, size, outer=""):
+    """A file of one tensor of `size` floats under many names, in a dictionary of a name."""
+    one = tensor_file((size,), (1,), count=size, size=0)
+    with zipfile.ZipFile(io.BytesIO(one)) as archive:
+        stream = archive.read("archive/data.pkl")
+    tensor = stream[stream.index(b"ctorch._utils") : -2]
+    found = b"}" + pickled(outer) + named(count, tensor) + b"s"
+    return zipped(b"\x80\x02" + found + b".", **{"data/0": bytes(4 * size)})
+
+
+@pytest.mark.parametrize(
+    ("content", "most"),
+    [
+        # Python's unpickler would make room for a hundred million places.
+        (b"\x80\x02}r" + (10**8).to_bytes(4, "little") + b".", 10**6),
+        (many_names(2000, 20_000), 10**7),
+        (many_names(2000, 1, "a" * 10**5), 10**7),
+    ],
+    ids=["memo", "names", "long"],
+)
+def test_a_small_file_takes_little_memory(content, most, tmp_path):
+    assert len(content) < 10**6
+    assert peak(content, tmp_path) < most
+
+
+def test_dictionaries_that_would_multiply_are_refused(tmp_path):
+    with pytest.raises(InputError, match="repeats its contents"):
+        read(zipped(nested(5, 20)), tmp_path)
+
+
+def test_a_bomb_of_arrays_is_refused(tmp_path):
+    path = tmp_path / "weights.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("weight.npy", bytes(100))
+        archive.infolist()[0].file_size = 2**31 - 1  # as written into the list of contents
+    with pytest.raises(InputError, match="claims to unpack"):
+        weight_files.read(path)
 
 
 def test_archives_that_torch_never_writes_are_refused(tmp_path):

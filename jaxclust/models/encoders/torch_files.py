@@ -2,16 +2,18 @@
 
 Both formats hold a pickle that says how tensors lie in raw storages. Here that pickle may name
 tensors, storages and dictionaries and nothing else; any other name is refused, so that a file
-can call no function of its choice.
+can call no function of its choice. What is made of a file takes no more memory than a few times
+its size: tensors are views of its storages, and whatever a pickle could multiply is counted.
 """
 
 import io
 import math
 import os
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -21,8 +23,12 @@ import numpy as np
 # What the older of the two formats begins with.
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-# Deeper dictionaries hold no weights that anything here looks for.
-_DEPTH = 4
+# Deeper dictionaries and longer names hold no weights that anything here looks for.
+_DEPTH, _LONGEST = 4, 1000
+_DIMENSIONS = 64  # NumPy has no more
+_LARGEST = 2**63  # beyond every place in a file
+_TOO_MUCH = "it repeats its contents, which torch.save does not do"
+_MEMO = {"PUT", "BINPUT", "LONG_BINPUT"}
 
 _TYPES: dict[str, Any] = {
     "FloatStorage": np.float32,
@@ -59,6 +65,8 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Te
     """What replaces PyTorch's own rebuilding of a tensor."""
     if not isinstance(storage, _Storage):
         raise ValueError("a tensor without a storage")
+    if max(len(shape), len(strides)) > _DIMENSIONS or max((offset, *shape, *strides)) >= _LARGEST:
+        raise ValueError("a tensor with an impossible shape")
     tensor = _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
     if len(tensor.shape) != len(tensor.strides) or min((offset, *shape, *strides), default=0) < 0:
         raise ValueError("a tensor with an impossible shape")
@@ -74,40 +82,92 @@ def _parameter(tensor: Any, *_: Any) -> Any:
     return tensor
 
 
-_KNOWN: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_tensor"): _tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("torch", "Size"): tuple,
-    **{("torch", name): np.dtype(kind) for name, kind in _TYPES.items()},
-}
+def _size(shape: Any) -> tuple:
+    """What replaces torch.Size; nothing here reads one."""
+    return tuple(shape[:_DIMENSIONS])
+
+
+def _length(file: Any) -> int:
+    """Bytes of the pickle that begins here, which is read but not followed.
+
+    Python's unpickler makes room for the largest place that a pickle names in its memo, so a
+    place is refused that no pickle of this length has.
+    """
+    begin = file.tell()
+    for code, argument, at in pickletools.genops(file):
+        if code.name in _MEMO and int(argument) > at - begin:
+            raise ValueError("its pickle is damaged")
+    length = file.tell() - begin
+    file.seek(begin)
+    return length
 
 
 class _Reader(pickle.Unpickler):
-    """An unpickler that knows only the names of :data:`_KNOWN`."""
+    """An unpickler of the next pickle in a file that knows only the names in `find_class`."""
 
     def __init__(self, file: Any) -> None:
+        # Everything in a pickle that is there but once takes a byte or more.
+        self.length = _length(file)
+        self._left, self._walked = self.length, 0
         super().__init__(file)
         self.storages: dict[str, _Storage] = {}
 
+    def _dictionary(self, items: Any = ()) -> OrderedDict:
+        """An ordered dictionary; older Pythons wrote its items as an argument."""
+        self._left -= len(items)
+        if self._left < 0:
+            raise ValueError(_TOO_MUCH)
+        return OrderedDict(items)
+
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        known = _KNOWN.get((module_name, global_name))
-        if known is None:
+        known: dict[tuple[str, str], Any] = {
+            ("collections", "OrderedDict"): self._dictionary,
+            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+            ("torch._utils", "_rebuild_tensor"): _tensor,
+            ("torch._utils", "_rebuild_parameter"): _parameter,
+            ("torch", "Size"): _size,
+        }
+        if module_name == "torch" and global_name in _TYPES:
+            return np.dtype(_TYPES[global_name])
+        if (module_name, global_name) not in known:
             raise ValueError(
                 f"it asks for {module_name}.{global_name}, which is no part of a tensor; save "
                 "the weights alone (state_dict) and give that file"
             )
-        return known
+        return known[module_name, global_name]
 
     def persistent_load(self, pid: Any, /) -> _Storage:
         kind, dtype, key, _, count, *view = pid
-        if kind != "storage" or not isinstance(dtype, np.dtype) or any(view):
+        known = kind == "storage" and isinstance(dtype, np.dtype) and isinstance(key, str)
+        if not known or any(view):
             raise ValueError("a storage of an unknown kind")
-        found = _Storage(str(key), dtype, int(count))
+        found = _Storage(key, dtype, int(count))
         if self.storages.setdefault(found.key, found) != found:
             raise ValueError(f"storage {key} is described twice")
         return found
+
+    def tensors(self) -> dict[str, _Tensor]:
+        """The tensors in the pickle by name, those of inner dictionaries as `outer.name`.
+
+        All else is passed over.
+        """
+        return dict(self._named(self.load(), "", 0))
+
+    def _named(self, found: Any, prefix: str, depth: int) -> Iterator[tuple[str, _Tensor]]:
+        if not isinstance(found, dict) or depth > _DEPTH:
+            return
+        # One dictionary in many places is walked through in each.
+        self._walked += len(found)
+        if self._walked > self.length:
+            raise ValueError(_TOO_MUCH)
+        for name, value in found.items():
+            # Names of numbers are an optimiser's.
+            if not isinstance(name, str) or len(name) > _LONGEST:
+                continue
+            if isinstance(value, _Tensor):
+                yield f"{prefix}{name}", value
+            else:
+                yield from self._named(value, f"{prefix}{name}.", depth + 1)
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -142,8 +202,9 @@ def _from_zip(file: BinaryIO) -> dict[str, np.ndarray]:
 
         if f"{root}byteorder" in archive.namelist() and content("byteorder") != b"little":
             raise ValueError("its numbers are big-endian")
-        found = _Reader(io.BytesIO(content("data.pkl"))).load()
-        return _arrays(found, lambda storage: content(f"data/{storage.key}"))
+        found = _Reader(io.BytesIO(content("data.pkl"))).tensors()
+        size = os.fstat(file.fileno()).st_size
+        return _arrays(found, lambda storage: content(f"data/{storage.key}"), size)
 
 
 def _from_pickles(file: BinaryIO) -> dict[str, np.ndarray]:
@@ -153,43 +214,36 @@ def _from_pickles(file: BinaryIO) -> dict[str, np.ndarray]:
     if not isinstance(system, dict) or not system.get("little_endian", True):
         raise ValueError("its numbers are big-endian")
     reader = _Reader(file)
-    found, keys = reader.load(), _Reader(file).load()
+    found, keys = reader.tensors(), _Reader(file).load()
     left, contents = os.fstat(file.fileno()).st_size, {}
-    for key in map(str, keys):
+    for key in keys:
         count = int.from_bytes(file.read(8), "little", signed=True)
         size = reader.storages[key].dtype.itemsize * count
         if count != reader.storages[key].length or size > left:
             raise ValueError(f"storage {key} is incomplete")
         contents[key] = file.read(size)
-    return _arrays(found, lambda storage: contents[storage.key])
+    return _arrays(found, lambda storage: contents[storage.key], left)
 
 
-def _tensors(found: Any, prefix: str = "", depth: int = 0) -> dict[str, _Tensor]:
-    """The tensors of nested dictionaries by name; all else is passed over."""
-    if not isinstance(found, dict) or depth > _DEPTH:
-        return {}
-    tensors = {}
-    for name, value in found.items():
-        if isinstance(value, _Tensor):
-            tensors[f"{prefix}{name}"] = value
-        else:
-            tensors |= _tensors(value, f"{prefix}{name}.", depth + 1)
-    return tensors
-
-
-def _arrays(found: Any, content: Callable[[_Storage], bytes]) -> dict[str, np.ndarray]:
-    """The tensors as arrays of their own."""
+def _arrays(
+    tensors: dict[str, _Tensor], content: Callable[[_Storage], bytes], most: int
+) -> dict[str, np.ndarray]:
+    """The tensors as views of their storages, which have at most so many bytes together."""
     storages: dict[str, np.ndarray] = {}
     arrays = {}
-    for name, tensor in _tensors(found).items():
+    for name, tensor in tensors.items():
         key, dtype, count = tensor.storage
         if key not in storages:
             raw = content(tensor.storage)
             if len(raw) != count * dtype.itemsize:
                 raise ValueError(f"storage {key} of {name} is incomplete")
+            most -= len(raw)
+            if most < 0:  # entries of the archive that overlap
+                raise ValueError(_TOO_MUCH)
             storages[key] = np.frombuffer(raw, dtype)
         flat = storages[key]
         steps = [step * dtype.itemsize for step in tensor.strides]
-        cut = np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, steps)
-        arrays[name] = cut.copy()
+        arrays[name] = np.lib.stride_tricks.as_strided(
+            flat[tensor.offset :], tensor.shape, steps, writeable=False
+        )
     return arrays

@@ -7,6 +7,7 @@ from typing import TypeAlias
 import numpy as np
 
 from jaxclust.core.errors import InputError, first_line
+from jaxclust.core.unpacking import refuse_bomb
 from jaxclust.models.encoders import torch_files
 
 # Arrays by the names they have in the file.
@@ -29,6 +30,7 @@ def read(path: Path) -> Weights:
     kind = path.suffix.lower()
     try:
         if kind == ".npz":
+            refuse_bomb(path)
             with np.load(path, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays}
         if kind == ".safetensors":
@@ -37,6 +39,8 @@ def read(path: Path) -> Weights:
             return load_file(path)
         if kind in {".pth", ".pt", ".bin"}:
             return _named(torch_files.read(path))
+    except InputError:
+        raise
     except ModuleNotFoundError as error:
         raise InputError(
             f"reading {path} needs {error.name}: pip install {error.name}, or convert the file to "
