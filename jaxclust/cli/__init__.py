@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.showwarning = _warn
             return _dispatch(arguments)
     except Exception as error:
-        status = _told(error, resumable=arguments[:1] == ["run"])
+        status = _told(error, arguments[0] if arguments else "")
         if status is None:
             raise
         return status
@@ -67,7 +67,11 @@ def script(arguments: Sequence[str] | None = None) -> None:
     sys.exit(status)
 
 
-def _told(error: Exception, *, resumable: bool) -> int | None:
+# What continues a command's work.
+_AGAIN = {"run": " and continue with --resume", "embed": " and repeat the command"}
+
+
+def _told(error: Exception, command: str) -> int | None:
     """Print what ended the command; returns its status, or None for an unexpected error."""
     if isinstance(error, InputError):
         return _say(error.on_command_line(), 2)
@@ -84,7 +88,7 @@ def _told(error: Exception, *, resumable: bool) -> int | None:
     if "No space left on device" in text:  # also raised by errors other than OSError
         number = errno.ENOSPC
     if number in _FULL:
-        return _say(f"{_FULL[number]}{' and continue with --resume' if resumable else ''}", 1)
+        return _say(f"{_FULL[number]}{_AGAIN.get(command, '')}", 1)
     if isinstance(error, OSError):
         why = error.strerror or text or type(error).__name__
         where = error.filename or "a file that is read or written"

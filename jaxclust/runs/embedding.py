@@ -21,6 +21,7 @@ from jaxclust.data.places import View
 from jaxclust.models.encoders.frozen import Frozen
 from jaxclust.runs import feature_cache
 from jaxclust.runs.lock import Busy, locked
+from jaxclust.runs.spilled import Spilled
 from jaxclust.runs.writable import write_file
 from jaxclust.training.parallel import Group
 
@@ -157,7 +158,7 @@ def _done(folder: Path, path: Path, shape: tuple[int, int]) -> int:
             return int(json.loads((folder / "done.json").read_text("utf-8"))["rows"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    np.lib.format.open_memmap(path, "w+", np.float32, shape).flush()
+    Spilled(path, shape, np.dtype(np.float32))
     _note(folder, 0)
     return 0
 
@@ -169,7 +170,7 @@ def _note(folder: Path, rows: int) -> None:
 
 def _go_on(images: Any, encoder: Frozen, folder: Path, done: int, say: Say) -> None:
     """Write the rows that are missing."""
-    file = np.load(folder / "features.npy", mmap_mode="r+")
+    file = Spilled.existing(folder / "features.npy")
     n, started, saved = len(images), time.perf_counter(), time.perf_counter()
     first = done
     for start, rows in Encoding(encoder).blocks(images, done):

@@ -7,6 +7,7 @@ import random
 import tracemalloc
 import zipfile
 import zlib
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -118,7 +119,7 @@ class Calls:
         return self.call
 
 
-def zipped(content, compression=zipfile.ZIP_STORED, **others):
+def zipped(content, compression=zipfile.ZIP_STORED, others=MappingProxyType({})):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
         archive.writestr("archive/data.pkl", content)
@@ -157,7 +158,7 @@ def tensor_file(shape, strides, offset=0, count=4, size=16):
             b"tRs.",
         ]
     )
-    return zipped(stream, **{"data/0": bytes(size)})
+    return zipped(stream, others={"data/0": bytes(size)})
 
 
 def pickled(value):
@@ -216,6 +217,11 @@ def nested(levels, count):
     return b"\x80\x02" + inner + b"."
 
 
+def with_storage(stream, content):
+    """A zip file of a pickle and the one storage it names."""
+    return zipped(stream, others={"data/0": content})
+
+
 def many_names(count, size, outer=""):
     """A file of one tensor of `size` floats under many names, in a dictionary of a name."""
     one = tensor_file((size,), (1,), count=size, size=0)
@@ -223,7 +229,7 @@ def many_names(count, size, outer=""):
         stream = archive.read("archive/data.pkl")
     tensor = stream[stream.index(b"ctorch._utils") : -2]
     found = b"}" + pickled(outer) + named(count, tensor) + b"s"
-    return zipped(b"\x80\x02" + found + b".", **{"data/0": bytes(4 * size)})
+    return with_storage(b"\x80\x02" + found + b".", bytes(4 * size))
 
 
 @pytest.mark.parametrize(
@@ -259,7 +265,7 @@ def test_archives_that_torch_never_writes_are_refused(tmp_path):
     with pytest.raises(InputError, match="compressed"):
         read(zipped(pickle.dumps({}, 2), zipfile.ZIP_DEFLATED), tmp_path)
     with pytest.raises(InputError, match="big-endian"):
-        read(zipped(pickle.dumps({}, 2), byteorder=b"big"), tmp_path)
+        read(zipped(pickle.dumps({}, 2), others={"byteorder": b"big"}), tmp_path)
     with pytest.raises(InputError, match=r"not one of torch\.save"):
         read(zipped(b"").replace(b"data.pkl", b"nata.pkl"), tmp_path)
 

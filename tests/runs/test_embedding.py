@@ -1,6 +1,7 @@
 """Features by a frozen encoder: kept, gone on with, clustered, asked for again."""
 
 import csv
+import errno
 import json
 import os
 import subprocess
@@ -20,7 +21,7 @@ from jaxclust.data.features import read_features
 from jaxclust.data.resizing import Resized
 from jaxclust.models.encoders import frozen, pretrained, vit_names
 from jaxclust.models.encoders.frozen import Frozen
-from jaxclust.runs import embedding
+from jaxclust.runs import embedding, spilled
 from tests.models.resnet import resnet_arrays
 from tests.models.test_vision_transformers import small_dino, vectors
 
@@ -108,6 +109,21 @@ def test_what_was_killed_goes_on_where_it_was(tmp_path, monkeypatch):
     again = Counted(0)
     assert embedding.embed(again, ENCODER, folder, silent).tobytes() == whole.tobytes()
     assert again.asked == 0
+
+
+def test_a_full_disk_is_an_error_after_which_it_goes_on(weights, folder, monkeypatch, capsys):
+    """Features are written, not mapped: the system ends a process that cannot store a page."""
+    arguments = ["embed", folder, f"--encoder={weights}", "--out=f.npz"]
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(spilled.Spilled, "__setitem__", full)
+        assert main(arguments) == 1
+    assert "the disk is full; free some room and repeat the command" in capsys.readouterr().err
+    assert main(arguments) == 0
+    assert len(read_features(Path("f.npz")).images) == 6
 
 
 def test_another_process_that_encodes_the_same_is_waited_for(tmp_path, monkeypatch, capsys):

@@ -18,6 +18,10 @@ def test_rows_come_back(tmp_path, shape, dtype):
     assert found["y"] == 3
     np.testing.assert_array_equal(found["x"], values)
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), values)
+    again = Spilled.existing(tmp_path / "x.npy")
+    again[0:1] = values[-1:]
+    again.flush()
+    np.testing.assert_array_equal(found["x"], np.concatenate([values[-1:], values[1:]]))
     with pytest.raises(ValueError, match="given for rows"):
         spilled[0:1] = np.zeros((2, *shape[1:]))
     assert whole_file(found["x"]) == tmp_path / "x.npy"
