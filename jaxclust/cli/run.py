@@ -30,9 +30,11 @@ def main(arguments: Sequence[str]) -> int:
     if not helping:
         if dataset is None:
             raise InputError("--dataset is missing; see jaxclust run --help")
-        method = method or defaults.method_of(dataset, last_value(arguments, "encoder"))
-        if method is None:
-            raise InputError("--method is missing; see jaxclust run --help")
+        method = method or defaults.method_of(
+            dataset,
+            last_value(arguments, "encoder"),
+            resized=last_value(arguments, "image-size") is not None,
+        )
     registered = registry.find(method or Options.method)
     config = registered.config(last_value(arguments, "preset") or Options.preset)
     about = "\n\n".join(f"{name}: {entry.about}" for name, entry in registry.METHODS.items())

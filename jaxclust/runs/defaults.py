@@ -78,23 +78,26 @@ def installed() -> bool:
     return True
 
 
-def method_of(dataset: str, encoder: str | None = None) -> str | None:
-    """The default method for a data set; None if one must be given.
+def method_of(dataset: str, encoder: str | None = None, *, resized: bool = False) -> str:
+    """The default method for a data set: of features DERC-R, of images CCNN.
 
     Args:
         dataset: as given to `--dataset`.
         encoder: as given to `--encoder`, if at all.
+        resized: whether an image size is given, which an encoder does not take.
 
     Raises:
         InputError: these are photographs, and no encoder for them is installed.
     """
-    if not photographs(dataset):
-        return None
-    if installed() or encoder not in {None, "none"}:
+    if dataset.startswith("features:") or encoder not in {None, "none"}:
+        return METHOD
+    if encoder == "none" or resized or not photographs(dataset):
+        return Options.method
+    if installed():
         return METHOD
     raise InputError(
-        f"photographs are clustered with a pre-trained encoder's features: {INSTALL}; or choose a "
-        "--method and give --encoder none"
+        f"photographs are clustered with a pre-trained encoder's features: {INSTALL}; or give "
+        f"--encoder none, and {Options.method} learns features of its own"
     )
 
 

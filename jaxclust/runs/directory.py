@@ -63,11 +63,11 @@ class RunDirectory:
         """Orbax's folder."""
         return self.path / _CHECKPOINTS
 
-    def check(self, config: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+    def check(self, config: dict[str, Any] | None, *, resume: bool, overwrite: bool) -> None:
         """Refuse a folder that must not be written to; changes nothing.
 
         Args:
-            config: the run's settings, as they would be written.
+            config: the run's settings, as they would be written; None: not known yet.
             resume: continue the run that is there.
             overwrite: replace the run that is there.
 
@@ -95,7 +95,7 @@ class RunDirectory:
                 "another ‹out›"
             )
         old = self.read_config()
-        if resume:
+        if resume and config is not None:
             check_same(old, config, self.path / _CONFIG)
 
     @contextmanager

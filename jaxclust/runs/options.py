@@ -21,8 +21,8 @@ class Options:
     """A name that `jaxclust datasets` lists, npz:PATH, folder:PATH, tar:PATH or features:PATH; for
     features of the same images by several encoders, features:A,B."""
     method: str = "ccnn"
-    """The method; its own settings are listed below. For a folder of photographs it may be left
-    out: the default is then derc_r."""
+    """The method; its own settings are listed below. Default: derc_r where features are clustered
+    (features:PATH, an encoder's, a folder of photographs), else ccnn."""
     preset: str = "best"
     """The method's starting settings: best, paper or a preset of its own."""
     encoder: str | None = None

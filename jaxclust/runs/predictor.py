@@ -29,6 +29,23 @@ class _Content(NamedTuple):
     key_impl: str  # of the state's key
 
 
+def _scale(record: dict[str, Any]) -> np.ndarray | None:
+    """What each column of features by several encoders is divided by; None for all others.
+
+    Raises:
+        InputError: a run of an earlier version, which did not record how many columns each has.
+    """
+    scales = record["data"].get("scales")
+    if not scales:
+        return None
+    if "spaces" not in record:
+        raise InputError(
+            "the run is of features by several encoders, and the version that made it did not "
+            "record their widths; label with `jaxclust predict RUN A,B`, or run it again"
+        )
+    return np.repeat(np.float32(scales), record["spaces"])
+
+
 class Predictor:
     """Labels batches of images or features as `jaxclust predict` does, for data pipelines.
 
@@ -40,7 +57,8 @@ class Predictor:
         run: a finished run's folder.
 
     Raises:
-        InputError: no finished run, or one without a checkpoint.
+        InputError: no finished run, one without a checkpoint, or one of an earlier version whose
+            features, by several encoders, cannot be told apart.
     """
 
     def __init__(self, run: Path | str) -> None:
@@ -49,7 +67,7 @@ class Predictor:
         self._content = _Content(opened.record, leaves, str(generator(opened.state.key)))
         self._method, self._spec, self._dtype = opened.method, opened.spec, opened.dtype
         self._normalisation, self._state = opened.normalisation, opened.state
-        self._encoding = self._own_encoding()
+        self._encoding, self._scale = self._own_encoding(), _scale(opened.record)
 
     @classmethod
     def load(cls, run: Path | str) -> Self:
@@ -66,7 +84,7 @@ class Predictor:
         self._method, self._normalisation = method, normalisation
         shape = (self._spec.n_images, *self._spec.shape)
         self._state = state_of(method, leaves, shape, self._dtype, normalisation, key_impl)
-        self._encoding = self._own_encoding()
+        self._encoding, self._scale = self._own_encoding(), _scale(record)
 
     def _own_encoding(self) -> embedding.Encoding | None:
         """The run's encoder, if it has one."""
@@ -99,8 +117,8 @@ class Predictor:
 
         Args:
             batch: arrays by name, of one length: `image` [b, h, w, c] or `features` [b, d], of
-                the run's shape and dtype (with an encoder: uint8 of any size); the others are
-                passed on.
+                the run's shape and dtype (with an encoder: uint8 of any size; features by several
+                encoders as they are in their files, side by side); the others are passed on.
 
         Returns:
             The other arrays, and `cluster` int32 [b] and `confidence` float32 [b].
@@ -144,7 +162,7 @@ class Predictor:
                 f"the run used {self._dtype} arrays of shape {shape}, but the batch has "
                 f"{given.dtype} of {given.shape[1:]}; convert it to match"
             )
-        return given
+        return given if self._scale is None else given / self._scale
 
     def _encoded(self, images: np.ndarray, encoding: embedding.Encoding) -> np.ndarray:
         """Features of images by the run's encoder."""

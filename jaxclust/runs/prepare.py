@@ -26,7 +26,6 @@ from jaxclust.runs.options import (
 )
 from jaxclust.runs.progress import Reporter
 from jaxclust.runs.scoring import Evaluator
-from jaxclust.runs.writable import check_can_write
 from jaxclust.training import starting, warm_start
 from jaxclust.training.assemble import assemble
 from jaxclust.training.checkpoints import Checkpoints
@@ -125,7 +124,7 @@ def prepare(
         events.check_available()
     directory = RunDirectory(options.out or default_out(options))
     if options.process_id == 0:
-        check_can_write(directory.path)
+        directory.check(None, resume=options.resume, overwrite=options.overwrite)
     clock = time.perf_counter()
     found = inputs.find(options, config, _begun(options, directory))
     image_set, config = found.image_set, found.config
@@ -187,6 +186,8 @@ def _record(
             **({} if image_set.encoder is None else {"encoder": image_set.encoder}),
             **({"scales": list(image_set.scales)} if image_set.scales else {}),
         },
+        # Widths of the features of several encoders.
+        **({"spaces": list(image_set.spaces)} if image_set.scales else {}),
         "streamed": data.streamed,
         "versions": versions(),
         "device": {

@@ -6,7 +6,7 @@ from typing import Any
 from jaxclust.core.errors import InputError
 
 # What may differ between a run and its continuation.
-_FREE = {"versions", "device", "command", "data_dir", "source", "streamed"}
+_FREE = {"versions", "device", "command", "data_dir", "source", "streamed", "spaces"}
 
 
 def check_same(old: dict[str, Any], new: dict[str, Any], path: Path) -> None:

@@ -62,8 +62,21 @@ def test_without_the_extra_a_folder_of_photographs_says_how_to_get_it(monkeypatc
     assert main(["run", "--dataset=folder:photos"]) == 2
     assert "pip install 'jaxclust[photos]'" in capsys.readouterr().err
     assert main(["run", "--dataset=folder:icons"]) == 2
-    assert "--method is missing" in capsys.readouterr().err
-    assert defaults.method_of("folder:photos", "mine.pth") == "derc_r"
+    assert "how many clusters" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_features_are_mapped_and_images_learned_from(there, monkeypatch):
+    monkeypatch.setattr(defaults, "installed", lambda: there)
+    of = defaults.method_of
+    assert of("folder:photos", "mine.pth") == "derc_r"
+    assert of("digits", "mine.pth") == "derc_r"
+    assert of("features:f.npy") == "derc_r"
+    for dataset in ("digits", "folder:icons", "folder:none", "npz:none.npz", "ilsvrc_val"):
+        assert of(dataset) == "ccnn"
+    # An encoder sees photographs at a size of its own.
+    assert of("folder:photos", resized=True) == "ccnn"
+    assert of("folder:photos", "none") == "ccnn"
 
 
 def test_a_folder_alone_is_clustered(tmp_path):

@@ -249,6 +249,17 @@ def test_a_run_encodes_its_images_and_keeps_that(weights, folder, capsys, monkey
     assert rows_of("run/assignments.csv") == rows
 
 
+def test_a_directory_that_is_used_is_refused_before_anything_is_encoded(
+    weights, folder, capsys, monkeypatch
+):
+    arguments = ["run", f"--dataset=folder:{folder}", f"--encoder={weights}", "--out=run"]
+    Path("run").mkdir()
+    Path("run/mine.txt").write_text("mine")
+    monkeypatch.setattr(embedding, "encoded", lambda *_: pytest.fail("it was encoded"))
+    assert main(arguments) == 2
+    assert "run is not empty" in capsys.readouterr().err
+
+
 def test_files_written_anew_are_encoded_anew(weights, folder):
     arguments = ["embed", folder, f"--encoder={weights}", "--quiet"]
     assert main([*arguments, "--out=a.npz"]) == 0

@@ -1,6 +1,7 @@
 """A run as a function of batches: the labels of `jaxclust predict`, in other processes too."""
 
 import csv
+import json
 import multiprocessing
 import os
 import pickle
@@ -119,6 +120,30 @@ def test_features(tmp_path):
     predictor = jc.Predictor(tmp_path / "run")
     found = [predictor({"features": values[i : i + 300]})["cluster"] for i in range(0, 1797, 300)]
     assert np.concatenate(found).tolist() == expected
+
+
+def test_features_by_several_encoders_are_scaled_as_the_run_s_were(tmp_path):
+    rng = np.random.default_rng(0)
+    kinds = np.arange(120) % 3
+    large = 100 * rng.normal(size=(120, 3)).astype(np.float32)
+    small = (0.01 * (np.eye(5)[kinds] + rng.normal(0, 0.1, (120, 5)))).astype(np.float32)
+    for name, values in (("a", large), ("b", small)):
+        np.save(tmp_path / f"{name}.npy", values)
+    source = f"features:{tmp_path}/a.npy,{tmp_path}/b.npy"
+    command = ["run", "--method=kmeans", f"--dataset={source}", "--n-clusters=3", "--quiet"]
+    assert main([*command, "--no-report", f"--out={tmp_path}/run"]) == 0
+    with (tmp_path / "run" / "assignments.csv").open() as text:
+        expected = [int(row["cluster"]) for row in csv.DictReader(text)]
+    both = {"features": np.concatenate([large, small], axis=1)}
+    predictor = jc.Predictor(tmp_path / "run")
+    for one in (predictor, pickle.loads(pickle.dumps(predictor))):  # noqa: S301
+        assert one(both)["cluster"].tolist() == expected
+    config = tmp_path / "run" / "config.json"
+    record = json.loads(config.read_text())
+    del record["spaces"]
+    config.write_text(json.dumps(record))
+    with pytest.raises(InputError, match="did not record their widths"):
+        jc.Predictor(tmp_path / "run")
 
 
 def test_pictures_go_through_the_run_s_encoder(tmp_path):

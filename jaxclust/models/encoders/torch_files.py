@@ -94,8 +94,9 @@ def _length(file: Any) -> int:
     place is refused that no pickle of this length has.
     """
     begin = file.tell()
-    for code, argument, at in pickletools.genops(file):
-        if code.name in _MEMO and int(argument) > at - begin:
+    place: Any
+    for code, place, at in pickletools.genops(file):
+        if code.name in _MEMO and int(place) > at - begin:
             raise ValueError("its pickle is damaged")
     length = file.tell() - begin
     file.seek(begin)
