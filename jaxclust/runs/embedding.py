@@ -75,12 +75,18 @@ def mark_of(image_set: ImageSet, digest: str) -> str:
 
 
 def _key(mark: str, images: Any) -> str:
-    """Name of the folder for features; files modified since count as different."""
+    """Name of the folder for features; other files, and files modified since, have another.
+
+    Names, sizes and times of writing are not enough: two folders out of archives may share them.
+    A file's number and its time of change, which no program sets, tell them apart, and a folder
+    that is renamed keeps its features.
+    """
     found = hashlib.sha256(mark.encode())
     for place in getattr(images, "places", ()):
         path = getattr(place, "path", None)
-        written = path.stat().st_mtime_ns if isinstance(path, Path) else 0
-        found.update(f"{written} ".encode())
+        if isinstance(path, Path):
+            asked = path.stat()
+            found.update(f"{asked.st_ino} {asked.st_mtime_ns} {asked.st_ctime_ns} ".encode())
     return found.hexdigest()[:32]
 
 

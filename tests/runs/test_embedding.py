@@ -274,6 +274,27 @@ def test_files_written_anew_are_encoded_anew(weights, folder):
     np.testing.assert_array_equal(before[1:], after[1:])
 
 
+def test_folders_alike_but_for_their_pixels_have_features_of_their_own(weights, capsys):
+    """As unpacked from archives whose files have no times: names, sizes and times are the same."""
+    for name, grey in (("one", 10), ("two", 200)):
+        Path(name).mkdir()
+        for i in range(3):
+            path = Path(name, f"{i}.bmp")
+            Image.fromarray(np.full((8, 8, 3), grey + i, np.uint8)).save(path)
+            os.utime(path, (1e9, 1e9))
+    for name in ("one", "two"):
+        arguments = ["embed", name, f"--encoder={weights}", f"--out={name}.npz", "--quiet"]
+        assert main(arguments) == 0
+    one, two = (read_features(Path(f"{name}.npz")).images for name in ("one", "two"))
+    assert np.abs(one - two).max() > 1e-3
+    # A folder under another name is the same one.
+    Path("one").rename("three")
+    capsys.readouterr()
+    assert main(["embed", "three", f"--encoder={weights}", "--out=three.npz"]) == 0
+    assert "encoded" not in capsys.readouterr().err
+    np.testing.assert_array_equal(read_features(Path("three.npz")).images, one)
+
+
 def test_images_of_arrays_are_brought_to_an_encoder(weights):
     images = RNG.integers(0, 256, (12, 16, 16, 1), dtype=np.uint8)
     np.savez("x.npz", images=images)
