@@ -222,13 +222,17 @@ def with_storage(stream, content):
     return zipped(stream, others={"data/0": content})
 
 
-def many_names(count, size, outer=""):
-    """A file of one tensor of `size` floats under many names, in a dictionary of a name."""
+def tensor_of(size):
+    """Instructions for a tensor of `size` floats."""
     one = tensor_file((size,), (1,), count=size, size=0)
     with zipfile.ZipFile(io.BytesIO(one)) as archive:
         stream = archive.read("archive/data.pkl")
-    tensor = stream[stream.index(b"ctorch._utils") : -2]
-    found = b"}" + pickled(outer) + named(count, tensor) + b"s"
+    return stream[stream.index(b"ctorch._utils") : -2]
+
+
+def many_names(count, size, outer=""):
+    """A file of one tensor of `size` floats under many names, in a dictionary of a name."""
+    found = b"}" + pickled(outer) + named(count, tensor_of(size)) + b"s"
     return with_storage(b"\x80\x02" + found + b".", bytes(4 * size))
 
 
@@ -259,6 +263,19 @@ def test_a_bomb_of_arrays_is_refused(tmp_path):
         archive.infolist()[0].file_size = 2**31 - 1  # as written into the list of contents
     with pytest.raises(InputError, match="claims to unpack"):
         weight_files.read(path)
+
+
+def named_tensors(names, tmp_path):
+    """The names under which a file's tensors are found."""
+    stream = b"".join(pickled(name) + tensor_of(3) for name in names)
+    return list(read(with_storage(b"\x80\x02}(" + stream + b"u.", bytes(12)), tmp_path))
+
+
+def test_what_stands_before_all_of_a_networks_names_is_left_out(tmp_path):
+    assert named_tensors(["model.a", "model.b", "lr"], tmp_path) == ["a", "b"]
+    # Hugging Face's newer DINOv3 has its layers alone behind "model.".
+    names = ["embeddings.cls_token", "model.layer.0.norm1.weight", "norm.weight"]
+    assert named_tensors(names, tmp_path) == names
 
 
 def test_archives_that_torch_never_writes_are_refused(tmp_path):

@@ -249,21 +249,43 @@ def test_tables_of_places_are_resampled_as_pytorch_does(m, n):
     close(resampled(table, n, antialias=False, scale=scale), theirs(scale_factor=(scale, scale)))
 
 
+SMALL = {
+    "cls_token": (1, 1, 64), "pos_embed": (1, 5, 64), "mask_token": (1, 64),
+    "patch_embed.proj.weight": (64, 3, 14, 14), "patch_embed.proj.bias": (64,),
+    "norm.weight": (64,), "norm.bias": (64,),
+    "blocks.0.norm1.weight": (64,), "blocks.0.norm1.bias": (64,),
+    "blocks.0.norm2.weight": (64,), "blocks.0.norm2.bias": (64,),
+    "blocks.0.attn.qkv.weight": (192, 64), "blocks.0.attn.qkv.bias": (192,),
+    "blocks.0.attn.proj.weight": (64, 64), "blocks.0.attn.proj.bias": (64,),
+    "blocks.0.ls1.gamma": (64,), "blocks.0.ls2.gamma": (64,),
+    "blocks.0.mlp.fc1.weight": (256, 64), "blocks.0.mlp.fc1.bias": (256,),
+    "blocks.0.mlp.fc2.weight": (64, 256), "blocks.0.mlp.fc2.bias": (64,),
+}  # fmt: skip
+
+
 def small_dino(**more):
     """DINOv2's arrays by its own names, of one block."""
-    shapes = {
-        "cls_token": (1, 1, 64), "pos_embed": (1, 5, 64), "mask_token": (1, 64),
-        "patch_embed.proj.weight": (64, 3, 14, 14), "patch_embed.proj.bias": (64,),
-        "norm.weight": (64,), "norm.bias": (64,),
-        "blocks.0.norm1.weight": (64,), "blocks.0.norm1.bias": (64,),
-        "blocks.0.norm2.weight": (64,), "blocks.0.norm2.bias": (64,),
-        "blocks.0.attn.qkv.weight": (192, 64), "blocks.0.attn.qkv.bias": (192,),
-        "blocks.0.attn.proj.weight": (64, 64), "blocks.0.attn.proj.bias": (64,),
-        "blocks.0.ls1.gamma": (64,), "blocks.0.ls2.gamma": (64,),
-        "blocks.0.mlp.fc1.weight": (256, 64), "blocks.0.mlp.fc1.bias": (256,),
-        "blocks.0.mlp.fc2.weight": (64, 256), "blocks.0.mlp.fc2.bias": (64,),
-    } | more  # fmt: skip
+    shapes = SMALL | more
     return {n: RNG.normal(size=s).astype(np.float32) for n, s in shapes.items() if s is not None}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"blocks.0.norm1.weight": (65,)}, r"block0 norm1 scale is \(65,\), but \(64,\)"),
+        ({"blocks.0.mlp.fc1.weight": (256, 60)}, "block0 fc1 kernel"),
+        ({"patch_embed.proj.weight": (64, 1, 14, 14)}, "w "),
+        ({"patch_embed.proj.weight": (64, 3, 13, 13)}, "patches of 13 pixels"),
+        ({"patch_embed.proj.weight": (64, 3)}, "not its arrays"),
+        ({"pos_embed": (1, 7, 64)}, "not its arrays"),
+        ({"pos_embed": ()}, "not its arrays"),
+        ({"cls_token": (64,)}, "w "),
+        ({name: None for name in SMALL if name.startswith("blocks")}, "not its arrays"),
+    ],
+)
+def test_arrays_of_other_shapes_are_refused(changed, said):
+    with pytest.raises(InputError, match=said):
+        vit_names.find(small_dino(**changed), "w", side=28)
 
 
 def test_what_fits_no_transformer_is_refused_by_name():

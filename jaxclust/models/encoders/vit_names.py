@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxclust.core.errors import InputError
+from jaxclust.core.errors import InputError, first_line
 from jaxclust.models.encoders.position_tables import resampled
 from jaxclust.models.encoders.vision_transformer import Activation
 from jaxclust.models.encoders.vit_parameters import (
@@ -17,6 +17,7 @@ from jaxclust.models.encoders.vit_parameters import (
     Found,
     Reader,
     add_places,
+    fitting,
     found,
     joined,
     patch_of,
@@ -197,11 +198,19 @@ def find(
             wide.
 
     Raises:
-        InputError: the file lacks an array or has one that does not belong; the number of heads
-            does not fit or is not known.
+        InputError: the file lacks an array, has one that does not belong, or one of another shape;
+            the number of heads does not fit or is not known.
     """
-    made = _by_name(weights, where, activation, side)
-    return None if made is None else with_heads(made, heads, where)
+    try:
+        made = _by_name(weights, where, activation, side)
+    except InputError:
+        raise
+    except Exception as error:  # NumPy's, of arrays whose shapes do not go together
+        raise InputError(
+            f"{where} has the names of a vision transformer, but not its arrays "
+            f"({first_line(error)}); give the file of a whole one"
+        ) from error
+    return None if made is None else fitting(with_heads(made, heads, where), where)
 
 
 def _by_name(

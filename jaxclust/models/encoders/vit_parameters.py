@@ -1,12 +1,15 @@
 """What is shared by reading vision transformers' files under any of their names."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxclust.core.errors import InputError
-from jaxclust.models.encoders.vision_transformer import Activation, Shape
+from jaxclust.models.encoders.vision_transformer import Activation, Shape, VisionTransformer
 
 Arrays = dict[str, np.ndarray]
 _OF_HEAD = 64  # values of a head, where nothing else is known
@@ -118,6 +121,29 @@ def with_heads(found: Found, heads: int | None, where: str) -> Found:
     if heads < 1 or width % (heads * least):
         raise InputError(f"{where} has {width} values, which {heads} heads cannot share")
     return found._replace(shape=found.shape._replace(heads=heads))
+
+
+def fitting(found: Found, where: str) -> Found:
+    """The transformer, whose arrays are checked.
+
+    Raises:
+        InputError: patches that do not divide its images, or an array of another shape than the
+            others ask for.
+    """
+    patch, side = found.shape.patch, found.side
+    if not patch or side % patch:
+        raise InputError(f"{where} has patches of {patch} pixels, which {side} is no multiple of")
+    network = VisionTransformer(shape=found.shape)
+    images = jnp.zeros((1, side, side, 3), jnp.float32)
+    wanted = jax.eval_shape(partial(network.init, train=False), jax.random.key(0), images)
+    for name, array in wanted["params"].items():
+        has = found.params[name].shape if name in found.params else "not there"
+        if has != array.shape:
+            raise InputError(
+                f"{where} does not fit {found.name}: {name.replace('_', ' ')} is {has}, but "
+                f"{array.shape} is expected"
+            )
+    return found
 
 
 # Of layer norms.

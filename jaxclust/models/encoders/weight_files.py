@@ -54,6 +54,9 @@ def read(path: Path) -> Weights:
 def _named(found: Weights) -> Weights:
     """The weights of a checkpoint, under the names its network gave them."""
     for outer in ("state_dict.", "model."):
+        # Hugging Face's newer DINOv3 has its layers alone behind "model.".
+        if any(name.startswith("embeddings.") for name in found):
+            break
         inner = {n.removeprefix(outer): v for n, v in found.items() if n.startswith(outer)}
         found = inner or found
     return {name.removeprefix("module."): value for name, value in found.items()}
