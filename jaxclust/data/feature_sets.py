@@ -24,12 +24,14 @@ def read_several(paths: str, scales: Sequence[float] = ()) -> ImageSet:
         scales: what to divide each by, to scale other images' features in the same way.
 
     Raises:
-        InputError: as :func:`read_features`; or files of different images.
+        InputError: as :func:`read_features`; files of different images; or an id in two rows.
     """
     whole = Path(paths).expanduser()
-    if whole.is_file() or "," not in paths:
-        return _read(paths)
-    sets = [_read(path) for path in paths.split(",")]
+    alone = whole.is_file() or "," not in paths
+    sets = [_read(path) for path in ([paths] if alone else paths.split(","))]
+    _refuse_repeated(sets[0])
+    if alone:
+        return sets[0]
     first = sets[0]
     for other in sets[1:]:
         if other.ids != first.ids:
@@ -50,6 +52,16 @@ def read_several(paths: str, scales: Sequence[float] = ()) -> ImageSet:
         spaces=tuple(one.images.shape[1] for one in sets),
         scales=scales,
     )
+
+
+def _refuse_repeated(found: ImageSet) -> None:
+    """InputError for an id in two rows."""
+    name = Names(found.ids).repeated()
+    if name is not None:
+        raise InputError(
+            f"the id '{name}' is in more than one row of {found.name}; results are told apart by "
+            "their ids, so give every row its own"
+        )
 
 
 def _length(features: np.ndarray) -> float:

@@ -115,6 +115,10 @@ def _parquet(path: Path) -> Columns:
 
 def _labels(column: Any) -> np.ndarray:
     """A column of numbers or names; missing values are unknown."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):  # of which NumPy would get the numbers
+        column = column.cast(column.type.value_type)
     found = column.to_numpy()
     if found.dtype == object:
         return np.asarray(["" if one is None else str(one) for one in found])

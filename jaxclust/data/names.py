@@ -61,6 +61,18 @@ class Names(Sequence[str]):
         """The names of the given rows."""
         return Names(self[int(i)] for i in rows)
 
+    def repeated(self) -> str | None:
+        """The first name that was there before; None if all differ."""
+        marks = np.fromiter(map(hash, self), np.int64, len(self))
+        values, counts = np.unique(marks, return_counts=True)
+        several, seen = set(values[counts > 1].tolist()), set()
+        for name in self if several else ():
+            if name in seen:
+                return name
+            if hash(name) in several:
+                seen.add(name)
+        return None
+
     def order(self) -> np.ndarray:
         """The rows sorted by name, int [n]."""
         return np.asarray(sorted(range(len(self)), key=self.__getitem__), np.int64)

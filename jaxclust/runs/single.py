@@ -12,7 +12,7 @@ import numpy as np
 from jaxclust.clustering import health
 from jaxclust.clustering.host.cluster_count import Curve
 from jaxclust.clustering.host.cross_validation import cross_validated
-from jaxclust.clustering.host.likeness import Likeness, likeness
+from jaxclust.clustering.host.likeness import Likeness, complaint_of, likeness
 from jaxclust.core import device, processes
 from jaxclust.core import interrupts as ctrl_c
 from jaxclust.core.errors import Stopped
@@ -165,10 +165,10 @@ def finish(
         _write_clustering(ready.directory, ready.image_set, prediction, artifacts, alike)
     predicting += time.perf_counter() - clock
     sizes = np.bincount(prediction.assignments, minlength=ready.n_clusters)
-    complaint = health.complaint(sizes)
+    complaint, unlooked = health.complaint(sizes), complaint_of(ready.image_set.images)
     counted = ready.record.get("cluster_count")
     unsure = None if counted is None else Curve(**counted).complaint()
-    warnings = [*filter(None, (complaint, unsure)), *(complaints or [])]
+    warnings = [*filter(None, (complaint, unsure, unlooked)), *(complaints or [])]
     if not ready.quiet:
         for text in warnings:
             print(f"warning: {text}", file=sys.stderr)

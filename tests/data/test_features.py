@@ -73,7 +73,7 @@ def test_names_and_labels_come_along():
 @pytest.mark.parametrize("width", [None, 3])
 @pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
 def test_parquet_is_read_as_others_write_it(width, kind):
-    pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra features)")
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra features)")
     x = X.astype(kind)
     labels = ["x", None, "y", "x", "y", None]
     path = parquet("x.parquet", id=IDS, embedding=lists(x, width, kind), label=labels, more=IDS)
@@ -81,10 +81,22 @@ def test_parquet_is_read_as_others_write_it(width, kind):
     np.testing.assert_array_equal(found.images, x.astype(np.float32))
     assert list(found.ids) == IDS
     assert found.labels.tolist() == [0, -1, 1, 0, 1, -1]
+    # As pandas writes a categorical column.
+    categories = pa.array(labels).dictionary_encode()
+    path = parquet("z.parquet", id=IDS, embedding=lists(x, width, kind), label=categories)
+    found = read_features(path)
+    assert found.labels.tolist() == [0, -1, 1, 0, 1, -1]
+    assert found.class_names == ("x", "y")
     numbered = parquet("y.parquet", id=[1, 2], embedding=lists(X[:2]), label=[3, None])
     found = read_features(numbered)
     assert list(found.ids) == ["1", "2"]
     assert found.labels.tolist() == [3, -1]
+
+
+def test_an_id_in_two_rows_is_refused(capsys):
+    npz("x.npz", features=X, ids=np.array([*IDS[:5], IDS[2]]))
+    assert main(["run", "--method=kmeans", "--dataset=features:x.npz", "--n-clusters=2"]) == 2
+    assert f"the id '{IDS[2]}' is in more than one row of x" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["npz", "parquet"])

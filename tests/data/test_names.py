@@ -28,6 +28,8 @@ def test_it_is_the_list(names, data):
     cut = data.draw(st.slices(len(names)))
     assert found[cut] == names[cut]
     rows = data.draw(st.lists(st.integers(0, len(names) - 1))) if names else []
+    again = [name for i, name in enumerate(names) if name in names[:i]]
+    assert found.repeated() == (again[0] if again else None)
     assert found.take(np.asarray(rows, int)) == [names[i] for i in rows]
     assert [names[i] for i in found.order()] == sorted(names)
 

@@ -1,6 +1,6 @@
 """Near-duplicate images, and images unlike all others, judged by their features."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +12,9 @@ from jaxclust.core import device
 MOST = 50_000
 # Neighbours an outlier is judged by, and those in which copies are looked for.
 _JUDGED_BY, _LOOKED_AT = 10, 50
-# Images of a chain of copies whose distances are all held.
-_HELD = 2_000
+# Images of a chain of copies whose distances are all held; the share of a longer chain that is
+# worth gathering around one image.
+_HELD, _WORTH = 2_000, 0.01
 _ROUNDING = 1e-6
 # The usual distance is at least this: where most images are copies, the median is zero.
 _LEAST = 1e-4
@@ -50,6 +51,13 @@ def likeness(x: np.ndarray, bound: float) -> Likeness | None:
     return Likeness(np.round(outlier.astype(np.float64), 4), _groups(x, rows, distances, bound))
 
 
+def complaint_of(images: Any) -> str | None:
+    """A warning where :func:`likeness` finds nothing, as there are too many features [n, d]."""
+    if len(images.shape) != 2 or len(images) <= MOST:
+        return None
+    return f"near-duplicates and outliers are not looked for among more than {MOST:,} images"
+
+
 def _groups(
     x: np.ndarray, rows: np.ndarray, distances: np.ndarray, bound: float
 ) -> list[np.ndarray]:
@@ -73,25 +81,45 @@ def _groups(
 
 
 def _cut(x: np.ndarray, chain: np.ndarray, bound: float) -> list[np.ndarray]:
-    """A chain's groups by complete linkage; of a very long one by what surrounds one image.
+    """A chain's groups by complete linkage; a long chain is first cut into parts.
 
-    Unit vectors within half a straight distance of one are within the whole of each other,
-    and the cosine distance is half the square of the straight one.
+    Much of a long chain may be copies of one image. Unit vectors within half a straight distance
+    of one are within the whole of each other, and the cosine distance is half the square of the
+    straight one. What is not gathered so is halved until its pairs can be held.
     """
     unit = x[chain] / np.maximum(np.linalg.norm(x[chain], axis=1, keepdims=True), 1e-12)
-    if len(chain) <= _HELD:
-        from scipy.cluster.hierarchy import fcluster, linkage
-        from scipy.spatial.distance import squareform
-
-        apart = np.clip(1 - unit.astype(np.float64) @ unit.T.astype(np.float64), 0, 2)
-        np.fill_diagonal(apart, 0)
-        tree = linkage(squareform(apart, checks=False), "complete")
-        labels = fcluster(tree, bound, "distance")
-        return [chain[labels == label] for label in np.unique(labels)]
     groups, left = [], np.arange(len(chain))
-    while left.size:
+    while len(left) > _HELD:
         close = 1 - unit[left] @ unit[left[0]] <= bound / 4
-        close[0] = True
+        if close.sum() < _WORTH * len(left):
+            break
         groups.append(chain[left[close]])
         left = left[~close]
+    for part in _parts(unit, left):
+        groups += [chain[part[group]] for group in _complete(unit[part], bound)]
     return groups
+
+
+def _parts(unit: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+    """Rows in parts of a size that can be held, halved between two that lie far apart."""
+    if len(rows) <= _HELD:
+        return [rows] if len(rows) else []
+    one = rows[np.argmin(unit[rows] @ unit[rows[0]])]
+    other = rows[np.argmin(unit[rows] @ unit[one])]
+    order = np.argsort(unit[rows] @ (unit[other] - unit[one]), kind="stable")
+    halves = np.array_split(rows[order], 2)
+    return [part for half in halves for part in _parts(unit, np.sort(half))]
+
+
+def _complete(unit: np.ndarray, bound: float) -> list[np.ndarray]:
+    """Groups of unit vectors by complete linkage: every pair is within the bound."""
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    if len(unit) < 2:
+        return []
+    apart = np.clip(1 - unit.astype(np.float64) @ unit.T.astype(np.float64), 0, 2)
+    np.fill_diagonal(apart, 0)
+    tree = linkage(squareform(apart, checks=False), "complete")
+    labels = fcluster(tree, bound, "distance")
+    return [np.flatnonzero(labels == label) for label in np.unique(labels)]

@@ -52,6 +52,21 @@ def test_every_pair_of_a_group_is_within_the_bound(monkeypatch, held):
         assert not (distances[np.ix_(alone, alone)] + 2 * np.eye(len(alone)) <= 0.02).any()
 
 
+def test_a_long_chain_is_cut_into_groups(monkeypatch):
+    """Features with a large common mean are one chain; the nearest of its pairs stay."""
+    monkeypatch.setattr(likeness, "_HELD", 50)
+    x = np.repeat(5 + RNG.normal(size=(150, 24)), 2, axis=0)
+    x[1::2] += 1e-3 * RNG.normal(size=(150, 24))
+    bound = float(np.quantile(apart(x), 0.2))
+    found = look(x, bound)
+    group_of = {int(row): i for i, group in enumerate(found.groups) for row in group}
+    for group in found.groups:
+        assert apart(x)[np.ix_(group, group)].max() <= bound + 1e-5
+    assert np.mean([2 * i in group_of for i in range(150)]) > 0.9
+    together = [group_of.get(2 * i, -1) == group_of.get(2 * i + 1, -2) for i in range(150)]
+    assert np.mean(together) > 0.9
+
+
 def test_many_copies_are_one_group():
     x = np.concatenate([np.ones((130, 4)), np.eye(4)])
     (group,) = look(x, 1e-6).groups
@@ -72,3 +87,6 @@ def test_small_and_large_sets(monkeypatch):
     assert look(np.zeros((3, 2)), 0.05).groups == []
     monkeypatch.setattr(likeness, "MOST", 5)
     assert look(np.eye(6), 0.05) is None
+    assert "more than 5 images" in likeness.complaint_of(np.eye(6))
+    assert likeness.complaint_of(np.eye(5)) is None
+    assert likeness.complaint_of(np.zeros((6, 2, 2, 1))) is None
