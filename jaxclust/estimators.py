@@ -5,7 +5,6 @@ give the same assignments. There is a class for every method of the registry tha
 """
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, Self
@@ -25,6 +24,7 @@ from jaxclust.core import settings
 from jaxclust.core.errors import InputError
 from jaxclust.core.keys import host_arrays
 from jaxclust.core.types import Compute, DataSpec, Precision, Prediction
+from jaxclust.images.shapes import image_shape
 from jaxclust.methods import registry
 from jaxclust.runs.progress import Reporter
 from jaxclust.training.assemble import assemble, check_n_clusters
@@ -33,25 +33,6 @@ from jaxclust.training.hooks import Calls
 from jaxclust.training.placement import check_layout
 from jaxclust.training.saving import state_of
 from jaxclust.training.starts import fit
-
-
-def image_shape(width: int) -> tuple[int, int, int]:
-    """Height, width and channels of images flattened to rows of `width` values.
-
-    Square grey or square coloured images where the number allows, else images of one
-    row, with a warning.
-    """
-    for channels in (1, 3):
-        side = math.isqrt(width // channels)
-        if side * side * channels == width:
-            return side, side, channels
-    warnings.warn(
-        f"rows of {width} values are not square images and are taken as images of one row; "
-        "give image_shape=(height, width, channels) or images [n, h, w, c]",
-        stacklevel=4,
-    )
-    return 1, width, 1
-
 
 _KINDS: dict[str, Any] = {"preset": str, "devices": int | None}
 
@@ -71,6 +52,8 @@ class ImageClusterer(
         random_state: seed of all randomness: an integer makes the fit repeatable; None draws one.
         image_shape: (height, width, channels) of images given as rows of values; None: square ones,
             see :func:`image_shape`.
+        features: whether `X` [n, d] holds an encoder's features, not images; None: where the method
+            takes nothing else.
         precision: of the networks' passes, float32 or bfloat16.
         devices: local devices to share batches; None: as many as can share them evenly.
         verbose: show progress on stderr.
@@ -78,8 +61,8 @@ class ImageClusterer(
     Attributes:
         labels_: int32 [n], clusters of the images it was fitted on.
         cluster_centers_: float32 [k, d], for methods that have centroids.
-        n_features_in_: values per image, height * width * channels.
-        image_shape_: (height, width, channels) of the images it was fitted on.
+        n_features_in_: values per image, height * width * channels; or per row of features.
+        image_shape_: (height, width, channels) of the images it was fitted on; of features (d,).
         config_: the settings used.
     """
 
@@ -96,6 +79,7 @@ class ImageClusterer(
         starts: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         image_shape: Sequence[int] | None = None,
+        features: bool | None = None,
         precision: Precision = "float32",
         devices: int | None = 1,
         verbose: bool = False,
@@ -108,15 +92,17 @@ class ImageClusterer(
         self.starts = starts
         self.random_state = random_state
         self.image_shape = image_shape
+        self.features = features
         self.precision: Precision = precision
         self.devices = devices
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Cluster images.
+        """Cluster images or features.
 
         Args:
-            X: uint8 or float [n, h, w, c], [n, h, w], or flattened [n, h * w * c].
+            X: images, uint8 or float [n, h, w, c], [n, h, w], or flattened [n, h * w * c]; or
+                features, numbers [n, d] (see `features`).
             y: not used.
 
         Raises:
@@ -213,9 +199,11 @@ class ImageClusterer(
         return config
 
     def _images(self, X: Any, *, reset: bool) -> np.ndarray:
-        """Images as the method wants them, uint8 or float32 [n, h, w, c]."""
+        """What the method wants: images, uint8 or float32 [n, h, w, c]; features float32 [n, d]."""
         if isinstance(X, list):
             X = np.asarray(X)
+        if self._of_features():
+            return self._rows(X, [np.float32], reset=reset)
         shape: tuple[int, ...] | None = None
         if getattr(X, "ndim", 0) in {3, 4}:
             X = np.asarray(X)
@@ -224,10 +212,8 @@ class ImageClusterer(
             if not reset and shape != self.image_shape_:
                 raise InputError(f"fitted on images of shape {self.image_shape_}, not {shape}")
             X = X.reshape(len(X), -1)
-        least = 2 if reset else 1
         # uint8 stays; any other type becomes the first of these.
-        kinds = [np.float32, np.uint8]
-        rows: Any = validate_data(self, X, reset=reset, dtype=kinds, ensure_min_samples=least)
+        rows = self._rows(X, [np.float32, np.uint8], reset=reset)
         if reset:
             self.image_shape_ = shape or self._shape_of(rows.shape[1])
         elif rows.dtype != self._dtype:
@@ -236,6 +222,19 @@ class ImageClusterer(
                 "and type"
             )
         return rows.reshape(-1, *self.image_shape_)
+
+    def _of_features(self) -> bool:
+        settings.check_value("features", self.features, bool | None)
+        registered = registry.find(self._method)
+        only = self.features is None and registered.takes(8) and not registered.takes(28, 28, 1)
+        return only or bool(self.features)
+
+    def _rows(self, X: Any, kinds: list, *, reset: bool) -> np.ndarray:
+        least = 2 if reset else 1
+        rows: Any = validate_data(self, X, reset=reset, dtype=kinds, ensure_min_samples=least)
+        if reset:
+            self.image_shape_ = rows.shape[1:]
+        return rows
 
     def _shape_of(self, width: int) -> tuple[int, ...]:
         """The shape of images given as rows of `width` values."""

@@ -23,7 +23,7 @@ NAMES = tuple(METHODS)
 QUICK = {
     "epochs": 1, "pretrain_epochs": 1, "batch_size": 20, "k_m": 16, "n_m": 16, "draw_size": 20,
     "starts": 1, "inner_passes": 1, "augments": 2, "reducer": "pca", "restarts": 1, "iterations": 1,
-    "pretrain_augmented": False, "cluster_augmented": False,
+    "steps": 20, "pretrain_augmented": False, "cluster_augmented": False,
 }  # fmt: skip
 _ONE_CLUSTER = "sets n_clusters to 1, which no method here accepts"
 EXCLUDED = {
@@ -70,14 +70,31 @@ def test_scikit_learn_s_own_checks(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("name", NAMES if ALL else ("DAC", "DERC"))
-def test_every_estimator_is_the_command_line_s_run(name, tmp_path):
+def as_option(name, value):
+    """A setting as the command line takes it."""
+    name = name.replace("_", "-")
+    return f"--{'' if value else 'no-'}{name}" if isinstance(value, bool) else f"--{name}={value}"
+
+
+# Of features: all that take nothing else, and one that takes images, too.
+OF_FEATURES = ("TEMI", "TURTLE")
+RUNS = NAMES if ALL else ("DAC", "DERC", *OF_FEATURES)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [*((name, "features" if name in OF_FEATURES else "npz") for name in RUNS), ("DEC", "features")],
+)
+def test_every_estimator_is_the_command_line_s_run(name, kind, tmp_path):
     images, _ = small.images(60)
-    np.savez(tmp_path / "x.npz", images=images)
     estimator = quick(name).set_params(random_state=3)
+    if kind == "features":
+        images = images.reshape(60, -1) / 255.0
+        estimator.set_params(features=None if name in OF_FEATURES else True)
+    np.savez(tmp_path / "x.npz", **{"images" if kind == "npz" else kind: images})
     config = dataclasses.asdict(estimator.config)
-    given = [f"--{key.replace('_', '-')}={config[key]}" for key in QUICK if key in config]
-    command = ["run", f"--method={METHODS[name]}", f"--dataset=npz:{tmp_path}/x.npz", *given]
+    given = [as_option(key, config[key]) for key in QUICK if key in config]
+    command = ["run", f"--method={METHODS[name]}", f"--dataset={kind}:{tmp_path}/x.npz", *given]
     command += ["--n-clusters=3", "--seed=3", "--quiet", "--no-report", f"--out={tmp_path}/run"]
     assert main(command) == 0
     with (tmp_path / "run" / "assignments.csv").open() as file:
@@ -166,6 +183,10 @@ def test_what_cannot_be_used_is_refused_in_words():
         (lambda: jaxclust.DEC(3).fit(np.zeros((9, 3, 32, 32))), "channels first"),
         (lambda: fitted.predict(images[:, 1:]), "fitted on images of shape"),
         (lambda: fitted.predict(images.astype(np.float32)), "fitted on uint8 images"),
+        (lambda: jaxclust.TURTLE(2).fit(images), "Found array with dim 4"),
+        (lambda: jaxclust.DAC(2, features=True).fit(np.ones((9, 64))), "needs images"),
+        (lambda: jaxclust.DEC(2, features=3).fit(np.ones((9, 64))), "features must be"),
+        (lambda: jaxclust.TEMI(2, features=False).fit(np.ones((9, 64))), "needs features"),
         (lambda: quick("DEC").fit(np.full((9, 4, 4), np.nan)), "NaN"),
     ]
     for refused, expected in cases:

@@ -78,7 +78,12 @@ METHODS: dict[str, Registered] = {
         "DERC",
     ),
     "derc_r": entry(
-        derc.build, derc.PRESETS, "DERC without retraining (DERC-R)", iterations=0, starts=4
+        derc.build,
+        derc.PRESETS,
+        "DERC without retraining (DERC-R)",
+        "DERCR",
+        iterations=0,
+        starts=4,
     ),
     "dae": entry(dec.build, _DEC["dae"], "k-means on the latents of DERC's autoencoder (DAE)"),
     "dec": entry(
@@ -130,11 +135,13 @@ METHODS: dict[str, Registered] = {
         temi.build,
         temi.PRESETS,
         "heads on features, trained so that neighbours share clusters (Adaloglou et al. 2023)",
+        "TEMI",
     ),
     "turtle": entry(
         turtle.build,
         turtle.PRESETS,
         "labels that linear classifiers learn easily from features (Gadetsky et al. 2024)",
+        "TURTLE",
     ),
     "ae_kmeans": entry(dec.build, _DEC["ae_kmeans"], "k-means on an autoencoder's latents"),
     "denoising_ae_kmeans": entry(

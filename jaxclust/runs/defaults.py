@@ -14,7 +14,6 @@ from typing import Any
 from PIL import Image
 
 from jaxclust.core.errors import InputError
-from jaxclust.core.types import DataSpec
 from jaxclust.data.formats import formats, kind_by_name
 from jaxclust.data.npz import shape_of_bytes
 from jaxclust.methods import registry
@@ -101,16 +100,6 @@ def method_of(dataset: str, encoder: str | None = None, *, resized: bool = False
     )
 
 
-def takes_features(method: str) -> bool:
-    """Whether a method clusters vectors."""
-    registered = registry.find(method)
-    try:
-        registered.build(registered.config(), DataSpec(1000, (8,), 2))
-    except InputError:
-        return False
-    return True
-
-
 def with_encoder(options: Options) -> Options:
     """The options with the default encoder if none was named, or without one for "none"."""
     if options.encoder is not None:
@@ -118,7 +107,7 @@ def with_encoder(options: Options) -> Options:
     # An encoder works in one process only.
     if options.image_size is not None or options.num_processes > 1:
         return options
-    if not photographs(options.dataset) or not takes_features(options.method):
+    if not photographs(options.dataset) or not registry.find(options.method).takes(8):
         return options
     if installed():
         return replace(options, encoder=ENCODER)

@@ -30,6 +30,14 @@ class Registered:
         reader = getattr(self.make, "parts", None)
         return reader(config) if reader else {}
 
+    def takes(self, *shape: int) -> bool:
+        """Whether it clusters data of a shape: features (d,) or images (h, w, c)."""
+        try:
+            self.build(self.config(), DataSpec(1000, shape, 2))
+        except InputError:
+            return False
+        return True
+
     def build(
         self,
         config: Any,
