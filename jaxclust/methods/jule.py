@@ -43,6 +43,9 @@ from jaxclust.models.layers import Module
 from jaxclust.models.unit_embedding import UnitEmbedding
 
 _MOST = 100_000  # images whose first clusters are merged one by one
+# With more clusters than this for each wanted in the end, those without affinity are merged first,
+# as in the published code.
+_MANY = 20
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class _JULE:
     ) -> TrainState:
         """The state with labels merged down to `down_to` clusters, and from there to k."""
         config, k = self.config, self.spec.n_clusters
-        how = (config.neighbours, config.local, graph)
+        how = (config.neighbours, config.local, graph, _MANY * k)
         labels = degree_linkage(features, labels, down_to, *how)
         cut = degree_linkage(features, labels, k, *how)
         usage = (np.bincount(cut, minlength=k)[:k] / len(cut)).astype(np.float32)

@@ -22,12 +22,14 @@ def degree_linkage(
     count: int = 20,
     local: int = 5,
     graph: Graph | None = None,
+    join_above: int | None = None,
 ) -> np.ndarray:
     """Merge clusters until `down_to` are left.
 
     The affinity of a and b is `1_a^T W_ab W_ba 1_a / |a|^2 + 1_b^T W_ba W_ab 1_b / |b|^2`, W the
     weights of the nearest-neighbour graph. The paper has no rule for a cluster without affinity to
-    any other: once no pair has any affinity, it is merged with the one whose mean is nearest.
+    any other. Its code merges it with the one whose mean is nearest before all others, if there are
+    many clusters (`join_above`); what is left without affinity in the end is merged so here, too.
 
     Args:
         x: samples, float [n, d].
@@ -36,6 +38,8 @@ def degree_linkage(
         count: neighbours of each sample (K_s).
         local: number of nearest clusters that a pair's affinity should stand out from (K_c).
         graph: the samples' :func:`neighbour_graph`, if available.
+        join_above: with more clusters than this, those without affinity are merged first; None:
+            never. JULE's code has 20 k, of the k clusters wanted in the end.
 
     Returns:
         assignments, int32 [n], in the order of the clusters' first samples.
@@ -47,6 +51,8 @@ def degree_linkage(
     _, first = np.unique(clusters, return_inverse=True)
     if first.max() + 1 > down_to:
         linking = _Linking(np.asarray(x), first, graph or neighbour_graph(x, count), local)
+        if join_above is not None and len(linking.alive) > join_above:
+            linking.join_isolated(down_to)
         while len(linking.alive) > down_to:
             linking.merge(*linking.best())
         first = linking.of
@@ -83,9 +89,20 @@ class _Linking:
         if self.scores[a] > 0:
             return a, self._score(a)[1]
         a = min(self.alive, key=lambda c: (self.sizes[c], c))
-        others = np.array(sorted(self.alive - {a}))
-        means = self.sums / np.maximum(self.sizes, 1)[:, None]
-        return a, int(others[np.square(means[others] - means[a]).sum(axis=1).argmin()])
+        return a, self._nearest(a)
+
+    def join_isolated(self, down_to: int) -> None:
+        """Merge every cluster without affinity with the one whose mean is nearest."""
+        for c in sorted(self.alive):
+            isolated = not self.carried[c] and not self.into[c]
+            if c in self.alive and isolated and len(self.alive) > down_to:
+                self.merge(c, self._nearest(c))
+
+    def _nearest(self, c: int) -> int:
+        """The other cluster whose mean is nearest."""
+        others = np.array(sorted(self.alive - {c}))
+        means = self.sums[others] / self.sizes[others, None]
+        return int(others[np.square(means - self.sums[c] / self.sizes[c]).sum(axis=1).argmin()])
 
     def merge(self, a: int, b: int) -> None:
         """Make one cluster of two, under the larger one's number."""

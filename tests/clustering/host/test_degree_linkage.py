@@ -71,6 +71,39 @@ def test_groups_that_nothing_links_are_merged_by_their_means():
     assert metrics.accuracy(np.array([0, 1, 1, 2])[kinds], found) == 1
 
 
+def joined_by_hand(x, clusters, count):
+    """Each cluster that no path of two edges leaves and re-enters goes to the nearest mean."""
+    weights = neighbour_graph(x, count).weights.toarray()
+    found = clusters.copy()
+    for c in np.unique(clusters):
+        inside, outside = found == c, found != c
+        there = weights[np.ix_(inside, outside)] @ weights[np.ix_(outside, inside)]
+        if not there.any():
+            names = [d for d in np.unique(found) if d != c]
+            far = [np.linalg.norm(x[found == d].mean(0) - x[inside].mean(0)) for d in names]
+            found[inside] = names[int(np.argmin(far))]
+    return found
+
+
+def test_with_many_clusters_outliers_are_merged_first():
+    rng, kinds = np.random.default_rng(1), np.arange(80) % 3
+    x = 1.5 * rng.normal(size=(3, 4))[kinds] + rng.normal(size=(80, 4))
+    # Two pairs far from all else, which overlaps.
+    for kind, rows in ((0, (0, 3)), (1, (1, 4))):
+        centre = x[kinds == kind].mean(axis=0)
+        beyond = centre + 15 * centre / np.linalg.norm(centre)
+        x[list(rows)] = beyond + 0.01 * rng.normal(size=(2, 4))
+    first = nearest_pairs(neighbour_graph(x, 8).nearest)
+    many = first.max()
+    expected = degree_linkage(x, joined_by_hand(x, first, 8), 3, 8)
+    found = degree_linkage(x, first, 3, 8, join_above=many)
+    assert metrics.accuracy(expected, found) == 1
+    assert min(np.bincount(found)) > 2
+    # As the paper has it, each pair stays a cluster.
+    assert min(np.bincount(degree_linkage(x, first, 3, 8))) == 2
+    assert min(np.bincount(degree_linkage(x, first, 3, 8, join_above=many + 1))) == 2
+
+
 def test_numbers_follow_the_first_samples():
     x, _ = blobs(30, 3, 8.0)
     found = degree_linkage(x, np.arange(30)[::-1], 3, 5)
