@@ -56,8 +56,8 @@ class Config:
     """Number of starts; one is chosen without labels and trained to the end."""
     epochs: int = setting(20, least=0)
     """Epochs after each merge."""
-    batch_size: int = setting(100, least=2)
-    """Images per step; triplets are formed among them."""
+    batch_size: int = setting(100, least=2, most=500)
+    """Images per step; triplets are formed among all of them, in memory that grows as its cube."""
     unrolling: float = setting(0.9, above=0, most=1)
     """Fraction of the clusters merged at a time (eta); the paper uses 0.2 for faces."""
     neighbours: int = setting(20, least=1)

@@ -25,7 +25,8 @@ class DenoisingAutoencoder(nn.Module):
     Two strided convolutions with leaky ReLU and a dense latent with tanh. In training the images
     and the first map lose values at random. The decoder mirrors the encoder and should give, at
     every layer, what the encoder has without noise. An error is the mean over a layer's values, and
-    the maps' errors have a weight of a tenth, as in the published code. Maps are padded, so that
+    the maps' errors have a weight of a tenth, as in the published code; there the images' have 1,
+    of values between -1 and 1. Maps are padded, so that
     images of any size fit; the decoder's last layer is linear, for values of unit variance.
     """
 
@@ -34,6 +35,7 @@ class DenoisingAutoencoder(nn.Module):
     widths: Sequence[int] = (50, 50)
     windows: Sequence[int] = (4, 5)
     dropouts: Sequence[float] = (0.1, 0.1)  # of the images, and of the first map
+    image_weight: float = 1.0
     map_weight: float = 0.1
     axis_name: str | None = None
 
@@ -96,5 +98,5 @@ class DenoisingAutoencoder(nn.Module):
         pairs = zip(self.decode(latent), self.maps(x, False), strict=True)
         for i, (repaired, clean) in enumerate(pairs):
             squares = jnp.square(repaired - clean).reshape(x.shape[0], -1)
-            errors += (self.map_weight if i else 1.0) * jnp.mean(squares, axis=1)
+            errors += (self.map_weight if i else self.image_weight) * jnp.mean(squares, axis=1)
         return Repaired(latent, errors)

@@ -33,7 +33,7 @@ def init(method: Method, data: Data, seed: Seeds, start: WarmStart | None = None
     state = init_of(method, data.normalisation)(keys.run_key(all_of(seed)[0]), data.images[:2])
     if start is not None:
         start.check(method, state)
-        state = start.into(state)
+        state = start.into(state, method.phases[0], len(data.images))
     return state if data.group is None else data.group.replicate(state)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxclust.core.errors import InputError, first_line
-from jaxclust.core.types import Method, TrainState
+from jaxclust.core.types import Method, Phase, TrainState
 
 # Names of the phase whose result is kept, and of the file in the run's folder.
 PHASE, FILE = "pretrain", "pretrained.npz"
@@ -69,9 +69,19 @@ class WarmStart(NamedTuple):
                     "here; use the same image size, method family and widths"
                 )
 
-    def into(self, state: TrainState) -> TrainState:
-        """A first state as if its pre-training had ended with this."""
+    def into(self, state: TrainState, phase: Phase, n_images: int) -> TrainState:
+        """A first state as if its own pre-training had ended with this.
+
+        Args:
+            state: the method's first.
+            phase: its pre-training, which may be of another length than the one that led to this:
+                schedules that go on from there count steps from its own end.
+            n_images: in the data set.
+        """
         kept: Any = jax.tree.map(jnp.asarray, unflatten_dict(self.arrays, sep="/"))
+        if phase.until is None:
+            steps = phase.epochs * -(-n_images // min(phase.batches.size, n_images))
+            kept["step"] = jnp.full_like(kept["step"], steps)
         return state.replace(**{**kept, "params": {**state.params, **kept["params"]}})
 
 

@@ -1,12 +1,18 @@
 """Runs that start from another run's pre-training."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxclust.cli import main
+from jaxclust.images.normalisation import measure
+from jaxclust.methods.registry import METHODS
+from jaxclust.training import placement, starting
+from jaxclust.training.warm_start import capture
 from tests.runs.test_single import logged, refused, results
 
 COMMON = [
@@ -55,6 +61,18 @@ def test_what_cannot_start_so_is_refused_before_anything_is_written(capsys):
     Path("whole/pretrained.npz").write_bytes(b"PK no archive")
     assert "cannot be read" in refused(capsys, [*DEC, "--out=no", "--pretrained=whole"])
     assert not Path("no").exists()
+
+
+def test_steps_are_counted_from_the_end_of_ones_own_pre_training():
+    """DBC's targets grow sharper by steps; those of a longer pre-training are not its own."""
+    images = np.zeros((60, 8, 8, 1), np.uint8)
+    data = placement.put(images, measure(images))
+    entry = METHODS["dbc"]
+    config = replace(entry.config("paper"), pretrain_epochs=2, batch_size=20)
+    method = entry.build(config, placement.spec_of(data, 3))
+    other = starting.init(method, data, 0).replace(step=jnp.asarray(999))
+    begun = starting.init(method, data, 0, capture(other))
+    assert int(begun.step) == 2 * 3
 
 
 def test_methods_with_the_same_autoencoder_share_it():
