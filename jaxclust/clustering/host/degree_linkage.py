@@ -9,7 +9,7 @@ from collections import defaultdict
 import numpy as np
 
 from jaxclust.clustering.host import samples
-from jaxclust.clustering.host.graph_merging import Graph, neighbour_graph
+from jaxclust.clustering.host.graph_merging import Graph, nearest_by_mean, neighbour_graph
 
 # From this many clusters on, the next nearest count too.
 _MANY = 100
@@ -28,8 +28,8 @@ def degree_linkage(
 
     The affinity of a and b is `1_a^T W_ab W_ba 1_a / |a|^2 + 1_b^T W_ba W_ab 1_b / |b|^2`, W the
     weights of the nearest-neighbour graph. The paper has no rule for a cluster without affinity to
-    any other. Its code merges it with the one whose mean is nearest before all others, if there are
-    many clusters (`join_above`); what is left without affinity in the end is merged so here, too.
+    any other. If there are many (`join_above`), its code first merges such a one with the nearest
+    mean; here that is also done where no pair has any affinity.
 
     Args:
         x: samples, float [n, d].
@@ -38,8 +38,8 @@ def degree_linkage(
         count: neighbours of each sample (K_s).
         local: number of nearest clusters that a pair's affinity should stand out from (K_c).
         graph: the samples' :func:`neighbour_graph`, if available.
-        join_above: with more clusters than this, those without affinity are merged first; None:
-            never. JULE's code has 20 k, of the k clusters wanted in the end.
+        join_above: with more clusters than this, those without affinity are merged first (JULE's
+            code: 20 k, of k wanted in the end); None: never.
 
     Returns:
         assignments, int32 [n], in the order of the clusters' first samples.
@@ -53,9 +53,7 @@ def degree_linkage(
         linking = _Linking(np.asarray(x), first, graph or neighbour_graph(x, count), local)
         if join_above is not None and len(linking.alive) > join_above:
             linking.join_isolated(down_to)
-        while len(linking.alive) > down_to:
-            linking.merge(*linking.best())
-        first = linking.of
+        first = linking.down_to(down_to)
     _, begins, found = np.unique(first, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(begins))[found].astype(np.int32)
 
@@ -83,6 +81,12 @@ class _Linking:
             self._carry(c)
         self.scores = np.array([self._score(c)[0] for c in range(k)])
 
+    def down_to(self, k: int) -> np.ndarray:
+        """Merge until k clusters are left; int [n]."""
+        while len(self.alive) > k:
+            self.merge(*self.best())
+        return self.of
+
     def best(self) -> tuple[int, int]:
         """The cluster whose best affinity stands out most, and the other of the pair."""
         a = int(np.argmax(self.scores))
@@ -100,9 +104,7 @@ class _Linking:
 
     def _nearest(self, c: int) -> int:
         """The other cluster whose mean is nearest."""
-        others = np.array(sorted(self.alive - {c}))
-        means = self.sums[others] / self.sizes[others, None]
-        return int(others[np.square(means - self.sums[c] / self.sizes[c]).sum(axis=1).argmin()])
+        return nearest_by_mean(c, self.alive - {c}, lambda d: self.sums[d] / self.sizes[d])
 
     def merge(self, a: int, b: int) -> None:
         """Make one cluster of two, under the larger one's number."""

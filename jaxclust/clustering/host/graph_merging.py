@@ -6,6 +6,7 @@ one through the other come back.
 """
 
 import heapq
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -104,6 +105,12 @@ def transitions(weights: Any) -> Any:
     return csr_array(diags_array(1 / whole.sum(axis=1)) @ whole)
 
 
+def nearest_by_mean(of: int, among: Iterable[int], mean: Callable[[int], np.ndarray]) -> int:
+    """The cluster whose mean is nearest, for one that the graph joins to none."""
+    own = mean(of)
+    return min(among, key=lambda c: (float(np.square(mean(c) - own).sum()), c))
+
+
 class _Merging:
     """Clusters that are merged two by two; their numbers are never reused."""
 
@@ -182,9 +189,8 @@ class _Merging:
     def _nearest(self) -> tuple[int, int]:
         """The smallest cluster and the one whose mean is nearest."""
         a = min(self.members, key=lambda c: (len(self.members[c]), c))
-        means = {c: self.sums[c] / len(self.members[c]) for c in self.members}
         others = [c for c in self.members if c != a]
-        return a, min(others, key=lambda c: float(np.square(means[c] - means[a]).sum()))
+        return a, nearest_by_mean(a, others, lambda c: self.sums[c] / len(self.members[c]))
 
     def _merge(self, a: int, b: int) -> None:
         new, self.next = self.next, self.next + 1
