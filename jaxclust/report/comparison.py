@@ -233,6 +233,12 @@ def _partial(entry: Mapping[str, Any]) -> str:
     return f" (epoch {unfinished[0]})" if unfinished else ""
 
 
+def listed(seeds: Sequence[int]) -> str:
+    """Seeds in order; five or more without a gap as a range."""
+    gapless = seeds[-1] - seeds[0] == len(seeds) - 1 >= 4
+    return f"{seeds[0]} to {seeds[-1]}" if gapless else ", ".join(map(str, seeds))
+
+
 _HEADER = ("data set", "run", "NMI", "ACC", "ARI", "seeds", "published NMI / ACC")
 
 
@@ -244,8 +250,7 @@ def cells(row: Row) -> tuple[str, ...]:
         figures = ("–" if value is None else f"{value:.1f}" for value in (paper.nmi, paper.acc))
         beside = f"{' / '.join(figures)} ({paper.source})"
     figures = (spread(row.scores[name]) for name in SCORES)
-    seeds = ", ".join(map(str, sorted(row.seeds)))
-    return (shown(row.dataset), shown(row.title), *figures, seeds, beside)
+    return (shown(row.dataset), shown(row.title), *figures, listed(sorted(row.seeds)), beside)
 
 
 def markdown(rows: Sequence[Row]) -> str:

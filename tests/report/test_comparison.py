@@ -13,7 +13,7 @@ import pytest
 from jaxclust.cli import main
 from jaxclust.data.catalogue import CATALOGUE
 from jaxclust.methods.registry import METHODS
-from jaxclust.report.comparison import published_beside, rows_of
+from jaxclust.report.comparison import listed, published_beside, rows_of
 from jaxclust.report.published import PUBLISHED
 from tests.methods import small
 
@@ -49,6 +49,13 @@ def test_seeds_are_gathered_and_settings_told_apart(runs, capsys):
     values = scores(runs, "both/seed-0", "both/seed-1")
     mean, spread = 100 * statistics.mean(values), 100 * statistics.stdev(values)
     assert f"| digits | kmeans, limit=100 | {mean:.1f} ± {spread:.1f} |" in capsys.readouterr().out
+
+
+def test_many_seeds_are_a_range():
+    assert listed([3]) == "3"
+    assert listed([0, 1, 2, 3]) == "0, 1, 2, 3"
+    assert listed([2, 3, 4, 5, 6]) == "2 to 6"
+    assert listed([0, 1, 2, 3, 5]) == "0, 1, 2, 3, 5"
 
 
 def test_a_seeds_run_under_a_newer_run_is_left_out(runs, tmp_path):

@@ -28,8 +28,8 @@ def degree_linkage(
 
     The affinity of a and b is `1_a^T W_ab W_ba 1_a / |a|^2 + 1_b^T W_ba W_ab 1_b / |b|^2`, W the
     weights of the nearest-neighbour graph. The paper has no rule for a cluster without affinity to
-    any other. If there are many (`join_above`), its code first merges such a one with the nearest
-    mean; here that is also done where no pair has any affinity.
+    any other. With over 20 k clusters, k wanted in the end, its code first merges such a one with
+    the nearest mean; here that is also done where no pair has any affinity.
 
     Args:
         x: samples, float [n, d].
@@ -38,8 +38,7 @@ def degree_linkage(
         count: neighbours of each sample (K_s).
         local: number of nearest clusters that a pair's affinity should stand out from (K_c).
         graph: the samples' :func:`neighbour_graph`, if available.
-        join_above: with more clusters than this, those without affinity are merged first (JULE's
-            code: 20 k, of k wanted in the end); None: never.
+        join_above: with more clusters, those without affinity are merged first; None: never.
 
     Returns:
         assignments, int32 [n], in the order of the clusters' first samples.
@@ -48,7 +47,7 @@ def degree_linkage(
         RunError: samples that are not finite.
     """
     samples.check_finite(x, "features")
-    _, first = np.unique(clusters, return_inverse=True)
+    first = np.unique(clusters, return_inverse=True)[1]
     if first.max() + 1 > down_to:
         linking = _Linking(np.asarray(x), first, graph or neighbour_graph(x, count), local)
         if join_above is not None and len(linking.alive) > join_above:
