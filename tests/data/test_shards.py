@@ -211,9 +211,13 @@ def test_a_pattern_of_features_is_one_set(tmp_path):
 
 def test_names_of_classes_are_numbered_over_all_shards(tmp_path):
     for i, labels in enumerate((["cat", "dog"], ["cow", None])):
-        write_features(tmp_path / f"p{i}.parquet", ["a", "b"], np.ones((2, 3)), label=labels)
+        ids = [f"{i}a", f"{i}b"]
+        write_features(tmp_path / f"p{i}.parquet", ids, np.ones((2, 3)), label=labels)
     write_features(tmp_path / "p2.parquet", ["c"], np.ones((1, 3)))
     found = read_several(f"{tmp_path}/p*.parquet")
     assert found.class_names == ("cat", "cow", "dog")
     assert found.labels.tolist() == [0, 2, 1, -1, -1]
     assert found.n_classes == 3
+    write_features(tmp_path / "p3.parquet", ["0b"], np.ones((1, 3)))
+    with pytest.raises(InputError, match="the id '0b' is in more than one row"):
+        read_several(f"{tmp_path}/p*.parquet")
