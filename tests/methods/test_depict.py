@@ -104,9 +104,10 @@ def test_the_head_begins_with_the_first_clusters_directions(start):
         np.testing.assert_allclose(direction, mean / np.linalg.norm(mean), rtol=1e-4)
 
 
-def test_every_layer_is_repaired_towards_the_clean_one():
+@pytest.mark.parametrize("image_weight", [1.0, 0.4])
+def test_every_layer_is_repaired_towards_the_clean_one(image_weight):
     """The error, layer by layer, by the network's own maps; without noise at inference."""
-    network = DenoisingAutoencoder((7, 6, 2), 3, widths=(4, 5))
+    network = DenoisingAutoencoder((7, 6, 2), 3, widths=(4, 5), image_weight=image_weight)
     x = jnp.asarray(RNG.normal(size=(3, 7, 6, 2)), jnp.float32)
     variables = network.init(jax.random.key(0), x, train=False)
     seen = network.apply(variables, x, train=False)
@@ -115,7 +116,7 @@ def test_every_layer_is_repaired_towards_the_clean_one():
     assert [part.shape for part in decoded] == [part.shape for part in clean]
     expected = sum(
         weight * np.square(np.asarray(a) - np.asarray(b)).reshape(3, -1).mean(axis=1)
-        for weight, a, b in zip((1, 0.1, 0.1), decoded, clean, strict=True)
+        for weight, a, b in zip((image_weight, 0.1, 0.1), decoded, clean, strict=True)
     )
     np.testing.assert_allclose(seen.errors, expected, rtol=1e-5)
     np.testing.assert_array_equal(
@@ -123,6 +124,22 @@ def test_every_layer_is_repaired_towards_the_clean_one():
     )
     noised = network.apply(variables, x, train=True, rngs={"dropout": jax.random.key(1)})
     assert np.abs(noised.latent - seen.latent).max() > 1e-3
+
+
+def test_the_images_error_is_that_of_the_published_codes_units():
+    """There values lie between -1 and 1; the weight is their variance (MNIST's, about 0.38)."""
+    pixels = RNG.integers(0, 256, (20, 8, 8, 1)).astype(np.float64)
+    pixels[:, :2] = 0
+    theirs = (pixels - 127.5) / 127.5
+    x = jnp.asarray((pixels - pixels.mean()) / pixels.std(), jnp.float32)
+    config = depict.Config(image_weight=float(theirs.var()))
+    method = depict.build(config, DataSpec(20, (8, 8, 1), 3))
+    state = method.init(jax.random.key(0), x)
+    # With all parameters zero nothing is repaired, and an image's error is its mean square.
+    nothing = state.replace(params=jax.tree.map(jnp.zeros_like, state.params))
+    _, info = jax.jit(method.phases[0].step)(nothing, Batch(x, jnp.arange(20)))
+    expected = np.square(theirs - theirs.mean()).mean()
+    np.testing.assert_allclose(info.loss, expected, rtol=1e-5)
 
 
 def test_it_finds_bars():
