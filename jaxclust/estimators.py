@@ -203,7 +203,10 @@ class ImageClusterer(
         if isinstance(X, list):
             X = np.asarray(X)
         if self._of_features():
-            return self._rows(X, [np.float32], reset=reset)
+            features = self._rows(X, [np.float32], reset=reset)
+            if reset:
+                self.image_shape_ = features.shape[1:]
+            return features
         shape: tuple[int, ...] | None = None
         if getattr(X, "ndim", 0) in {3, 4}:
             X = np.asarray(X)
@@ -229,12 +232,9 @@ class ImageClusterer(
         only = self.features is None and registered.takes(8) and not registered.takes(28, 28, 1)
         return only or bool(self.features)
 
-    def _rows(self, X: Any, kinds: list, *, reset: bool) -> np.ndarray:
+    def _rows(self, X: Any, kinds: list, *, reset: bool) -> Any:
         least = 2 if reset else 1
-        rows: Any = validate_data(self, X, reset=reset, dtype=kinds, ensure_min_samples=least)
-        if reset:
-            self.image_shape_ = rows.shape[1:]
-        return rows
+        return validate_data(self, X, reset=reset, dtype=kinds, ensure_min_samples=least)
 
     def _shape_of(self, width: int) -> tuple[int, ...]:
         """The shape of images given as rows of `width` values."""

@@ -10,7 +10,7 @@ from jaxclust.core.errors import InputError
 from jaxclust.data import shards
 from jaxclust.data.features import read_features
 from jaxclust.data.image_set import ImageSet
-from jaxclust.data.names import Names
+from jaxclust.data.names import Names, repeated
 
 
 def read_several(paths: str, scales: Sequence[float] = ()) -> ImageSet:
@@ -56,7 +56,7 @@ def read_several(paths: str, scales: Sequence[float] = ()) -> ImageSet:
 
 def _refuse_repeated(found: ImageSet) -> None:
     """InputError for an id in two rows."""
-    name = Names(found.ids).repeated()
+    name = repeated(found.ids)
     if name is not None:
         raise InputError(
             f"the id '{name}' is in more than one row of {found.name}; results are told apart by "

@@ -61,18 +61,6 @@ class Names(Sequence[str]):
         """The names of the given rows."""
         return Names(self[int(i)] for i in rows)
 
-    def repeated(self) -> str | None:
-        """The first name that was there before; None if all differ."""
-        marks = np.fromiter(map(hash, self), np.int64, len(self))
-        values, counts = np.unique(marks, return_counts=True)
-        several, seen = set(values[counts > 1].tolist()), set()
-        for name in self if several else ():
-            if name in seen:
-                return name
-            if hash(name) in several:
-                seen.add(name)
-        return None
-
     def order(self) -> np.ndarray:
         """The rows sorted by name, int [n]."""
         return np.asarray(sorted(range(len(self)), key=self.__getitem__), np.int64)
@@ -82,3 +70,16 @@ class Names(Sequence[str]):
         # Zero sorts before every letter, so that a folder comes before longer names.
         parts = (name.replace("/", "\0") for name in self)
         return Names(parts).order()
+
+
+def repeated(names: Sequence[str]) -> str | None:
+    """The first name that was there before; None if all differ."""
+    marks = np.fromiter(map(hash, names), np.int64, len(names))
+    values, counts = np.unique(marks, return_counts=True)
+    several, seen = set(values[counts > 1].tolist()), set()
+    for name in names if several else ():
+        if name in seen:
+            return name
+        if hash(name) in several:
+            seen.add(name)
+    return None

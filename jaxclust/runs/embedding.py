@@ -82,8 +82,10 @@ def _key(mark: str, images: Any) -> str:
     that is renamed keeps its features.
     """
     found = hashlib.sha256(mark.encode())
-    for place in getattr(images, "places", ()):
-        path = getattr(place, "path", None)
+    # A tar's images, one after the other, are in one file.
+    for path, _ in itertools.groupby(
+        getattr(place, "path", None) for place in getattr(images, "places", ())
+    ):
         if isinstance(path, Path):
             asked = path.stat()
             found.update(f"{asked.st_ino} {asked.st_mtime_ns} {asked.st_ctime_ns} ".encode())

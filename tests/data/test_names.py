@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxclust.data.names import Names
+from jaxclust.data.names import Names, repeated
 
 # What the file system may hand out: any text, and bytes that are no UTF-8.
 letters = st.characters(exclude_categories=["Cs"], exclude_characters="\0") | st.sampled_from(
@@ -29,7 +29,7 @@ def test_it_is_the_list(names, data):
     assert found[cut] == names[cut]
     rows = data.draw(st.lists(st.integers(0, len(names) - 1))) if names else []
     again = [name for i, name in enumerate(names) if name in names[:i]]
-    assert found.repeated() == (again[0] if again else None)
+    assert repeated(found) == (again[0] if again else None)
     assert found.take(np.asarray(rows, int)) == [names[i] for i in rows]
     assert [names[i] for i in found.order()] == sorted(names)
 
