@@ -104,7 +104,7 @@ def from_files(
         name: of the set.
         read: its images.
         labels: int64 [n] of those.
-        n_classes: if the set declares them.
+        n_classes: if the set declares them; otherwise the class names are counted.
         class_names: of labels 0, 1, ….
         passed_over: path and reason of what was not even tried.
         others: what else is there, in words.
@@ -115,7 +115,7 @@ def from_files(
         read.images,
         labels,
         read.ids,
-        n_classes,
+        n_classes or len(class_names) or None,
         skipped,
         read.places,
         class_names,

@@ -57,7 +57,8 @@ class Options:
     """Image files that claim more pixels than this, in millions, are skipped: decoding them may
     exhaust memory."""
     labels_from_folders: bool = False
-    """Use the sub-folders of folder:PATH as labels to score against."""
+    """Use the sub-folders of folder:PATH or tar:PATH as labels to score against. Their number is
+    then the number of clusters, unless --n-clusters gives another."""
     imbalance: float | None = None
     """Make classes imbalanced: keep this fraction of class 0, rising linearly to all of the
     last."""

@@ -99,6 +99,8 @@ def test_a_folder_around_all_classes_is_passed_over(tmp_path):
     loaded = load(f"folder:{tmp_path}", tmp_path, labels_from_folders=True)
     assert loaded.labels.tolist() == [0, 1, 1]
     assert loaded.class_names == ("cat", "dog")
+    assert loaded.n_classes == 2
+    assert load(f"folder:{tmp_path}", tmp_path).n_classes is None
     some = loaded.take(np.array([2, 0]))
     assert [place.path.name for place in some.places] == ["1.png", "0.png"]
     assert some.places[1].content() == (tmp_path / "set/cat/x/0.png").read_bytes()

@@ -224,7 +224,7 @@ def test_embed_writes_what_run_takes(weights, folder, capsys):
 
 def test_a_run_encodes_its_images_and_keeps_that(weights, folder, capsys, monkeypatch):
     arguments = ["run", "--method=kmeans", f"--dataset=folder:{folder}", f"--encoder={weights}"]
-    arguments += ["--n-clusters=3", "--labels-from-folders", "--out=run"]
+    arguments += ["--labels-from-folders", "--out=run"]  # of three folders
     assert main(arguments) == 0
     assert "encoded 6 of 6 images" in capsys.readouterr().err
     rows = rows_of("run/assignments.csv")
