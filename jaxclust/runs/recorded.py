@@ -30,9 +30,16 @@ def check_same(old: dict[str, Any], new: dict[str, Any], path: Path) -> None:
     if changed:
         counts = [tree["data"].get("n_images") for tree in (old, new)]
         number = "" if counts[0] == counts[1] else f" ({counts[0]} then, {counts[1]} now)"
+        # The last bits of features depend on the device, and on a CPU on the number of cores.
+        again = (
+            ", or were encoded again on another device or number of cores, which rounds differently"
+            if "encoder" in new["data"] and not number
+            else ""
+        )
         raise InputError(
             f"‹resume› on other images: those of {new['options']['dataset']} have changed since "
-            f"the run was begun{number}; bring the old ones back or start anew with another ‹out›"
+            f"the run was begun{number}{again}; bring the old ones back or start anew with "
+            "another ‹out›"
         )
 
 

@@ -22,6 +22,7 @@ from jaxclust.data.resizing import Resized
 from jaxclust.models.encoders import frozen, pretrained, vit_names
 from jaxclust.models.encoders.frozen import Frozen
 from jaxclust.runs import embedding, spilled
+from jaxclust.runs.recorded import check_same
 from tests.models.resnet import resnet_arrays
 from tests.models.test_vision_transformers import small_dino, vectors
 
@@ -220,6 +221,20 @@ def test_embed_writes_what_run_takes(weights, folder, capsys):
     np.testing.assert_array_equal(other.images, found.images)
     assert other.ids == found.ids
     assert other.labels.tolist() == found.labels.tolist()
+
+
+def test_features_that_round_differently_are_not_said_to_be_other_images():
+    """A CPU with another number of cores gives features with other last bits."""
+    options = {"dataset": "folder:in"}
+    old, new = (
+        {"options": options, "data": {"n_images": 6, "sha256": sha, "encoder": {"name": "ResNet"}}}
+        for sha in "ab"
+    )
+    with pytest.raises(InputError, match="or were encoded again on another device or number of"):
+        check_same(old, new, Path("run"))
+    with pytest.raises(InputError) as raised:
+        check_same(old, {**new, "data": {**new["data"], "n_images": 7}}, Path("run"))
+    assert "(6 then, 7 now);" in str(raised.value)
 
 
 def test_a_run_encodes_its_images_and_keeps_that(weights, folder, capsys, monkeypatch):
