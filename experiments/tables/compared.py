@@ -43,12 +43,11 @@ QUICK = {
     "cmu_pie": {"sec", "graph_nmf"},
     "mnist_test": {"sec", "graph_nmf"},
 }
-# JULE's paper merges faces more slowly. DEPICT's code starts them by k-means; in units from -1 to 1
-# their variance is 0.23.
+# JULE's paper merges faces more slowly, DEPICT's code starts them by k-means.
 FACES = {
     "jule": ["--preset=faces"],
     "jule_rc": ["--preset=faces"],
-    "depict": ["--start=kmeans", "--image-weight=0.23"],
+    "depict": ["--start=kmeans"],
 }
 SMALL = ("digits", "usps", "cmu_pie", "mnist_test")
 LARGE = {"mnist": ("imsat",)}

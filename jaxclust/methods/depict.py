@@ -36,8 +36,9 @@ from jaxclust.losses.dec import target_distribution
 from jaxclust.methods.parts.gradient import Aux, Context, gradient_step
 from jaxclust.methods.parts.pretraining import PRETRAIN, epochs_or
 from jaxclust.methods.parts.recipe import recorded
+from jaxclust.methods.parts.value_range import LOOK, around_grey, unknown
 from jaxclust.models.adapter import from_flax
-from jaxclust.models.denoising import DenoisingAutoencoder
+from jaxclust.models.denoising import DenoisingAutoencoder, Repaired
 from jaxclust.models.layers import Module
 
 # On larger sets, merging a neighbour graph takes longer than training.
@@ -67,10 +68,6 @@ class Config:
     """Adam's learning rate, in all phases."""
     reconstruction_weight: float = setting(1.0, least=0)
     """Weight of the denoising error, relative to the clusters' cross-entropy."""
-    image_weight: float = setting(0.38, least=0)
-    """Within the denoising error, weight of the images' own; that of maps is 0.1. The published
-    code has 1 for values between -1 and 1. In units of unit variance, as here, that is the variance
-    of those: 0.38 for MNIST, 0.37 for USPS."""
     targets: Literal["root", "square"] = "square"
     """root: a prediction over the root of its cluster's size (the paper's Eq. 6); square: its
     square over the size, as in the published code."""
@@ -109,7 +106,7 @@ class _DEPICT:
     spec: DataSpec
     width: int
     whole: Network  # images -> Repaired
-    encoder: Network  # images -> latent, of the whole's variables
+    encoder: Network  # images -> latent, of the whole's variables; both see values from -1 to 1
     adam: optax.GradientTransformation
 
     def init(self, key: Array, images: Array) -> TrainState:
@@ -121,7 +118,8 @@ class _DEPICT:
             "head": {"kernel": blank, "bias": jnp.zeros(k, jnp.float32)},
         }
         cluster = ClusterState(jnp.full((n, k), 1 / k, jnp.float32), jnp.ones((), jnp.float32))
-        return first_state(run_key, cluster, k, params, opt_state=self.adam.init(params))
+        ranges = unknown(images.shape[-1])
+        return first_state(run_key, cluster, k, params, ranges, self.adam.init(params))
 
     def first_clusters(self, state: TrainState, latents: np.ndarray) -> np.ndarray:
         k, seeding = self.spec.n_clusters, keys.of(state, "seeding")
@@ -155,26 +153,29 @@ class _DEPICT:
         cluster = state.cluster._replace(moved=jnp.ones((), jnp.float32))
         return state.replace(cluster=cluster, opt_state=self.adam.init(state.params))
 
-    def repair(self, params: PyTree, at: Context) -> tuple[Array, Aux]:
+    def noised(self, params: PyTree, at: Context) -> Repaired:
         variables = {"params": params["network"]}
-        seen, stats = self.whole.apply(variables, at.batch.images, train=True, key=at.key)
-        error = jnp.mean(seen.errors)
-        return error, Aux(stats, {"reconstruction": error})
+        images = around_grey(at.batch.images, at.state.model_state)
+        return self.whole.apply(variables, images, train=True, key=at.key)[0]
+
+    def repair(self, params: PyTree, at: Context) -> tuple[Array, Aux]:
+        error = jnp.mean(self.noised(params, at).errors)
+        return error, Aux(at.state.model_state, {"reconstruction": error})
 
     def loss(self, params: PyTree, at: Context) -> tuple[Array, Aux]:
-        variables = {"params": params["network"]}
-        seen, stats = self.whole.apply(variables, at.batch.images, train=True, key=at.key)
+        seen = self.noised(params, at)
         logits, error = answers(params, seen.latent), jnp.mean(seen.errors)
         targets = at.state.cluster.targets[at.batch.rows]
         clustering = jnp.mean(optax.softmax_cross_entropy(logits, targets))
         total = clustering + self.config.reconstruction_weight * error
         terms = {"clustering_loss": clustering, "reconstruction": error}
         terms["targets_moved"] = at.state.cluster.moved
-        return total, Aux(stats, terms, jnp.argmax(logits, axis=1))
+        return total, Aux(at.state.model_state, terms, jnp.argmax(logits, axis=1))
 
     def predict(self, state: TrainState, images: Array) -> Prediction:
         variables = {"params": state.params["network"]}
-        latent, _ = self.encoder.apply(variables, images, train=False)
+        seen = around_grey(images, state.model_state)
+        latent, _ = self.encoder.apply(variables, seen, train=False)
         q = jax.nn.softmax(answers(state.params, latent))
         assignments = jnp.argmax(q, axis=1).astype(jnp.int32)
         return Prediction(assignments, q, latent, {"argmax": assignments})
@@ -188,7 +189,7 @@ class _DEPICT:
         )
         epochs = epochs_or(config.pretrain_epochs, _PRETRAINING, *sizes)
         return (
-            Phase(PRETRAIN, repair, epochs, batches, pretrains=True, scored="never"),
+            Phase(PRETRAIN, repair, epochs, batches, LOOK, pretrains=True, scored="never"),
             Phase("start", step, config.start_epochs, batches, Refit(self.begin, "host")),
             Phase(
                 "cluster",
@@ -216,7 +217,7 @@ def build(
         spec: size and shape of the data, number of clusters.
         compute: precision of the network's passes, and the devices' axis.
         network: a Flax module (images, train) -> `models.denoising.Repaired` with a method
-            `encode`, in place of the paper's.
+            `encode`, in place of the paper's. Its images have values between -1 and 1.
 
     Raises:
         InputError: invalid settings, or features in place of images.
@@ -224,9 +225,7 @@ def build(
     settings.check(config)
     width = spec.n_clusters if config.latent_width is None else config.latent_width
     if network is None:
-        network = DenoisingAutoencoder(
-            spec.image_shape, width, image_weight=config.image_weight, axis_name=compute.axis_name
-        )
+        network = DenoisingAutoencoder(spec.image_shape, width, axis_name=compute.axis_name)
     whole, encoder = (from_flax(network, compute.precision, how) for how in (None, "encode"))
     depict = _DEPICT(config, spec, width, whole, encoder, optax.adam(config.learning_rate))
     return Method(depict.init, depict.predict, depict.phases(compute.axis_name))

@@ -32,9 +32,10 @@ from jaxclust.core.types import (
 from jaxclust.images.augment import Affine
 from jaxclust.losses.mixture_prior import mixture_divergence, mixture_log_density
 from jaxclust.methods.parts.gradient import Aux, Context, gradient_step
-from jaxclust.methods.parts.likelihood import Decoder, Likelihood, Range, unknown
+from jaxclust.methods.parts.likelihood import Decoder, Likelihood
 from jaxclust.methods.parts.pretraining import reconstruction_phase
 from jaxclust.methods.parts.recipe import recorded
+from jaxclust.methods.parts.value_range import Range, unknown
 from jaxclust.models.adapter import from_flax
 from jaxclust.models.autoencoder import Coded, DenseVariational
 

@@ -25,9 +25,9 @@ class DenoisingAutoencoder(nn.Module):
     Two strided convolutions with leaky ReLU and a dense latent with tanh. In training the images
     and the first map lose values at random. The decoder mirrors the encoder and should give, at
     every layer, what the encoder has without noise. An error is the mean over a layer's values, and
-    the maps' errors have a weight of a tenth, as in the published code; there the images' have 1,
-    of values between -1 and 1. Maps are padded, so that
-    images of any size fit; the decoder's last layer is linear, for values of unit variance.
+    the maps' errors have a weight of a tenth, as in the published code. Values of the images lie
+    between -1 and 1, so that lost ones are grey and the decoder ends in tanh. Maps are padded, so
+    that images of any size fit.
     """
 
     image_shape: tuple[int, int, int]
@@ -35,7 +35,6 @@ class DenoisingAutoencoder(nn.Module):
     widths: Sequence[int] = (50, 50)
     windows: Sequence[int] = (4, 5)
     dropouts: Sequence[float] = (0.1, 0.1)  # of the images, and of the first map
-    image_weight: float = 1.0
     map_weight: float = 0.1
     axis_name: str | None = None
 
@@ -87,7 +86,7 @@ class DenoisingAutoencoder(nn.Module):
         found = [x]
         for i, (conv, (height, width)) in enumerate(zip(self.up, self.sizes[-2::-1], strict=True)):
             x = conv(x)[:, :height, :width]
-            x = x if i == len(self.up) - 1 else nn.leaky_relu(x, _SLOPE)
+            x = jnp.tanh(x) if i == len(self.up) - 1 else nn.leaky_relu(x, _SLOPE)
             found.append(x)
         return found[::-1]
 
@@ -98,5 +97,5 @@ class DenoisingAutoencoder(nn.Module):
         pairs = zip(self.decode(latent), self.maps(x, False), strict=True)
         for i, (repaired, clean) in enumerate(pairs):
             squares = jnp.square(repaired - clean).reshape(x.shape[0], -1)
-            errors += (self.map_weight if i else self.image_weight) * jnp.mean(squares, axis=1)
+            errors += (self.map_weight if i else 1) * jnp.mean(squares, axis=1)
         return Repaired(latent, errors)

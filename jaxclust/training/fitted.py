@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax.serialization import to_state_dict
 from flax.traverse_util import flatten_dict
 
 from jaxclust.core.errors import InputError
@@ -36,7 +37,7 @@ class Fitted(NamedTuple):
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Trained parameters and statistics as arrays by name: `params/network/…`."""
-        tree = {"params": self.state.params, **self.state.model_state}
+        tree = to_state_dict({"params": self.state.params, **to_state_dict(self.state.model_state)})
         return {name: np.asarray(value) for name, value in flatten_dict(tree, sep="/").items()}
 
     def export(self, path: Path | str) -> None:

@@ -16,6 +16,7 @@ from jaxclust.core.types import Batch, Compute, Method, Prediction, TrainState
 from jaxclust.images.normalisation import measure, normalise
 from jaxclust.methods.registry import METHODS
 from jaxclust.training import loop, placement, starting
+from jaxclust.training.fitted import Fitted
 from tests.methods import small
 from tests.trees import assert_same
 
@@ -117,6 +118,14 @@ def batch_for(method, data, state):
 
 def test_state_is_arrays(case):
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(case.state))
+
+
+def test_trained_parameters_are_arrays_by_name(case):
+    kept = (case.method, case.state, case.data.normalisation, np.dtype(np.uint8), (N, 8, 8, 1))
+    named = Fitted(*kept, seconds={}, images_per_second=0.0).parameters()
+    assert all(isinstance(value, np.ndarray) for value in named.values())
+    trained = jax.tree.leaves((case.state.params, case.state.model_state))
+    assert sorted(value.shape for value in named.values()) == sorted(x.shape for x in trained)
 
 
 def test_step_keeps_the_state_s_shape(stepping):

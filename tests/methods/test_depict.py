@@ -13,11 +13,13 @@ from jaxclust import metrics
 from jaxclust.core.errors import InputError
 from jaxclust.core.types import Batch, DataSpec
 from jaxclust.methods import depict
+from jaxclust.methods.parts.value_range import Range
 from jaxclust.models.denoising import DenoisingAutoencoder, Repaired
 from jaxclust.models.layers import Dense
 from jaxclust.training import loop
 from jaxclust.training.prediction import predictor
 from tests.methods import small
+from tests.trees import assert_same
 
 N, SIDE, WIDTH, K = 60, 3, 4, 3
 RNG = np.random.default_rng(0)
@@ -48,7 +50,9 @@ def begun(**changes):
     head = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), head)
     targets = RNG.dirichlet(np.ones(K), N).astype(np.float32)
     cluster = depict.ClusterState(jnp.asarray(targets), jnp.ones(()))
-    return method, state.replace(params={**state.params, "head": head}, cluster=cluster)
+    ranges = Range(jnp.full(1, -1.5), jnp.full(1, 3.0))
+    params = {**state.params, "head": head}
+    return method, state.replace(params=params, cluster=cluster, model_state=ranges)
 
 
 def by_hand(params, x):
@@ -64,7 +68,7 @@ def test_the_step_is_a_second_reading_s():
     method, state = begun(reconstruction_weight=0.7)
     rows = np.arange(30, 40)
     _, info = jax.jit(method.step)(state, Batch(jnp.asarray(X[rows]), jnp.asarray(rows)))
-    x = X[rows].reshape(10, -1).astype(np.float64)
+    x = X[rows].reshape(10, -1).astype(np.float64) / 1.5  # from -1.5 to 1.5
     _, logits, decoded = by_hand(state.params, x / 2)
     entropy = -(np.asarray(state.cluster.targets)[rows] * log_softmax(logits, axis=1)).sum(axis=1)
     error = np.square(decoded - x).mean()
@@ -104,19 +108,19 @@ def test_the_head_begins_with_the_first_clusters_directions(start):
         np.testing.assert_allclose(direction, mean / np.linalg.norm(mean), rtol=1e-4)
 
 
-@pytest.mark.parametrize("image_weight", [1.0, 0.4])
-def test_every_layer_is_repaired_towards_the_clean_one(image_weight):
+def test_every_layer_is_repaired_towards_the_clean_one():
     """The error, layer by layer, by the network's own maps; without noise at inference."""
-    network = DenoisingAutoencoder((7, 6, 2), 3, widths=(4, 5), image_weight=image_weight)
-    x = jnp.asarray(RNG.normal(size=(3, 7, 6, 2)), jnp.float32)
+    network = DenoisingAutoencoder((7, 6, 2), 3, widths=(4, 5))
+    x = jnp.asarray(RNG.uniform(-1, 1, (3, 7, 6, 2)), jnp.float32)
     variables = network.init(jax.random.key(0), x, train=False)
     seen = network.apply(variables, x, train=False)
     clean = network.apply(variables, x, False, method="maps")
     decoded = network.apply(variables, seen.latent, method="decode")
     assert [part.shape for part in decoded] == [part.shape for part in clean]
+    assert np.abs(decoded[0]).max() < 1
     expected = sum(
         weight * np.square(np.asarray(a) - np.asarray(b)).reshape(3, -1).mean(axis=1)
-        for weight, a, b in zip((image_weight, 0.1, 0.1), decoded, clean, strict=True)
+        for weight, a, b in zip((1, 0.1, 0.1), decoded, clean, strict=True)
     )
     np.testing.assert_allclose(seen.errors, expected, rtol=1e-5)
     np.testing.assert_array_equal(
@@ -126,20 +130,24 @@ def test_every_layer_is_repaired_towards_the_clean_one(image_weight):
     assert np.abs(noised.latent - seen.latent).max() > 1e-3
 
 
-def test_the_images_error_is_that_of_the_published_codes_units():
-    """There values lie between -1 and 1; the weight is their variance (MNIST's, about 0.38)."""
-    pixels = RNG.integers(0, 256, (20, 8, 8, 1)).astype(np.float64)
-    pixels[:, :2] = 0
+def test_the_network_sees_the_published_codes_values():
+    """There images have values between -1 and 1: (pixels - 127.5) / 127.5."""
+    pixels = RNG.integers(0, 256, (N, SIDE, SIDE, 1)).astype(np.float64)
+    pixels[0, 0], pixels[1, 0] = 0, 255
     theirs = (pixels - 127.5) / 127.5
     x = jnp.asarray((pixels - pixels.mean()) / pixels.std(), jnp.float32)
-    config = depict.Config(image_weight=float(theirs.var()))
-    method = depict.build(config, DataSpec(20, (8, 8, 1), 3))
+    method = depict.build(depict.Config(latent_width=WIDTH), SPEC, network=Linear())
+    pretraining = method.phases[0]
     state = method.init(jax.random.key(0), x)
+    state = pretraining.first.update(state, x.reshape(N, -1))
+    prediction = method.predict(state, x)
+    z, _, _ = by_hand(state.params, theirs.reshape(N, -1))
+    np.testing.assert_allclose(prediction.features, z, rtol=1e-3, atol=1e-5)
     # With all parameters zero nothing is repaired, and an image's error is its mean square.
     nothing = state.replace(params=jax.tree.map(jnp.zeros_like, state.params))
-    _, info = jax.jit(method.phases[0].step)(nothing, Batch(x, jnp.arange(20)))
-    expected = np.square(theirs - theirs.mean()).mean()
-    np.testing.assert_allclose(info.loss, expected, rtol=1e-5)
+    after, info = jax.jit(pretraining.step)(nothing, Batch(x, jnp.arange(N)))
+    np.testing.assert_allclose(info.loss, np.square(theirs).mean(), rtol=1e-5)
+    assert_same(after.model_state, state.model_state)
 
 
 def test_it_finds_bars():

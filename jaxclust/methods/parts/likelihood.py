@@ -1,37 +1,16 @@
 """The distribution of images' values that a decoder's outputs stand for."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
-from jaxclust.core.types import DataSpec, Refit, TrainState
+from jaxclust.core.types import DataSpec, Refit
 from jaxclust.losses.reconstruction import bernoulli_error, reconstruction_error
+from jaxclust.methods.parts.value_range import LOOK, Range, over
 
 Decoder = Literal["auto", "bernoulli", "gaussian"]
-# Images whose values tell the range; all of a large set would have to be held at once.
-_IMAGES = 4096
-
-
-class Range(NamedTuple):
-    """Where a data set's values lie; a state's `model_state`."""
-
-    low: Array  # float [channels]
-    size: Array  # float [channels], positive
-
-
-def unknown(channels: int) -> Range:
-    """Before any image is seen."""
-    return Range(jnp.zeros(channels, jnp.float32), jnp.ones(channels, jnp.float32))
-
-
-def look(state: TrainState, images: Array) -> TrainState:
-    """The state with the range of images float [n, values]; a `Refit` that sees images."""
-    values = images.reshape(-1, state.model_state.low.shape[0])
-    low, high = values.min(axis=0), values.max(axis=0)
-    return state.replace(model_state=Range(low, jnp.maximum(high - low, 1e-6)))
 
 
 @dataclass(frozen=True)
@@ -49,24 +28,18 @@ class Likelihood:
 
     def first(self) -> Refit | None:
         """What must come before the first step: the range, where it is used."""
-        return Refit(look, rows=_IMAGES, sees="images") if self.bernoulli else None
+        return LOOK if self.bernoulli else None
 
     def mean(self, decoded: Array, ranges: Range) -> Array:
         """The images that a decoder's outputs stand for, of the same shape."""
         if self.bernoulli:
-            low, size = _over(decoded, ranges)
+            low, size = over(decoded, ranges)
             return low + size * jax.nn.sigmoid(decoded)
         return decoded
 
     def error(self, decoded: Array, images: Array, ranges: Range) -> Array:
         """Negative log-likelihood of images, without its constant: float []."""
         if self.bernoulli:
-            low, size = _over(images, ranges)
+            low, size = over(images, ranges)
             return bernoulli_error(decoded, (images - low) / size)
         return reconstruction_error(decoded, images) / (2 * self.variance)
-
-
-def _over(images: Array, ranges: Range) -> tuple[Array, Array]:
-    """The range's start and size in the images' shape."""
-    low, size = (jnp.broadcast_to(end, images.shape) for end in ranges)
-    return low, size
