@@ -57,8 +57,8 @@ class DataSpec(NamedTuple):
         if len(self.shape) != 3:
             raise InputError(
                 f"this method needs images [n, h, w, c], not features [n, {self.shape[0]}]; "
-                "derc_r, temi, turtle, dec, idec, dcn, vade, kmeans and the classical methods take "
-                "those"
+                "derc, derc_r, temi, turtle, dec, idec, dcn, vade, imsat, ae_kmeans, "
+                "denoising_ae_kmeans, sae_kmeans, kmeans and the classical methods take those"
             )
         height, width, channels = self.shape
         return height, width, channels

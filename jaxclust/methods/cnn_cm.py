@@ -5,6 +5,7 @@ Hsu & Lin 2017. Two layers are learned one after the other by convolutional k-me
 trained by gradients.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from jax import Array, lax
 
 from jaxclust.clustering import convolutional
 from jaxclust.core import keys, settings
+from jaxclust.core.errors import InputError
 from jaxclust.core.settings import setting
 from jaxclust.core.types import (
     Batches,
@@ -59,7 +61,8 @@ class Config:
     """The features are the last maps' maxima over a grid of this many parts each way."""
 
 
-_IMAGES = 10_000
+# Images that windows are drawn from, while they take less than a gigabyte.
+_IMAGES, _BYTES = 10_000, 2**30
 PRESETS = {"best": Config(), "paper": Config(filters=96, groups=32, group_filters=32)}
 
 
@@ -125,7 +128,9 @@ class _CNNCM:
             seen = below(images[row][None])[0]
             return lax.dynamic_slice(seen, (top, left, 0), (*size, maps.shape[3]))
 
-        return lax.map(lambda at: one(*at), tuple(which), batch_size=250)
+        # The maps of so many images are in memory at once.
+        at_once = max(1, min(250, _BYTES // 4 // (4 * math.prod(maps.shape))))
+        return lax.map(lambda at: one(*at), tuple(which), batch_size=at_once)
 
     def bank(self, key: Array, windows: Array, count: int) -> PyTree:
         """Filters learned from windows."""
@@ -180,12 +185,19 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
         compute: precision of networks' passes, and the devices' axis; neither matters here.
 
     Raises:
-        InputError: invalid settings, or features in place of images.
+        InputError: invalid settings, images too small for two layers, or features in place of
+            images.
     """
     del compute
     settings.check(config)
-    method, _ = _CNNCM(config, spec), spec.image_shape
-    learning = Refit(method.learn, rows=_IMAGES, sees="images")
+    method, smaller = _CNNCM(config, spec), -(-min(spec.image_shape[:2]) // 2)
+    if method.side > smaller:
+        raise InputError(
+            f"filters of side {method.side} do not fit the second layer's maps of side {smaller}; "
+            f"give a ‹side› of at most {smaller}, or larger images"
+        )
+    rows = max(1, min(_IMAGES, _BYTES // (4 * math.prod(spec.shape))))
+    learning = Refit(method.learn, rows=rows, sees="images")
     batches = Batches(config.batch_size)
     return Method(
         method.init,

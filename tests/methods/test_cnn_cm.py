@@ -1,5 +1,7 @@
 """CNN-CM: its network, its windows, the whole."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,6 +84,21 @@ def test_small_images_have_small_filters():
     large = cnn_cm.build(CONFIG, SPEC._replace(shape=(28, 28, 3)))
     state = jax.eval_shape(large.init, jax.random.key(0), jnp.zeros((2, 28, 28, 3)))
     assert state.params["first"]["kernel"].shape == (5, 5, 3, 6)
+
+
+def test_filters_that_do_not_fit_the_second_layer_are_refused():
+    for shape, changes, side in (((16, 16, 1), {"side": 9}, 9), ((4, 9, 3), {}, 3)):
+        config = dataclasses.replace(cnn_cm.Config(), **changes)
+        with pytest.raises(InputError, match=f"filters of side {side} do not fit"):
+            cnn_cm.build(config, DataSpec(40, shape, 3))
+    cnn_cm.build(dataclasses.replace(CONFIG, side=8), DataSpec(40, (16, 16, 1), 3))
+
+
+def test_large_images_are_fewer():
+    """Images that windows are drawn from, while they take less than a gigabyte."""
+    for shape, rows in (((28, 28, 1), 10_000), ((224, 224, 3), 1783)):
+        first = cnn_cm.build(CONFIG, DataSpec(40_000, shape, 3)).phases[0].first
+        assert first.rows == rows
 
 
 def test_features_are_refused():

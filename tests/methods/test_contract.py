@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from jaxclust.core import keys
-from jaxclust.core.types import Batch, Compute, Method, Prediction, TrainState
+from jaxclust.core.errors import InputError
+from jaxclust.core.types import Batch, Compute, DataSpec, Method, Prediction, TrainState
 from jaxclust.images.normalisation import measure, normalise
 from jaxclust.methods.registry import METHODS
 from jaxclust.training import loop, placement, starting
@@ -114,6 +115,15 @@ def batch_for(method, data, state):
         return batch
     extra = phase.batches.extra(state, keys.of(state, "extra"), batch.rows)
     return batch._replace(extra=normalise(data.images[extra.rows], data.normalisation))
+
+
+def test_the_refusal_of_features_names_the_methods_that_take_them():
+    with pytest.raises(InputError) as refused:
+        _ = DataSpec(N, (8,), K).image_shape
+    named = set(re.findall(r"[a-z_]+", str(refused.value).split(";")[1]))
+    taking = {name for name, entry in METHODS.items() if entry.takes(8)}
+    assert taking - ONE_GO - {"minibatch_kmeans"} <= named
+    assert not named & (METHODS.keys() - taking)
 
 
 def test_state_is_arrays(case):

@@ -192,6 +192,14 @@ def test_small_sets_are_pretrained_for_as_many_steps(n, epochs):
     assert method.phases[0].epochs == epochs
 
 
+@pytest.mark.parametrize("preset", ["best", "paper"])
+def test_dbc_never_ends_before_its_targets_are_sharpest(preset):
+    method = dec.build(dec.PRESETS["dbc"][preset], DataSpec(60, (8, 8, 1), 3))
+    state = jax.eval_shape(method.init, jax.random.key(0), jnp.zeros((2, 8, 8, 1)))
+    settled = state.cluster._replace(changed=jnp.zeros(()))
+    assert not method.phases[1].until(state.replace(cluster=settled))
+
+
 def test_dbcs_targets_are_sharper_and_sharper():
     """The power runs evenly from the first to the last over the phase's steps."""
     config = dataclasses.replace(

@@ -57,13 +57,15 @@ def graph_nmf(
     x = np.asarray(x, np.float64)
     rng = np.random.default_rng(seed)
     v, u = rng.random((len(x), k)), rng.random((x.shape[1], k))
+    # Columns of unit length in u, the product as it is; not between the updates, as the graph's
+    # term changes.
+    lengths = np.linalg.norm(u, axis=0, keepdims=True)
+    u, v = u / lengths, v * lengths
     for _ in range(iterations):
-        u *= (x.T @ v) / np.maximum(u @ (v.T @ v), _TINY)
         pull = x @ u + weight * (edges @ v)
         v *= pull / np.maximum(v @ (u.T @ u) + weight * degrees * v, _TINY)
-        # Columns of unit length in u; the product stays as it is.
-        lengths = np.maximum(np.linalg.norm(u, axis=0, keepdims=True), _TINY)
-        u, v = u / lengths, v * lengths
+        u *= (x.T @ v) / np.maximum(u @ (v.T @ v), _TINY)
+    v *= np.linalg.norm(u, axis=0, keepdims=True)
     return _clustered(v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), _TINY), k, seed)
 
 

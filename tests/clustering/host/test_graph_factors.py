@@ -42,6 +42,7 @@ def test_the_embedding_is_that_of_the_dense_eigenproblem(monkeypatch, fit, ridge
 
 
 def test_updates_of_the_factors_are_those_of_dense_matrices(monkeypatch):
+    """V before U, and lengths that are weighed before and after them, as in the authors' code."""
     seen = watched(monkeypatch)
     graph_factors.graph_nmf(X, 3, 5, count=4, weight=2.0, iterations=3)
     graph = neighbour_graph(X, 4).weights.toarray() > 0
@@ -49,11 +50,12 @@ def test_updates_of_the_factors_are_those_of_dense_matrices(monkeypatch):
     degrees = np.diag(edges.sum(axis=1))
     rng = np.random.default_rng(5)
     v, u = rng.random((60, 3)), rng.random((6, 3))
+    lengths = np.sqrt(np.diag(u.T @ u))
+    u, v = u / lengths, v * lengths
     for _ in range(3):
-        u = u * (X.T @ v) / (u @ v.T @ v)
         v = v * (X @ u + 2 * edges @ v) / (v @ u.T @ u + 2 * degrees @ v)
-        lengths = np.sqrt(np.diag(u.T @ u))
-        u, v = u / lengths, v * lengths
+        u = u * (X.T @ v) / (u @ v.T @ v)
+    v = v * np.sqrt(np.diag(u.T @ u))
     expected = v / np.linalg.norm(v, axis=1, keepdims=True)
     np.testing.assert_allclose(seen[0], expected, rtol=1e-6)
 
@@ -67,8 +69,8 @@ def test_the_updates_never_raise_the_objective(monkeypatch):
     v, u = rng.random((60, 3)), rng.random((6, 3))
     before = np.inf
     for _ in range(20):
-        u = u * (X.T @ v) / (u @ v.T @ v)
         v = v * (X @ u + 2 * edges @ v) / (v @ u.T @ u + 2 * np.diag(laplacian)[:, None] * v)
+        u = u * (X.T @ v) / (u @ v.T @ v)
         now = np.square(X - v @ u.T).sum() + 2 * np.trace(v.T @ laplacian @ v)
         assert now <= before * (1 + 1e-9)
         before = now
