@@ -13,13 +13,16 @@ from jaxclust.runs.options import MOST_GIGABYTES
 
 
 def last_value(arguments: Sequence[str], name: str) -> str | None:
-    """The last value given for an option."""
+    """The last value given for an option, which may be written with `_` for `-`."""
     found = None
     for i, word in enumerate(arguments):
-        if word == f"--{name}" and i + 1 < len(arguments):
+        option, given, value = word.partition("=")
+        if option.replace("_", "-") != f"--{name}":
+            continue
+        if given:
+            found = value
+        elif i + 1 < len(arguments):
             found = arguments[i + 1]
-        elif word.startswith(f"--{name}="):
-            found = word.split("=", 1)[1]
     return found
 
 

@@ -6,7 +6,8 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from jaxclust.cli import words
@@ -34,11 +35,14 @@ def main(arguments: Sequence[str]) -> int:
             dataset,
             last_value(arguments, "encoder"),
             resized=last_value(arguments, "image-size") is not None,
+            several="--distributed" in arguments
+            or last_value(arguments, "num-processes") not in {None, "1"},
         )
     registered = registry.find(method or Options.method)
     config = registered.config(last_value(arguments, "preset") or Options.preset)
     about = "\n\n".join(f"{name}: {entry.about}" for name, entry in registry.METHODS.items())
     options, config = parse(arguments, replace(Options(), method=method or "ccnn"), config, about)
+    options, config = _at_home(options), _at_home(config)
     options = defaults.with_encoder(joined(options))
     command = shlex.join(["jaxclust", "run", *arguments])
     after = _page_writer(options)
@@ -55,6 +59,13 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _at_home(settings: Any) -> Any:
+    """Settings whose paths begin at the home directory where they have `~`."""
+    given = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    paths = {name: path.expanduser() for name, path in given.items() if isinstance(path, Path)}
+    return replace(settings, **paths)
+
+
 def _page_writer(options: Options) -> Callable[[FinishedRun, ImageSet], None] | None:
     """What to do with each finished run: write its page."""
     if not options.report:
@@ -65,7 +76,7 @@ def _page_writer(options: Options) -> Callable[[FinishedRun, ImageSet], None] | 
         from jaxclust.report import page
 
         try:
-            written = page.write(run, image_set)
+            written = page.write(run, image_set, quiet=options.quiet)
         except Exception as error:  # the run is finished either way
             print(
                 f"warning: report.html could not be written ({visible(first_line(error))}); try "
@@ -156,6 +167,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
     title = Text(visible(f"{summary['method']} on {summary['dataset']}"))
     table = Table(show_header=False, title=title)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in summary.items():
         if name in {"versions", "by_seed"} or name.endswith("_std") or value is None or value == []:
             continue

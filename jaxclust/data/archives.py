@@ -4,6 +4,7 @@ import re
 import tarfile
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -169,9 +170,16 @@ def any_images(path: Path, reading: Reading) -> tuple[Read, list[tuple[str, str]
     if not found.names:
         raise InputError(f"no image in {path}; give a tar with JPEG, PNG, WebP or other images")
     names, places = found.in_order()
-    places = places.read_by(reading.rules)
-    read = read_images(places, names, reading.size, reading.in_memory, str(path))
+    # Unpacking a member writes over an earlier one of its name, as `tar --append` adds them.
+    last = np.flatnonzero([*(one != then for one, then in pairwise(names)), True])
     passed = [(name, "a link, which is not followed in a tar") for name in links if is_image(name)]
+    if len(last) < len(names):
+        gone = np.setdiff1d(np.arange(len(names)), last)
+        passed += [(names[i], "a later member of the tar has the same name") for i in gone.tolist()]
+        names, places = names.take(last), places.take(last)
+    read = read_images(
+        places.read_by(reading.rules), names, reading.size, reading.in_memory, str(path)
+    )
     return read, passed
 
 

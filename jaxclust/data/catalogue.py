@@ -76,6 +76,11 @@ def _viewed(images_set: ImageSet, view: View | None) -> ImageSet:
             f"an ‹encoder› needs uint8 images, but {images_set.name} holds {images.dtype} values "
             f"of shape {images.shape[1:]}; give none"
         )
+    if images.shape[3] not in {1, 3}:
+        raise InputError(
+            f"an ‹encoder› needs grey or coloured images, but those of {images_set.name} have "
+            f"{images.shape[3]} channels; store the three colours alone, or give --encoder none"
+        )
     resized = Resized(
         images, view.size, view.resampling, whole=view.whole, margin=view.margin or 1.0
     )

@@ -11,7 +11,7 @@ import numpy as np
 from jaxclust.core.errors import InputError, first_line
 from jaxclust.core.unpacking import refuse_bomb
 from jaxclust.data.image_set import ImageSet
-from jaxclust.data.names import Names
+from jaxclust.data.names import CODE, Names
 from jaxclust.data.npz import check_labels
 
 _WANTED = "[n, d] with a row for each image is expected"
@@ -187,7 +187,13 @@ def _ids(found: Any, n: int, path: Path) -> Names:
         raise InputError(f"ids in {path} have shape {found.shape}; one for each of {n} is expected")
     if any(one is None for one in found):
         raise InputError(f"ids in {path} are missing in some rows; give every row one")
-    return Names(one.decode() if isinstance(one, bytes) else str(one) for one in found)
+    names = (one.decode(*CODE) if isinstance(one, bytes) else str(one) for one in found)
+    try:
+        return Names(names)
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the id {error.object!a} in {path} is not text that can be written; rename it"
+        ) from error
 
 
 # Rows per row group of a Parquet file.

@@ -12,7 +12,7 @@ import numpy as np
 
 def cache_dir() -> Path:
     """JAXCLUST_CACHE_DIR or ~/.cache/jaxclust."""
-    return Path(os.environ.get("JAXCLUST_CACHE_DIR", "~/.cache/jaxclust")).expanduser()
+    return Path(os.environ.get("JAXCLUST_CACHE_DIR") or "~/.cache/jaxclust").expanduser()
 
 
 def compiled_dir() -> Path:

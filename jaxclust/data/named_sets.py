@@ -192,7 +192,7 @@ CATALOGUE: dict[str, Entry] = {
 
 def default_data_dir() -> Path:
     """`JAXCLUST_DATA_DIR`, or tensorflow-datasets' own `~/tensorflow_datasets`."""
-    return Path(os.environ.get("JAXCLUST_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    return Path(os.environ.get("JAXCLUST_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def present(name: str, data_dir: Path) -> bool:

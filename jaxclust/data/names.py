@@ -7,7 +7,7 @@ from typing import overload
 import numpy as np
 
 # File names need not be UTF-8; other bytes are preserved.
-_CODE = ("utf-8", "surrogateescape")
+CODE = ("utf-8", "surrogateescape")
 
 
 class Names(Sequence[str]):
@@ -24,7 +24,7 @@ class Names(Sequence[str]):
 
     def append(self, name: str) -> None:
         """Add a name at the end."""
-        self._letters += name.encode(*_CODE)
+        self._letters += name.encode(*CODE)
         self._ends.append(len(self._letters))
 
     def __len__(self) -> int:
@@ -33,7 +33,7 @@ class Names(Sequence[str]):
     def __iter__(self) -> Iterator[str]:
         start = 0
         for end in self._ends:
-            yield self._letters[start:end].decode(*_CODE)
+            yield self._letters[start:end].decode(*CODE)
             start = end
 
     @overload
@@ -45,7 +45,7 @@ class Names(Sequence[str]):
             return Names(self[j] for j in range(len(self))[i])
         at = range(len(self))[i]
         start = self._ends[at - 1] if at else 0
-        return self._letters[start : self._ends[at]].decode(*_CODE)
+        return self._letters[start : self._ends[at]].decode(*CODE)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Names):

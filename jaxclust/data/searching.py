@@ -111,7 +111,7 @@ def _search(
             name = f"{folder}/{entry.name}" if folder else entry.name
             if not _is_folder(entry):
                 _note(entry, name, found)
-            elif entry.name.lower() in _SYSTEM_FOLDERS or entry.name.lower().startswith(".trash"):
+            elif is_systems(entry.name):
                 continue
             elif entry.is_symlink():
                 links.append(name)
@@ -119,6 +119,11 @@ def _search(
                 if identity := _identity_of(entry):
                     known.setdefault(identity, name)
                 waiting.append(name)
+
+
+def is_systems(folder: str) -> bool:
+    """Whether a folder of this name is one that systems use internally."""
+    return folder.lower() in _SYSTEM_FOLDERS or folder.lower().startswith(".trash")
 
 
 def _note(entry: os.DirEntry[str], name: str, found: Listing) -> None:

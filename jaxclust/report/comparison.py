@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from jaxclust.core.errors import InputError
 from jaxclust.methods import registry
-from jaxclust.report.published import PRETRAINED, PUBLISHED, Published
+from jaxclust.report.published import OTHER_DATA, Published, published_beside
 from jaxclust.report.text import shown
 from jaxclust.runs.directory import RunDirectory
 
@@ -23,8 +23,6 @@ SCORES = ("nmi", "acc", "ari")
 # Options that change what a run is, besides its method's settings.
 _TOLD = ("n_clusters", "image_size", "limit", "imbalance", "labels_from_folders", "precision")
 _USUAL = {"precision": "float32", "labels_from_folders": False}
-# With these, a run uses different data from the paper's.
-_OTHER_DATA = ("n_clusters", "limit", "imbalance")
 
 
 class Row(NamedTuple):
@@ -152,8 +150,9 @@ def _of_run(path: Path) -> Row:
         summary = json.loads((path / "summary.json").read_text("utf-8"))
         options = record["options"]
         scores = {name: [summary[name]] for name in SCORES}
-        title = ", ".join([options["method"], *_changes(options, record["config"])])
-        settings = {**record["config"], **{name: options.get(name) for name in _OTHER_DATA}}
+        edited = ["edited by hand"] if "edited_from" in record else []
+        title = ", ".join([options["method"], *_changes(options, record["config"]), *edited])
+        settings = {**record["config"], **{name: options.get(name) for name in OTHER_DATA}}
         paper = published_beside(options["method"], options["dataset"], settings)
         return Row(
             options["dataset"],
@@ -161,25 +160,12 @@ def _of_run(path: Path) -> Row:
             title,
             [options["seed"]],
             scores,
-            paper,
+            None if edited else paper,
             {options["seed"]: record["data"]["sha256"]},
             options.get("imbalance") is not None,
         )
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"the run in {path} is damaged ({error!r}); run it again") from error
-
-
-def published_beside(method: str, dataset: str, settings: Mapping[str, Any]) -> Published | None:
-    """The paper's figure that a run with these settings can be compared with, if any."""
-    if any(settings.get(name) is not None for name in _OTHER_DATA):
-        return None
-    # Then it is the paper's Baseline-I, under CCNN's name.
-    if method == "ccnn" and settings.get("compensation") == "none":
-        return None
-    pretrained = settings.get("init") not in {None, "random", "autoencoder"}
-    if pretrained and (method, dataset) in PRETRAINED:
-        return PRETRAINED[method, dataset]
-    return PUBLISHED.get((method, dataset))
 
 
 def _changes(options: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:

@@ -20,13 +20,16 @@ from jaxclust.runs.recorded import flatten
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write(run: FinishedRun, image_set: ImageSet | None, how: MapOf = "auto") -> Path:
+def write(
+    run: FinishedRun, image_set: ImageSet | None, how: MapOf = "auto", *, quiet: bool = False
+) -> Path:
     """Write the page into the run's directory; warns on stderr if there is no map.
 
     Args:
         run: the finished run.
         image_set: its images; None: a page without images.
         how: where the map comes from, see :func:`planar_map.plane`.
+        quiet: without the warning.
 
     Returns:
         The page's path.
@@ -35,7 +38,7 @@ def write(run: FinishedRun, image_set: ImageSet | None, how: MapOf = "auto") -> 
         InputError: a library is missing, or there are too few images for it.
     """
     shown_map = _map_of(run, image_set, how)
-    if shown_map.data is None:
+    if shown_map.data is None and not quiet:
         print(f"warning: the page has no map: {shown_map.said}", file=sys.stderr)
     RunDirectory(run.path).write_text("report.html", _html(run, image_set, shown_map))
     return run.path / "report.html"

@@ -9,7 +9,7 @@ from PIL import Image
 from jaxclust.core.errors import InputError
 from jaxclust.data.catalogue import ImageSet
 from jaxclust.data.places import Place
-from jaxclust.report.thumbnails import as_bytes, value_range
+from jaxclust.report.thumbnails import as_bytes, pictures_of, value_range
 from jaxclust.runs.finished import FinishedRun
 
 How = Literal["link", "copy"]
@@ -35,7 +35,8 @@ class Pictures:
 
     def __init__(self, image_set: ImageSet, how: How) -> None:
         self.image_set, self.how = image_set, how
-        self.limits = value_range(image_set.images)
+        self.images = pictures_of(image_set)
+        self.limits = value_range(self.images)
 
     def put(self, row: int, target: Path) -> Path:
         """Write one image; the path has `.png` added for an array's."""
@@ -43,7 +44,7 @@ class Pictures:
         places = self.image_set.places
         if places is None:
             target = target.with_name(f"{target.name}.png")
-            _write_png(self.image_set, row, self.limits, target)
+            _write_png(self.images[np.array([row])][0], self.limits, target)
             return target
         found = places[row]
         if isinstance(found, Place) and found.size is None and self.how == "link":
@@ -53,8 +54,8 @@ class Pictures:
         return target
 
 
-def _write_png(image_set: ImageSet, row: int, limits: tuple[float, float], target: Path) -> None:
-    """An array's image as PNG, black and white at these limits."""
-    image = as_bytes(image_set.images[np.array([row])][0], *limits)
+def _write_png(image: np.ndarray, limits: tuple[float, float], target: Path) -> None:
+    """An image [h, w, c] as PNG, black and white at these limits."""
+    image = as_bytes(image, *limits)
     grey = image.shape[2] != 3
     Image.fromarray(image[..., 0] if grey else image).save(target)

@@ -1,6 +1,7 @@
 """What the papers report, to compare with a run's own scores. All in percent."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 
 class Published(NamedTuple):
@@ -162,3 +163,19 @@ PRETRAINED: dict[tuple[str, str], Published] = {
     ("ccnn", dataset): Published(nmi, None, None, f"{_HSU}, pre-trained{_PLACES.get(dataset, '')}")
     for dataset, nmi in (("ilsvrc_val", 37.5), ("places_val", 30.7), ("places_train", 18.7))
 }
+
+# With these, a run uses different data from the paper's.
+OTHER_DATA = ("n_clusters", "limit", "imbalance")
+
+
+def published_beside(method: str, dataset: str, settings: Mapping[str, Any]) -> Published | None:
+    """The paper's figure that a run with these settings can be compared with, if any."""
+    if any(settings.get(name) is not None for name in OTHER_DATA):
+        return None
+    # Then it is the paper's Baseline-I, under CCNN's name.
+    if method == "ccnn" and settings.get("compensation") == "none":
+        return None
+    pretrained = settings.get("init") not in {None, "random", "autoencoder"}
+    if pretrained and (method, dataset) in PRETRAINED:
+        return PRETRAINED[method, dataset]
+    return PUBLISHED.get((method, dataset))

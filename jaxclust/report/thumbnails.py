@@ -25,7 +25,7 @@ def drawing(image_set: ImageSet | None) -> Draw | None:
 
     None for a set of features, or if there is no set.
     """
-    images = None if image_set is None else _pictures(image_set)
+    images = None if image_set is None else pictures_of(image_set)
     if image_set is None or images is None:
         return None
     height, width = images.shape[1:3]
@@ -44,7 +44,7 @@ def drawing(image_set: ImageSet | None) -> Draw | None:
     return draw
 
 
-def _pictures(image_set: ImageSet) -> Any:
+def pictures_of(image_set: ImageSet) -> Any:
     """The images to show; None for features."""
     if image_set.pictures is not None:
         # The original array, before resizing for an encoder.
@@ -54,7 +54,9 @@ def _pictures(image_set: ImageSet) -> Any:
 
 def largest_side(image_set: ImageSet, wanted: int) -> int:
     """Side beyond which images have nothing more to show."""
-    return wanted if image_set.places is not None else min(wanted, *_pictures(image_set).shape[1:3])
+    if image_set.places is not None:
+        return wanted
+    return min(wanted, *pictures_of(image_set).shape[1:3])
 
 
 class Sheets(NamedTuple):

@@ -6,16 +6,17 @@ continued elsewhere is the same run.
 
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from PIL import Image
 
 from jaxclust.core.errors import InputError
 from jaxclust.data.formats import formats, kind_by_name
 from jaxclust.data.npz import shape_of_bytes
+from jaxclust.data.searching import is_systems
 from jaxclust.methods import registry
 from jaxclust.models.encoders import frozen
 from jaxclust.runs.options import Options
@@ -64,8 +65,17 @@ def _sides(place: Path) -> list[int]:
     return sides
 
 
-def _listed(place: Path) -> Any:
-    return ((Path(folder), sorted(names)) for folder, _, names in os.walk(place))
+def _listed(place: Path) -> Iterator[tuple[Path, list[str]]]:
+    """The folders that would be read, in a fixed order, and their files; links are followed."""
+    seen: set[tuple[int, int]] = set()
+    for folder, below, names in os.walk(place, followlinks=True):
+        here = Path(folder).stat()
+        if (here.st_dev, here.st_ino) in seen:  # a link around itself
+            below.clear()
+            continue
+        seen.add((here.st_dev, here.st_ino))
+        below[:] = sorted(name for name in below if not is_systems(name))
+        yield Path(folder), sorted(names)
 
 
 def installed() -> bool:
@@ -77,20 +87,23 @@ def installed() -> bool:
     return True
 
 
-def method_of(dataset: str, encoder: str | None = None, *, resized: bool = False) -> str:
+def method_of(
+    dataset: str, encoder: str | None = None, *, resized: bool = False, several: bool = False
+) -> str:
     """The default method for a data set: of features DERC-R, of images CCNN.
 
     Args:
         dataset: as given to `--dataset`.
         encoder: as given to `--encoder`, if at all.
         resized: whether an image size is given, which an encoder does not take.
+        several: whether this process is one of several, where no encoder works.
 
     Raises:
         InputError: these are photographs, and no encoder for them is installed.
     """
     if dataset.startswith("features:") or encoder not in {None, "none"}:
         return METHOD
-    if encoder == "none" or resized or not photographs(dataset):
+    if encoder == "none" or resized or several or not photographs(dataset):
         return Options.method
     if installed():
         return METHOD

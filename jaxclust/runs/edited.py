@@ -41,7 +41,7 @@ def write(run: FinishedRun, edited: Edited, listed: Sequence[Mapping[str, Any]],
         out: an empty folder, or none yet.
     """
     k = len(edited.names)
-    config = {**run.config, "n_clusters": k, "edited_from": str(run.path)}
+    config = {**run.config, "n_clusters": k, "edited_from": str(run.path.resolve())}
     folder = RunDirectory(out)
     out.mkdir(parents=True, exist_ok=True)
     for name in _KEPT:
@@ -60,7 +60,7 @@ def write(run: FinishedRun, edited: Edited, listed: Sequence[Mapping[str, Any]],
     folder.write_json("edits.json", content(run, listed))
     folder.write_json("config.json", config)
     # Last: with it the run counts as finished.
-    folder.write_json("summary.json", _summary(run, edited))
+    folder.write_json("summary.json", {**_summary(run, edited), "out": str(out)})
 
 
 def _write_assignments(run: FinishedRun, edited: Edited, folder: RunDirectory) -> None:
@@ -88,5 +88,6 @@ def _summary(run: FinishedRun, edited: Edited) -> dict[str, Any]:
     found = {name: float(value) for name, value in health.cluster_health(shares).items()}
     if labels is not None and np.any(labels >= 0):
         found |= metrics.score(labels, edited.clusters)
+    found["empty_clusters"] = int(found["empty_clusters"])
     about = {"edited": True, "n_clusters": k, "clusters_found": k, "warnings": []}
     return {**run.summary, **about, **found}

@@ -55,11 +55,12 @@ def find(options: Options, config: Any, begun: dict[str, Any]) -> Found:
     counts = _asked(options, image_set, features=features)
     if encoder is not None:
         image_set = _encoded(options, config, image_set, encoder, counts[0])
-    if len(counts) == 1:
-        return Found(image_set, counts[0], None, config)
-    if "cluster_count" in begun:
+    # A run begun by an earlier version may have searched where the data's labels tell the number.
+    if "cluster_count" in begun and (len(counts) > 1 or options.n_clusters is None):
         curve = Curve(**begun["cluster_count"])
         return Found(image_set, curve.chosen, curve, config)
+    if len(counts) == 1:
+        return Found(image_set, counts[0], None, config)
     # Processes on other machines might find another number: all use the first one's.
     if options.process_id != 0:
         chosen = int(processes.largest_of_processes(np.zeros(1, np.int64))[0])

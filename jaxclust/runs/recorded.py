@@ -21,7 +21,11 @@ def check_same(old: dict[str, Any], new: dict[str, Any], path: Path) -> None:
         InputError: names every setting that differs, or says that the images do.
     """
     changed = _changed(old, new)
-    settings = [text for name, text in changed.items() if not name.startswith("data.")]
+    of_images = {name for name in changed if name.startswith("data.")}
+    if of_images and "options.n_clusters" not in changed:
+        # A number that nobody gave follows from the images.
+        of_images |= {name for name in changed if name.startswith(("n_clusters", "cluster_count."))}
+    settings = [text for name, text in changed.items() if name not in of_images]
     if settings:
         raise InputError(
             f"‹resume› with changed settings ({'; '.join(settings)}); give the settings of "

@@ -181,7 +181,10 @@ def combined(summaries: list[dict[str, Any]], out: str) -> dict[str, Any]:
     """
     first = summaries[0]
     result: dict[str, Any] = {name: first[name] for name in _SAME}
+    result |= {name: first[name] for name in ("cluster_count", "passed_over") if name in first}
     result["seeds"] = [one["seed"] for one in summaries]
+    for name in ("peak_rss_mb", "peak_device_mb"):
+        result[name] = max((one[name] for one in summaries if one[name] is not None), default=None)
     scores = [name for name in first if name.startswith(("nmi_", "acc_"))]
     for name in (*_AVERAGED, *scores):
         values = [one[name] for one in summaries]
@@ -195,6 +198,7 @@ def combined(summaries: list[dict[str, Any]], out: str) -> dict[str, Any]:
         name: round(sum(one["seconds"][name] for one in summaries), 2) for name in first["seconds"]
     }
     result["by_seed"] = [
-        {name: one[name] for name in ("seed", "nmi", "ari", "acc", "out")} for one in summaries
+        {name: one[name] for name in ("seed", "nmi", "ari", "acc", "starts", "out")}
+        for one in summaries
     ]
     return {**result, "out": out}

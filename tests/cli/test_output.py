@@ -15,6 +15,7 @@ from PIL import Image
 
 from jaxclust.cli import main
 from jaxclust.core.visible import visible
+from jaxclust.data.catalogue import CATALOGUE
 from jaxclust.runs import single
 from tests.methods import small
 
@@ -211,3 +212,13 @@ def test_a_set_of_one_image_is_refused_in_words(tmp_path, capsys):
     np.savez(tmp_path / "x.npz", images=np.zeros((1, 4, 4), np.uint8))
     run = ["run", "--method=kmeans", f"--dataset=npz:{tmp_path}/x.npz", "--n-clusters=1"]
     assert "holds one image; there is nothing to cluster" in refused(capsys, run)
+
+
+def test_a_table_in_a_pipe_cuts_nothing_off(tmp_path, capsys, monkeypatch):
+    """It is 80 columns wide there; what is longer goes on in the next line."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["datasets", f"--data-dir={tmp_path}"]) == 0
+    said = capsys.readouterr().out
+    assert "…" not in said.replace("JPEG, PNG, …", "")
+    last = "".join(line.split("│")[-2].strip() for line in said.splitlines() if "│" in line)
+    assert all(entry.file in last for entry in CATALOGUE.values())

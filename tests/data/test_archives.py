@@ -242,6 +242,14 @@ def test_any_tar_of_images(tmp_path, monkeypatch):
         np.testing.assert_array_equal(found.images[:], folder.images[:])
         np.testing.assert_array_equal(found.labels, folder.labels)
         assert [name for name, _ in found.skipped] == ["a/copy.png"]
+    # As `tar --append` does; unpacking leaves the later one.
+    with tarfile.open(tmp_path / "in.tar", "a") as archive:
+        archive.add(tmp_path / "in" / "b" / "01.png", "a/00.png")
+    again = catalogue.load(f"tar:{tmp_path / 'in.tar'}", tmp_path, **options)
+    assert list(again.ids) == list(folder.ids)
+    np.testing.assert_array_equal(again.images[:][0], folder.images[:][6])
+    np.testing.assert_array_equal(again.images[:][1:], folder.images[:][1:])
+    assert [name for name, _ in again.skipped] == ["a/copy.png", "a/00.png"]
     (tmp_path / "in.tar.gz").write_bytes(b"packed")
     with pytest.raises(InputError, match="decompress it first"):
         catalogue.load(f"tar:{tmp_path / 'in.tar.gz'}", tmp_path)

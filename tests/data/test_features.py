@@ -268,3 +268,11 @@ def test_features_by_several_encoders(tmp_path, monkeypatch, capsys):
     assert main(["predict", "../run", "few_a.npz,few_b.npz", "--out=few.csv"]) == 0
     few = list(csv.DictReader(Path("few.csv").open()))  # noqa: SIM115
     assert [row["confidence"] for row in few] == [row["confidence"] for row in rows[:5]]
+
+
+def test_ids_of_any_bytes_are_names():
+    np.savez("f.npz", features=X, ids=np.array([b"caf\xe9", b"b", b"c", b"d", b"e", b"f"]))
+    assert read_features(Path("f.npz")).ids[0] == "caf\udce9"
+    np.savez("f.npz", features=X, ids=np.array(["a\ud800", "b", "c", "d", "e", "f"]))
+    with pytest.raises(InputError, match=r"the id 'a\\ud800' in f.npz is not text"):
+        read_features(Path("f.npz"))

@@ -13,8 +13,8 @@ import pytest
 from jaxclust.cli import main
 from jaxclust.data.catalogue import CATALOGUE
 from jaxclust.methods.registry import METHODS
-from jaxclust.report.comparison import listed, published_beside, rows_of
-from jaxclust.report.published import PUBLISHED
+from jaxclust.report.comparison import listed, rows_of
+from jaxclust.report.published import PUBLISHED, published_beside
 from tests.methods import small
 
 ROOT = Path(__file__).parent.parent.parent

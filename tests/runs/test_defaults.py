@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxclust.cli import main
+from jaxclust.cli import main, run
 from jaxclust.runs import defaults
 from jaxclust.runs.options import Options
 
@@ -33,6 +33,17 @@ def test_what_counts_as_photographs(tmp_path):
     no = ("folder:icons", "npz:icons.npz", "npz:floats.npz", "digits", "ilsvrc_val", "folder:none")
     assert all(defaults.photographs(name) for name in yes)
     assert not any(defaults.photographs(name) for name in no)
+
+
+def test_the_pictures_that_would_be_read_are_looked_at(tmp_path):
+    """Behind links to folders, but not in folders that systems use; a link around itself ends."""
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "here").symlink_to(tmp_path / "photos")
+    (linked / "around").symlink_to(linked)
+    assert defaults.photographs("folder:linked")
+    (tmp_path / "icons" / ".thumbnails").symlink_to(tmp_path / "photos")
+    assert not defaults.photographs("folder:icons")
 
 
 def resolved(monkeypatch, method, dataset, there=True, **given):
@@ -77,6 +88,31 @@ def test_features_are_mapped_and_images_learned_from(there, monkeypatch):
     # An encoder sees photographs at a size of its own.
     assert of("folder:photos", resized=True) == "ccnn"
     assert of("folder:photos", "none") == "ccnn"
+    assert of("folder:photos", several=True) == "ccnn"
+
+
+@pytest.mark.parametrize(
+    "option", ["--image-size=28", "--image_size=28", "--image_size 28", "--num_processes=2"]
+)
+def test_no_encoder_and_no_method_for_its_features(option, monkeypatch):
+    """However an option is written, the default method and the default encoder go together."""
+    monkeypatch.setattr(defaults, "installed", lambda: True)
+    seen = []
+    monkeypatch.setattr(run, "execute", lambda options, *_: seen.append(options) or {})
+    monkeypatch.setattr(run, "_print_summary", lambda _: None)
+    assert main(["run", "--dataset=folder:photos", "--n-clusters=2", *option.split()]) == 0
+    assert (seen[0].method, seen[0].encoder) == ("ccnn", None)
+
+
+def test_home_is_found_in_every_path(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    seen = []
+    monkeypatch.setattr(run, "execute", lambda options, *_: seen.append(options) or {})
+    monkeypatch.setattr(run, "_print_summary", lambda _: None)
+    paths = ["--out=~/r", "--data-dir=~/d", "--pretrained=~/p"]
+    assert main(["run", "--dataset=digits", *paths]) == 0
+    found = seen[0].out, seen[0].data_dir, seen[0].pretrained
+    assert [str(path) for path in found] == ["/home/me/r", "/home/me/d", "/home/me/p"]
 
 
 def test_a_folder_alone_is_clustered(tmp_path):

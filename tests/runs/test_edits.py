@@ -7,6 +7,7 @@ import pytest
 
 from jaxclust.cli import main
 from jaxclust.core.errors import InputError
+from jaxclust.report import comparison
 from jaxclust.runs import edits
 from jaxclust.runs.finished import read_finished
 from tests.methods import small
@@ -150,6 +151,12 @@ def test_the_edited_run_is_one_of_its_own(finished, tmp_path):
     summary = json.loads((out / "summary.json").read_text())
     assert summary["edited"] and summary["n_clusters"] == 3
     assert summary["acc"] < finished.summary["acc"]
+    assert summary["out"] == str(out)
+    # A table tells it from what the method found, whose published figures are not for it.
+    (row_of_it,) = comparison.rows_of([out])
+    assert row_of_it.title.endswith(", edited by hand")
+    assert row_of_it.published is None
+    assert len(comparison.rows_of([finished.path, out])) == 2
     page = (out / "report.html").read_text()
     assert "right, bars" in page
     after = {path.name: path.read_bytes() for path in finished.path.iterdir() if path.is_file()}

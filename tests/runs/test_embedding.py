@@ -237,6 +237,31 @@ def test_features_that_round_differently_are_not_said_to_be_other_images():
     assert "(6 then, 7 now);" in str(raised.value)
 
 
+def test_a_number_that_follows_from_the_images_is_not_a_changed_setting():
+    old, new = (
+        {"options": {"dataset": "folder:in", "n_clusters": None}, "n_clusters": k, "data": {"n": k}}
+        for k in (3, 4)
+    )
+    with pytest.raises(InputError, match="on other images"):
+        check_same(old, new, Path("run"))
+    given = {**new, "options": {**new["options"], "n_clusters": 4}}
+    with pytest.raises(InputError, match="changed settings"):
+        check_same(old, given, Path("run"))
+
+
+def test_a_run_that_searched_where_labels_would_tell_goes_on(weights, folder):
+    """Before, a folder's number of clusters was searched for, with its labels or without."""
+    run = ["run", "--method=kmeans", f"--dataset=folder:{folder}", f"--encoder={weights}"]
+    run += ["--labels-from-folders", "--out=run", "--quiet"]
+    assert main([*run, "--n-clusters=auto"]) == 0
+    path = Path("run/config.json")
+    record = json.loads(path.read_text())
+    record["options"]["n_clusters"] = None
+    path.write_text(json.dumps(record))
+    assert main([*run, "--resume"]) == 0
+    assert json.loads(path.read_text())["cluster_count"] == record["cluster_count"]
+
+
 def test_a_run_encodes_its_images_and_keeps_that(weights, folder, capsys, monkeypatch):
     arguments = ["run", "--method=kmeans", f"--dataset=folder:{folder}", f"--encoder={weights}"]
     arguments += ["--labels-from-folders", "--out=run"]  # of three folders
@@ -262,6 +287,27 @@ def test_a_run_encodes_its_images_and_keeps_that(weights, folder, capsys, monkey
     assert [r["cluster"] for r in rows_of("labels.csv")] == [r["cluster"] for r in rows]
     assert main([*arguments, "--resume", "--quiet"]) == 0
     assert rows_of("run/assignments.csv") == rows
+
+
+def test_a_run_on_an_array_is_exported(weights):
+    """Its pictures are the array's own, not what the encoder made of them."""
+    images = np.random.default_rng(0).integers(0, 256, (6, 40, 46, 3), dtype=np.uint8)
+    np.savez("x.npz", images=images)
+    run = ["run", "--method=kmeans", "--dataset=npz:x.npz", f"--encoder={weights}", "--quiet"]
+    assert main([*run, "--n-clusters=2", "--out=run"]) == 0
+    assert main(["export", "run", "--to=out"]) == 0
+    for i in range(6):
+        (path,) = Path("out").glob(f"cluster-*/{i}.png")
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), images[i])
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_an_encoder_refuses_other_channels(weights, channels, capsys):
+    np.savez("x.npz", images=np.zeros((6, 40, 40, channels), np.uint8))
+    run = ["run", "--method=kmeans", "--dataset=npz:x.npz", f"--encoder={weights}"]
+    assert main([*run, "--n-clusters=2"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"have {channels} channels; store the three colours alone" in line
 
 
 def test_a_directory_that_is_used_is_refused_before_anything_is_encoded(

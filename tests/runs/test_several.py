@@ -43,6 +43,12 @@ def test_the_summary_has_mean_and_spread_of_single_runs(tmp_path, capsys):
     assert summary["nmi"] == pytest.approx(statistics.mean(scores))
     assert summary["nmi_std"] == pytest.approx(statistics.stdev(scores))
     assert [one["nmi"] for one in summary["by_seed"]] == pytest.approx(scores)
+    alone = [json.loads((tmp_path / f"both/seed-{s}/summary.json").read_text()) for s in (4, 5)]
+    assert summary["peak_rss_mb"] == max(one["peak_rss_mb"] for one in alone)
+    assert set(alone[0]) - set(summary) <= {
+        "seed", "starts", "largest_share", "assignment_entropy"
+    }  # fmt: skip
+    assert [one["starts"] for one in summary["by_seed"]] == [[], []]
 
 
 def test_seeds_are_added_and_folders_respected(tmp_path, capsys):

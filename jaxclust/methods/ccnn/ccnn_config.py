@@ -132,7 +132,7 @@ PRESETS: dict[str, Config] = {
 
 def weights_file(config: Config) -> Path | None:
     """The file that `init` names, if it names one."""
-    return None if config.init in {"autoencoder", "random"} else Path(config.init)
+    return None if config.init in {"autoencoder", "random"} else Path(config.init).expanduser()
 
 
 def fine_tuning_rate(config: Config) -> float:
