@@ -11,6 +11,7 @@ from jaxclust.losses.entropy import assignment_entropy
 from jaxclust.losses.mixture_prior import mixture_divergence, mixture_log_density
 from jaxclust.losses.pairwise import (
     cosine_similarities,
+    pairwise_absolute_error,
     pairwise_bce,
     pairwise_squared_error,
     restrain,
@@ -33,6 +34,7 @@ __all__ = [
     "mixture_divergence",
     "mixture_log_density",
     "neighbour_information",
+    "pairwise_absolute_error",
     "pairwise_bce",
     "pairwise_squared_error",
     "reconstruction_error",

@@ -58,6 +58,8 @@ class Config(dec.Config):
 
 # Latents that k-means can separate take more steps than a small reconstruction error.
 USUAL = (50, 7500)
+# Sec. 4.3: latents of 64 values here, of 10 in the deep network.
+_SHALLOW = Config(latent_width=64)
 _DEEP = Config(
     network="deep",
     clustering_weight=0.7,
@@ -77,8 +79,8 @@ PRESETS: dict[str, Config] = {
         entropy_weight=0.1,
         triplet_weight=1.0,
     ),
-    "paper": Config(),
-    "shallow": Config(),
+    "paper": _SHALLOW,
+    "shallow": _SHALLOW,
     "deep": _DEEP,
 }
 

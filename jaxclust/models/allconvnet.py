@@ -1,9 +1,8 @@
 """DAC's all-convolutional networks (Chang et al. 2017, supplement; the published code).
 
 Blocks of convolutions, each with batch norm and ReLU, with max-pools between them, a
-1x1 convolution to k channels, an average over what is left of the map (the published
-pools 2, 3, 4 and 6 cover exactly that), and two dense layers that start as the
-identity.
+1x1 convolution to k channels, an average over what is left of the map, and two dense layers that
+start as the identity.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +31,8 @@ class AllConvNet(nn.Module):
         pool: window and stride of the max-pool after each block.
         padding: of the convolutions; SAME where images are too small for VALID.
         normalise_pools: batch norm after every pool too (the MNIST network).
-        rectify_output: ReLU on the output (the MNIST network).
+        averaged: side of the corner of the last maps that is averaged; None: all of them.
+        rectify_output: ReLU on the output (not for 32x32 images).
         axis_name: mapped axis over which batch norm takes its statistics too.
     """
 
@@ -42,6 +42,7 @@ class AllConvNet(nn.Module):
     pool: int = 2
     padding: Padding = "VALID"
     normalise_pools: bool = False
+    averaged: int | None = None
     rectify_output: bool = False
     axis_name: str | None = None
 
@@ -61,7 +62,7 @@ class AllConvNet(nn.Module):
             x = max_pool(x, (self.pool, self.pool), padding=self.padding)
             x = norm(x) if self.normalise_pools else x
         x = conv(x, self.n_clusters, 1)
-        x = jnp.mean(x, axis=(1, 2))
+        x = jnp.mean(x[:, : self.averaged, : self.averaged], axis=(1, 2))
         x = norm(x) if self.normalise_pools else x
         for last in (False, True):
             x = norm(Dense(self.n_clusters, use_bias=False, kernel_init=identity_init)(x))
@@ -75,8 +76,8 @@ def mnist_network(n_clusters: int, padding: Padding = "VALID") -> AllConvNet:
 
 
 def cifar_network_1(n_clusters: int) -> AllConvNet:
-    """The first of the two networks for 32x32 images."""
-    return AllConvNet(n_clusters, blocks=((64, 64), (128, 128)))
+    """The first of the two networks for 32x32 images; its pool of 4 leaves out an edge of 5x5."""
+    return AllConvNet(n_clusters, blocks=((64, 64), (128, 128)), averaged=4)
 
 
 def cifar_network_2(n_clusters: int) -> AllConvNet:
@@ -86,12 +87,14 @@ def cifar_network_2(n_clusters: int) -> AllConvNet:
 
 def stl_network(n_clusters: int) -> AllConvNet:
     """The network for 96x96 images (STL-10, ImageNet-10)."""
-    return AllConvNet(n_clusters, ((64,) * 3, (128,) * 3, (256,) * 3), (3, 3, 3))
+    blocks = ((64,) * 3, (128,) * 3, (256,) * 3)
+    return AllConvNet(n_clusters, blocks, (3, 3, 3), rectify_output=True)
 
 
 def dog_network(n_clusters: int) -> AllConvNet:
     """The network for ImageNet-Dog: 5x5 convolutions first, pools of 4."""
-    return AllConvNet(n_clusters, ((64, 64), (128, 128)), (5, 3), pool=4)
+    blocks = ((64, 64), (128, 128))
+    return AllConvNet(n_clusters, blocks, (5, 3), pool=4, rectify_output=True)
 
 
 NETWORKS: dict[str, Callable[[int], AllConvNet]] = {

@@ -55,8 +55,7 @@ def find(options: Options, config: Any, begun: dict[str, Any]) -> Found:
     counts = _asked(options, image_set, features=features)
     if encoder is not None:
         image_set = _encoded(options, config, image_set, encoder, counts[0])
-    # A run begun by an earlier version may have searched where the data's labels tell the number.
-    if "cluster_count" in begun and (len(counts) > 1 or options.n_clusters is None):
+    if "cluster_count" in begun and _keeps_to_it(options, counts):
         curve = Curve(**begun["cluster_count"])
         return Found(image_set, curve.chosen, curve, config)
     if len(counts) == 1:
@@ -75,6 +74,12 @@ def find(options: Options, config: Any, begun: dict[str, Any]) -> Found:
             file=sys.stderr,
         )
     return Found(image_set, curve.chosen, curve, config)
+
+
+def _keeps_to_it(options: Options, counts: list[int]) -> bool:
+    """Whether a run goes on with the number it found; it may have searched where labels tell one,
+    as an earlier version did."""
+    return len(counts) > 1 or options.n_clusters is None
 
 
 def _descriptor(config: Any) -> Descriptor | None:

@@ -33,6 +33,7 @@ def arguments(dtype):
         "neighbour_information": (q, p, p.mean(axis=0), q[:, 0]),
         "pairwise_bce": (q, targets, mask),
         "pairwise_squared_error": (q, targets, mask),
+        "pairwise_absolute_error": (q, targets, mask),
         "reconstruction_error": (z, same),
         "restrain": (z,),
         "select_pairs": (z, 0.5, 0.1),

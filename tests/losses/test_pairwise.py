@@ -10,6 +10,12 @@ from jax.test_util import check_grads
 
 from jaxclust.losses import pairwise
 
+PAIR_LOSSES = [
+    pairwise.pairwise_bce,
+    pairwise.pairwise_squared_error,
+    pairwise.pairwise_absolute_error,
+]
+
 
 def label_features(b=6, k=4, seed=0):
     return pairwise.restrain(jax.random.normal(jax.random.key(seed), (b, k)))
@@ -65,6 +71,22 @@ def test_losses_against_loops(name):
     np.testing.assert_allclose(actual, total / count, rtol=2e-4)
 
 
+def test_the_absolute_error_is_the_published_codes_for_cifar_10():
+    """There cross-entropy takes the targets for probabilities, clipped, and similarities for
+    targets; it is summed over the pairs, divided by their number, and averaged over the rows."""
+    features = label_features()
+    rng = np.random.default_rng(2)
+    targets, mask = rng.integers(0, 2, (2, 6, 6)).astype(np.float64)
+    rows = np.asarray(features, np.float64)
+    similarities, clipped = rows @ rows.T, np.clip(targets, 1e-7, 1 - 1e-7)
+    crossed = -similarities * np.log(clipped) - (1 - similarities) * np.log(1 - clipped)
+    theirs = ((mask * crossed).sum(axis=1) / mask.sum()).mean()
+    ours = pairwise.pairwise_absolute_error(
+        features, jnp.asarray(targets, jnp.float32), jnp.asarray(mask, jnp.float32)
+    )
+    np.testing.assert_allclose(float(ours) * -np.log(1e-7) / 6, theirs, rtol=1e-4)
+
+
 def test_bce_equals_optax_away_from_the_clip():
     features = label_features()
     similarities = pairwise.cosine_similarities(features)
@@ -90,7 +112,7 @@ def test_the_optimum_of_theorem_1_costs_the_clip_alone():
     assert float(pairwise.pairwise_bce(wrong, targets, ones)) > 1
 
 
-@pytest.mark.parametrize("loss", [pairwise.pairwise_bce, pairwise.pairwise_squared_error])
+@pytest.mark.parametrize("loss", PAIR_LOSSES)
 def test_order_of_batch_and_clusters_changes_nothing(loss):
     features = label_features()
     targets, mask = pairwise.select_pairs(pairwise.cosine_similarities(features), 0.9, 0.7)
@@ -100,7 +122,7 @@ def test_order_of_batch_and_clusters_changes_nothing(loss):
     np.testing.assert_allclose(shuffled, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("loss", [pairwise.pairwise_bce, pairwise.pairwise_squared_error])
+@pytest.mark.parametrize("loss", PAIR_LOSSES)
 def test_gradients(loss):
     z = jax.random.normal(jax.random.key(0), (5, 3))
     targets, mask = pairwise.select_pairs(
@@ -135,6 +157,7 @@ def test_finite_for_finite_input(z):
         return (
             pairwise.pairwise_bce(features, targets, mask)
             + pairwise.pairwise_squared_error(features, targets, mask)
+            + pairwise.pairwise_absolute_error(features, targets, mask)
             + auxiliary
         )
 

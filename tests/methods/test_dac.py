@@ -13,6 +13,7 @@ from jaxclust.core.types import Batch, DataSpec
 from jaxclust.images.augment import Affine, Augmentation
 from jaxclust.losses import pairwise
 from jaxclust.methods import dac, registry
+from jaxclust.models.allconvnet import NETWORKS, cifar_network_1
 from jaxclust.training import loop, placement, programs, starting
 from jaxclust.training.hooks import Calls
 from jaxclust.training.prediction import predictor
@@ -135,6 +136,12 @@ def test_every_pass_visits_the_whole_draw(last_batch, sizes):
     assert set(np.concatenate(seen)) == set(range(M))
 
 
+def test_a_last_batch_can_be_left_out():
+    method = build(inner_passes=2, batch_size=7, last_batch="dropped")
+    assert method.phases[0].batches.repeats == 2 * (M // 7)
+    assert method.phases[0].batches.shared == (7,)
+
+
 class Centred(nn.Module):
     """Logits linear in pixels whose mean over the batch is taken away: its statistics."""
 
@@ -190,6 +197,10 @@ def test_reference_is_what_the_published_code_does():
         if name.startswith("reference_"):
             assert preset.views.flip
             assert preset.views.affine.resampling == "nearest"
+            assert (preset.draws, preset.last_batch) == ("shuffled", "dropped")
+    # Their passes have 31 whole batches of 32; each is seen in two views.
+    cifar = dac.build(dac.PRESETS["reference_cifar10"], DataSpec(60_000, (32, 32, 3), 10))
+    assert cifar.phases[0].batches.repeats == 10 * 31 * 2
     method = dac.build(config, DataSpec(70_000, (28, 28, 1), 10))
     batches = method.phases[0].batches
     assert (batches.size, batches.repeats, batches.shared) == (1000, 5 * 8, (128, 104))
@@ -247,6 +258,22 @@ def test_presets_name_the_published_networks():
     assert [len(block) for block in blocks["reference_imagenet"]] == [3, 3, 3]
     dog = dac.published_network(dac.PRESETS["reference_dog"], spec)
     assert (tuple(dog.windows), dog.pool) == ((5, 3), 4)
+    # ReLU on the output, but not for images of 32x32.
+    rectified = {name for name, make in NETWORKS.items() if make(K).rectify_output}
+    assert rectified == {"mnist", "stl", "dog"}
+
+
+def test_the_first_network_for_cifar_leaves_out_an_edge():
+    """Its maps are of 5x5 and its pool is of 4x4."""
+    network = cifar_network_1(K)
+    images = jnp.zeros((2, 32, 32, 3))
+    variables = network.init(jax.random.key(0), images, train=False)
+    edge, corner = images.at[:, 28:, 28:].set(1), images.at[:, :8, :8].set(1)
+    plain, at_edge, at_corner = (
+        network.apply(variables, x, train=False) for x in (images, edge, corner)
+    )
+    np.testing.assert_array_equal(at_edge, plain)
+    assert np.abs(at_corner - plain).max() > 0
     with pytest.raises(InputError, match="too small for network stl; use auto"):
         dac.published_network(dac.Config(network="stl"), DataSpec(100, (28, 28, 1), K))
 

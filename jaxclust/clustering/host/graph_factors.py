@@ -25,6 +25,12 @@ def _clustered(rows: np.ndarray, k: int, seed: int) -> np.ndarray:
         return KMeans(k, n_init=starts, random_state=seed).fit_predict(rows).astype(np.int32)
 
 
+def _weighed(u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The factors with columns of unit length in u; the same product, another graph term."""
+    lengths = np.maximum(np.linalg.norm(u, axis=0, keepdims=True), _TINY)
+    return u / lengths, v * lengths
+
+
 def graph_nmf(
     x: np.ndarray, k: int, seed: int, count: int = 5, weight: float = 100.0, iterations: int = 300
 ) -> np.ndarray:
@@ -57,15 +63,12 @@ def graph_nmf(
     x = np.asarray(x, np.float64)
     rng = np.random.default_rng(seed)
     v, u = rng.random((len(x), k)), rng.random((x.shape[1], k))
-    # Columns of unit length in u, the product as it is; not between the updates, as the graph's
-    # term changes.
-    lengths = np.linalg.norm(u, axis=0, keepdims=True)
-    u, v = u / lengths, v * lengths
+    u, v = _weighed(u, v)
     for _ in range(iterations):
         pull = x @ u + weight * (edges @ v)
         v *= pull / np.maximum(v @ (u.T @ u) + weight * degrees * v, _TINY)
         u *= (x.T @ v) / np.maximum(u @ (v.T @ v), _TINY)
-    v *= np.linalg.norm(u, axis=0, keepdims=True)
+    _, v = _weighed(u, v)
     return _clustered(v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), _TINY), k, seed)
 
 

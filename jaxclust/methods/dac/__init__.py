@@ -100,7 +100,7 @@ class _DAC:
     @property
     def batches(self) -> int:
         """Batches per pass over a draw."""
-        return -(-self.config.draw_size // self.config.batch_size)
+        return self.config.batches_of(self.config.draw_size, self.config.batch_size)
 
     @property
     def short(self) -> int:
@@ -191,15 +191,16 @@ class _DAC:
         compare = {
             "bce": pairwise.pairwise_bce,
             "squared_error": pairwise.pairwise_squared_error,
+            "absolute_error": pairwise.pairwise_absolute_error,
         }[config.loss]
         total = pair_loss = compare(features, targets, mask)
         terms = {"pair_loss": pair_loss, "selected_pairs": jnp.mean(mask)}
         terms["similar_pairs"] = jnp.mean(targets)
         if config.self_label_weight:
-            if config.self_label == "softmax":
-                auxiliary = pairwise.self_label_bce(jax.nn.softmax(logits), _softmax(known))
-            else:
-                auxiliary = pairwise.self_label_bce(features, known)
+            of_features = config.self_label == "label_features"
+            seen = features if of_features else jax.nn.softmax(logits)
+            then = _softmax(known) if config.self_label == "softmax" else known
+            auxiliary = pairwise.self_label_bce(seen, then)
             total += config.self_label_weight * auxiliary
             terms["self_label_loss"] = auxiliary
         if config.entropy_weight:

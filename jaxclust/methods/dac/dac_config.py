@@ -1,5 +1,6 @@
 """DAC's settings (Chang et al. 2017), the presets, and what they must satisfy."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -54,9 +55,9 @@ class Config:
     own."""
     batch_size: int = setting(128, least=1)
     """Images per update, compared in pairs."""
-    last_batch: Literal["short", "filled"] = "short"
+    last_batch: Literal["short", "filled", "dropped"] = "short"
     """The last batch of a pass, when fewer images are left: short: used as it is; filled: filled up
-    from the pass's start."""
+    from the pass's start; dropped: left out."""
     inner_passes: int = setting(5, least=1)
     """Passes over a draw before the next one."""
     views_per_batch: int = setting(1, least=1)
@@ -72,12 +73,14 @@ class Config:
     lower: tuple[float, float] | None = None
     """First and last l of linear thresholds; None: l = u, so that every pair is used."""
 
-    loss: Literal["bce", "squared_error"] = "squared_error"
-    """Loss of the selected pairs: cross-entropy (Eq. 2) or the published code's for MNIST."""
+    loss: Literal["bce", "squared_error", "absolute_error"] = "squared_error"
+    """Loss of the selected pairs: cross-entropy (Eq. 2), or the published code's for MNIST, or for
+    CIFAR-10."""
     self_label_weight: float = setting(0.0, least=0)
     """Weight of the outputs' cross-entropy against the outputs before the inner passes."""
-    self_label: Literal["softmax", "label_features"] = "softmax"
-    """What that term compares."""
+    self_label: Literal["softmax", "label_features", "mixed"] = "softmax"
+    """What that term compares; mixed: the softmax with the earlier label features, as the published
+    code does for CIFAR-100."""
     entropy_weight: float = setting(0.0, least=0)
     """Weight of the entropy term (low for each image's output, high for their mean), which keeps
     clusters from merging (Bridle et al. 1992; ICS's Eq. 6). Not in the paper."""
@@ -95,16 +98,24 @@ class Config:
     views: Augmentation = _DIGITS
     """Random views the network is trained on; targets come from the plain images."""
 
+    def batches_of(self, draw: int, batch: int) -> int:
+        """Batches of so many images per pass over a draw."""
+        return draw // batch if self.last_batch == "dropped" else -(-draw // batch)
+
 
 _CIFAR = Config(
     epochs=50,
+    draws="shuffled",
     batch_size=32,
+    last_batch="dropped",
     inner_passes=10,
     views_per_batch=2,
     upper=(0.99, 0.895),
     lower=(0.8, 0.895),
-    loss="bce",
-    self_label_weight=1.0,
+    # There a pair costs -log(1e-7) times the difference, and the sum over the pairs is divided by
+    # their number and by the batch's 32 rows; RMSprop takes no notice of a common factor.
+    loss="absolute_error",
+    self_label_weight=32 / -math.log(1e-7),
     restart_optimiser=True,
     views=replace(_VIEWS_A, affine=replace(_VIEWS_A.affine, shift=0.09)),
 )
@@ -112,6 +123,7 @@ _NATURAL = replace(
     _CIFAR,
     upper=(0.99, 0.75),
     lower=None,
+    loss="bce",
     self_label_weight=10.0,
     self_label="label_features",
     restart_optimiser=False,
@@ -148,7 +160,7 @@ PRESETS: dict[str, Config] = {
     ),
     "reference": Config(),
     "reference_cifar10": _CIFAR,
-    "reference_cifar100": replace(_NATURAL, network="cifar1", views=_VIEWS_B),
+    "reference_cifar100": replace(_NATURAL, network="cifar1", views=_VIEWS_B, self_label="mixed"),
     "reference_stl10": replace(_NATURAL, epochs=75, upper=(0.99, 0.5)),
     "reference_imagenet": _NATURAL,
     "reference_dog": replace(_NATURAL, network="dog"),
@@ -171,7 +183,7 @@ def fit_to_set(config: Config, n_images: int) -> Config:
     target = None if config.target_batch is None else min(config.target_batch, draw)
     epochs = config.epochs
     if epochs is None and config.updates is not None:
-        a_draw = -(-draw // batch) * config.inner_passes * config.views_per_batch
+        a_draw = config.batches_of(draw, batch) * config.inner_passes * config.views_per_batch
         an_epoch = -(-n_images // draw) * a_draw
         epochs = min(_USUAL, -(-config.updates // an_epoch))
     return replace(config, epochs=epochs, draw_size=draw, batch_size=batch, target_batch=target)
