@@ -166,8 +166,9 @@ def _done(folder: Path, path: Path, shape: tuple[int, int]) -> int:
             return int(json.loads((folder / "done.json").read_text("utf-8"))["rows"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    Spilled(path, shape, np.dtype(np.float32))
+    # First, so that a kill between the two leaves no number beside an empty file.
     _note(folder, 0)
+    Spilled(path, shape, np.dtype(np.float32))
     return 0
 
 

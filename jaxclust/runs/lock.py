@@ -47,8 +47,10 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # While still locked: a process that waits for this file will see that it is gone.
-        path.unlink(missing_ok=True)
+        # While still locked: a process that waits for this file will see that it is gone. If the
+        # folder was removed meanwhile, the file there is another process's.
+        if _still_there(descriptor, path):
+            path.unlink(missing_ok=True)
         os.close(descriptor)
 
 

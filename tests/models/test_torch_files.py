@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from types import MappingProxyType
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -146,6 +147,60 @@ def test_nothing_in_a_file_is_run(function, arguments, wrap, tmp_path, monkeypat
     assert not (tmp_path / "ran").exists()
 
 
+NAMES = [
+    b"ctorch\nBFloat16Storage\n",
+    b"ctorch\nFloatStorage\n",
+    b"ctorch\nSize\n",
+    b"ctorch._utils\n_rebuild_tensor_v2\n",
+    b"ctorch._utils\n_rebuild_parameter\n",
+    b"ccollections\nOrderedDict\n",
+    b"}",
+]
+
+
+@pytest.mark.parametrize("wrap", [zipped, older])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "state", [(3, "<", None, None, None, 1, 1, 0), (None, {"__defaults__": ()})]
+)
+def test_what_a_pickle_names_cannot_be_changed(name, state, wrap, tmp_path):
+    """NumPy's dtype of bfloat16, which JAX shares, took a state: it had one byte from then on."""
+    evil = b"\x80\x02}" + pickled("weight") + name + pickled(state) + b"bs."
+    with pytest.raises(InputError, match="more than tensors"):
+        read(wrap(evil), tmp_path)
+    assert np.dtype(ml_dtypes.bfloat16).itemsize == 2
+    assert np.ones(3, ml_dtypes.bfloat16).nbytes == 6
+
+
+def test_a_dictionary_s_state_is_passed_over(tmp_path):
+    """torch.save gives dictionaries of weights one, the versions of their layers."""
+    made = b"ccollections\nOrderedDict\n)R" + pickled({"_metadata": {"": 1}, "items": 3}) + b"b"
+    found = read(zipped(b"\x80\x02}" + pickled("weight") + made + b"s."), tmp_path)
+    assert found == {}
+
+
+@pytest.mark.parametrize("wrap", [zipped, older])
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"}N" + b"\x85" * 200_000 + b"Ns",
+        b"}(N" + b"\x85" * 200_000 + b"Nu",
+        b"(N" + b"\x85" * 200_000 + b"Nd",
+        b"ccollections\nOrderedDict\n]N" + b"\x85" * 200_000 + b"N\x86a\x85R",
+    ],
+    ids=["item", "items", "dictionary", "ordered"],
+)
+def test_keys_that_would_exhaust_the_stack_are_refused(stream, wrap, tmp_path):
+    with pytest.raises(InputError, match="neither names nor numbers"):
+        read(wrap(b"\x80\x02" + stream + b"."), tmp_path)
+
+
+@pytest.mark.parametrize("stream", [b"\x8f", b"(\x91", b"(cbuiltins\nint\no", b"\x82\x01"])
+def test_instructions_that_no_tensor_needs_are_refused(stream, tmp_path):
+    with pytest.raises(InputError):
+        read(zipped(b"\x80\x04" + stream + b"."), tmp_path)
+
+
 def tensor_file(shape, strides, offset=0, count=4, size=16):
     """A zip file of one tensor, whatever it says of itself."""
     stream = b"".join(
@@ -236,6 +291,13 @@ def many_names(count, size, outer=""):
     return with_storage(b"\x80\x02" + found + b".", bytes(4 * size))
 
 
+def many_sizes(count):
+    """A pickle of one shape of 64 numbers under many names."""
+    shape = pickled(((1000,) * 64,))
+    made = b"ctorch\nSize\nq\x070" + shape + b"q\x080"
+    return b"\x80\x02" + made + b"]" + b"h\x07h\x08Ra" * count + b"."
+
+
 @pytest.mark.parametrize(
     ("content", "most"),
     [
@@ -243,8 +305,10 @@ def many_names(count, size, outer=""):
         (b"\x80\x02}r" + (10**8).to_bytes(4, "little") + b".", 10**6),
         (many_names(2000, 20_000), 10**7),
         (many_names(2000, 1, "a" * 10**5), 10**7),
+        # A shape that is made once and copied wherever it is named.
+        (zipped(many_sizes(100_000)), 3 * 10**7),
     ],
-    ids=["memo", "names", "long"],
+    ids=["memo", "names", "long", "shapes"],
 )
 def test_a_small_file_takes_little_memory(content, most, tmp_path):
     assert len(content) < 10**6

@@ -45,3 +45,9 @@ def test_of_large_sets_a_part_is_looked_at():
     source = Source()
     assert cross_validated(source, KINDS[np.arange(29_000) % 120]) > 0.95
     assert source.seen == 2000
+
+
+def test_a_cluster_that_lies_in_one_fold():
+    """Then the others hold one cluster alone, which is all that can be learned from them."""
+    x = RNG.normal(size=(100, 4))
+    assert cross_validated(x, np.arange(100) == 40) == 0.99
