@@ -288,6 +288,16 @@ def test_arrays_of_other_shapes_are_refused(changed, said):
         vit_names.find(small_dino(**changed), "w", side=28)
 
 
+def test_keys_of_a_masked_bias_have_none():
+    """DINOv3's program multiplies the bias with the mask in its file."""
+    weights = small_dino()
+    mask = np.repeat(np.float32([1, 0, 1]), 64)
+    masked = vit_names.find({**weights, "blocks.0.attn.qkv.bias_mask": mask}, "w", side=28)
+    bias = weights["blocks.0.attn.qkv.bias"]
+    expected = np.concatenate([bias[:64], np.zeros(64), bias[128:]])
+    np.testing.assert_array_equal(masked.params["block0_qkv_bias"], expected)
+
+
 def test_what_fits_no_transformer_is_refused_by_name():
     assert vit_names.find({"fc.weight": np.ones(3)}, "w") is None
     with pytest.raises(InputError, match=r"w has no blocks\.0\.attn\.qkv\.weight"):

@@ -32,6 +32,8 @@ def _timm_blocks(read: Reader, gated: bool) -> Arrays:
         of, to = f"blocks.{i}.", f"block{i}_"
         params |= read.norm(f"{of}norm1", f"{to}norm1") | read.norm(f"{of}norm2", f"{to}norm2")
         params |= read.linear(f"{of}attn.qkv", f"{to}qkv")
+        if read.has(f"{of}attn.qkv.bias_mask"):  # DINOv3's: none for keys
+            params[f"{to}qkv_bias"] = params[f"{to}qkv_bias"] * read.take(f"{of}attn.qkv.bias_mask")
         params |= read.linear(f"{of}attn.proj", f"{to}proj")
         if read.has(f"{of}mlp.w1.weight"):  # DINOv3's gated ones
             parts = [read.linear(f"{of}mlp.{name}", "p") for name in ("w1", "w2")]

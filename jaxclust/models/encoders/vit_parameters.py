@@ -89,7 +89,7 @@ class Reader:
         for name in self.weights:
             if name.startswith(self.prefix) and name not in self.used:
                 rest = name.removeprefix(self.prefix)
-                if not rest.startswith(ignored) and not rest.endswith(("bias_mask", "periods")):
+                if not rest.startswith(ignored) and not rest.endswith("periods"):
                     raise InputError(
                         f"{self.where} has an array {name}, for which this network has no place"
                     )
