@@ -288,9 +288,11 @@ def test_copies_of_one_picture_are_clustered_and_said(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     for i in range(4):
         Image.fromarray(small.images(1)[0][0, ..., 0]).save(tmp_path / "in" / f"{i}.png")
-    run = ["run", "--method=kmeans", "--n-clusters=2", "--quiet", f"--out={tmp_path}/run"]
-    assert main([*run, f"--dataset=folder:{tmp_path}/in"]) == 0
+    run = ["run", "--method=kmeans", "--n-clusters=2", f"--dataset=folder:{tmp_path}/in"]
+    assert main([*run, f"--out={tmp_path}/run"]) == 0
     assert "warning: the page has no map: all 4 images' features" in capsys.readouterr().err
+    assert main([*run, f"--out={tmp_path}/quiet", "--quiet"]) == 0
+    assert not capsys.readouterr().err
     assert "No map: all 4" in (tmp_path / "run" / "report.html").read_text("utf-8")
 
 
