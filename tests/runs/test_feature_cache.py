@@ -76,7 +76,7 @@ def test_a_lock_s_folder_may_vanish_while_waiting(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxclust.runs.lock._still_there", gone_once)
     with locked(folder):
         assert folder.is_dir()
-    assert len(seen) == 2
+        assert len(seen) == 2
 
 
 def test_encoding_another_set_makes_room(tmp_path, monkeypatch):

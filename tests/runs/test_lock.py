@@ -104,3 +104,12 @@ def test_where_the_file_system_knows_no_locks_the_process_counts(tmp_path, holde
     (tmp_path / lock.NAME).write_text(json.dumps(elsewhere))
     with pytest.raises(InputError, match="process 1 on another-machine"):
         lock.check_free(tmp_path)
+
+
+def test_another_process_s_lock_is_left_alone(tmp_path):
+    """Whoever held this folder's lock may have removed the folder and made a new one."""
+    folder = tmp_path / "held"
+    with lock.locked(folder):
+        (folder / lock.NAME).unlink()
+        (folder / lock.NAME).write_text("another's")
+    assert (folder / lock.NAME).read_text() == "another's"
