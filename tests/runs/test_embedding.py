@@ -19,7 +19,7 @@ from jaxclust.core import processes
 from jaxclust.core.errors import InputError
 from jaxclust.data.features import read_features
 from jaxclust.data.resizing import Resized
-from jaxclust.models.encoders import frozen, pretrained, vit_names
+from jaxclust.models.encoders import frozen, onnx_files, pretrained, vit_names
 from jaxclust.models.encoders.frozen import Frozen
 from jaxclust.runs import embedding, spilled
 from jaxclust.runs.recorded import check_same
@@ -450,6 +450,33 @@ def test_onnx_encoders(tmp_path, capsys, channels_first, batch):
     assert main(["predict", "run", "in", "--out=labels.csv"]) == 0
     ours, again = rows_of("run/assignments.csv"), rows_of("labels.csv")
     assert [row["cluster"] for row in ours] == [row["cluster"] for row in again]
+
+
+def test_weights_outside_an_onnx_file_belong_to_it(tmp_path):
+    """Whatever the file is called in which the model keeps them."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed (extra onnx)")
+    marks = set()
+    for value in (1.0, 2.0):
+        scale = onnx.numpy_helper.from_array(np.full((1, 1, 3), value, np.float32), "w")
+        node = onnx.helper.make_node("Mul", ["x", "w"], ["s"])
+        pool = onnx.helper.make_node("ReduceMean", ["s"], ["y"], axes=[1, 2], keepdims=0)
+        kind = onnx.TensorProto.FLOAT
+        graph = onnx.helper.make_graph(
+            [node, pool],
+            "scaled",
+            [onnx.helper.make_tensor_value_info("x", kind, [1, 16, 16, 3])],
+            [onnx.helper.make_tensor_value_info("y", kind, [1, 3])],
+            [scale],
+        )
+        opset = [onnx.helper.make_opsetid("", 13)]
+        model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+        Path("weights.bin").unlink(missing_ok=True)
+        outside = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+        onnx.save(model, "scaled.onnx", **outside)
+        assert onnx_files.weights_beside(Path("scaled.onnx")) == [Path("weights.bin")]
+        marks.add(frozen.load("onnx:scaled.onnx").digest)
+    assert len(marks) == 2
 
 
 def test_onnx_files_that_cannot_serve(tmp_path, capsys, monkeypatch):

@@ -182,9 +182,7 @@ def _of_onnx(file: Path) -> Frozen:
         del variables
         return session.features(np.asarray(images))
 
-    # Weights may lie in a file beside it.
-    beside = [file.with_name(file.name + end) for end in (".data", "_data")]
-    others = [_digest(other) for other in beside if other.is_file()]
+    others = [_digest(other) for other in onnx_files.weights_beside(file)]
     digest = _digest(file, "onnx", session.side, *others)
     name, source = f"ONNX {file.stem}", f"{_ONNX}{file.resolve()}"
     sizes = (session.side, session.width, False)

@@ -1,5 +1,7 @@
 """Any encoder that ONNX Runtime runs: one image input, one vector or map or row of tokens out."""
 
+import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,3 +96,21 @@ def _providers(onnxruntime: Any) -> list[str]:
     """CUDA where this build has it, else the CPU."""
     known = onnxruntime.get_available_providers()
     return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in known]
+
+
+# A tensor's external data: the key `location` and its value, as protocol buffers write them.
+_LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")
+
+
+def weights_beside(file: Path) -> list[Path]:
+    """The files in which a model keeps weights outside its own, in order.
+
+    Args:
+        file: the model; it names them relative to its folder.
+    """
+    content = file.read_bytes()
+    names = {
+        content[found.end() : found.end() + found[1][0]] for found in _LOCATION.finditer(content)
+    }
+    paths = (file.parent / os.fsdecode(name) for name in sorted(names) if b"\0" not in name)
+    return [path for path in paths if path.is_file()]
