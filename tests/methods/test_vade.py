@@ -13,7 +13,7 @@ from scipy.special import softmax
 from jaxclust import losses, metrics
 from jaxclust.core.types import Batch, DataSpec, first_state
 from jaxclust.methods import vade
-from jaxclust.methods.parts import likelihood
+from jaxclust.methods.parts import likelihood, value_range
 from jaxclust.training import loop
 from jaxclust.training.prediction import predictor
 from tests.methods import small
@@ -153,7 +153,7 @@ def test_the_loss_is_a_second_reading_s(begun, decoder):
 
 
 def test_pictures_are_decoded_within_their_range_and_features_are_not():
-    ranges = likelihood.Range(jnp.array([-1.0, 0.0]), jnp.array([2.0, 5.0]))
+    ranges = value_range.Range(jnp.array([-1.0, 0.0]), jnp.array([2.0, 5.0]))
     decoded = jnp.array([[[[-40.0, 40.0]]], [[[0.0, 0.0]]]])
     of_images = likelihood.Likelihood.of("auto", 0.1, DataSpec(9, (1, 1, 2), 3))
     np.testing.assert_allclose(
@@ -167,8 +167,8 @@ def test_pictures_are_decoded_within_their_range_and_features_are_not():
 
 def test_the_range_is_that_of_each_channel():
     images = jnp.array([[1.0, 7.0, 2.0, 9.0], [0.0, 8.0, 3.0, 7.5]])  # two pixels of two channels
-    state = first_state(jax.random.key(0), (), 2, model_state=likelihood.unknown(2))
-    found = likelihood.look(state, images).model_state
+    state = first_state(jax.random.key(0), (), 2, model_state=value_range.unknown(2))
+    found = value_range.LOOK.update(state, images).model_state
     np.testing.assert_array_equal(found.low, [0, 7])
     np.testing.assert_array_equal(found.size, [3, 2])
 

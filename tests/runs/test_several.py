@@ -48,7 +48,7 @@ def test_the_summary_has_mean_and_spread_of_single_runs(tmp_path, capsys):
     assert set(alone[0]) - set(summary) <= {
         "seed", "starts", "largest_share", "assignment_entropy"
     }  # fmt: skip
-    assert [one["starts"] for one in summary["by_seed"]] == [[], []]
+    assert [one["starts"] for one in summary["by_seed"]] == [None, None]
 
 
 def test_seeds_are_added_and_folders_respected(tmp_path, capsys):
