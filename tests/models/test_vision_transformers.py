@@ -1,5 +1,7 @@
 """Vision transformers against timm's, transformers' and plain PyTorch's, with random weights."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -174,6 +176,72 @@ def test_hugging_faces_dinov3(gated, tmp_path):
     with torch.no_grad():
         theirs = network(channels_first(torch, images)).pooler_output.numpy()
     close(vectors(found, images), theirs)
+
+
+@pytest.mark.parametrize(("registers", "gated"), [(0, False), (4, False), (4, True)])
+def test_dinov2_by_its_own_names(registers, gated):
+    """The second reading of its repository's files is timm's, which converts them."""
+    torch, timm = torch_of("timm")
+    from timm.layers import SwiGLUPacked
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    parts = {"mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU} if gated else {}
+    parts |= {"reg_tokens": registers, "no_embed_class": True} if registers else {}
+    network = timm.models.VisionTransformer(
+        img_size=28, patch_size=14, embed_dim=64, depth=2, num_heads=1, num_classes=0,
+        init_values=1.0, mlp_ratio=4, **parts,
+    )  # fmt: skip
+    theirs = {"mask_token": torch.zeros(1, 64)}
+    for name, value in shaken(torch, network).state_dict().items():
+        name = name.replace("reg_token", "register_tokens")
+        if gated:
+            name = name.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3")
+        theirs[name] = value.clone()
+    if registers:  # there the class token has a place, too
+        theirs["pos_embed"] = torch.cat([torch.randn(1, 1, 64), theirs["pos_embed"]], dim=1)
+    network.load_state_dict(checkpoint_filter_fn(dict(theirs), network))
+    weights = {name: value.numpy() for name, value in theirs.items()}
+    found, images = vit_names.find(weights, "w", side=28), pictures(28)
+    assert (found.kind, found.shape.registers) == ("dino", registers)
+    with torch.no_grad():
+        close(vectors(found, images), network(channels_first(torch, images)).numpy())
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_dinov3_by_its_own_names(gated):
+    """As for DINOv2; a mask takes the keys' bias away."""
+    torch, _ = torch_of("timm")
+    from timm.models.eva import Eva, checkpoint_filter_fn
+
+    network = Eva(
+        img_size=48, patch_size=16, embed_dim=128, depth=2, num_heads=2, num_classes=0,
+        global_pool="token", qkv_bias=True, init_values=1.0, rope_type="dinov3",
+        rope_temperature=100, rope_rotate_half=True, use_rot_pos_emb=True, use_abs_pos_emb=False,
+        swiglu_mlp=gated, swiglu_align_to=8, num_reg_tokens=4, use_fc_norm=False,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-5),
+    )  # fmt: skip
+    own = shaken(torch, network).state_dict()
+    theirs = {"mask_token": torch.zeros(1, 128), "rope_embed.periods": torch.ones(16)}
+    for name, value in own.items():
+        name = name.replace("reg_token", "storage_tokens")
+        for here, there in (("gamma_1", "ls1.gamma"), ("gamma_2", "ls2.gamma")):
+            name = name.replace(here, there)
+        if gated:
+            for here, there in (("fc1_g", "w1"), ("fc1_x", "w2"), ("fc2", "w3")):
+                name = name.replace(f"mlp.{here}", f"mlp.{there}")
+        if not name.endswith(("q_bias", "k_bias", "v_bias")):
+            theirs[name] = value.clone()
+    for i in range(2):
+        of = f"blocks.{i}.attn"
+        bias = [own[f"{of}.q_bias"], torch.randn(128), own[f"{of}.v_bias"]]
+        theirs[f"{of}.qkv.bias"] = torch.cat(bias)
+        theirs[f"{of}.qkv.bias_mask"] = torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(128)
+    network.load_state_dict(checkpoint_filter_fn(dict(theirs), network), strict=False)
+    weights = {name: value.numpy() for name, value in theirs.items()}
+    found, images = vit_names.find(weights, "w", side=48), pictures(48)
+    assert (found.shape.positions, found.shape.registers) == ("rotary", 4)
+    with torch.no_grad():
+        close(vectors(found, images), network(channels_first(torch, images)).numpy())
 
 
 def clip_network(torch, activation):
