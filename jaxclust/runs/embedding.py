@@ -27,6 +27,8 @@ from jaxclust.training.parallel import Group
 
 # Images per device at a time, on CPU and elsewhere.
 _ON_CPU, _ELSEWHERE = 32, 256
+# Bytes of files that are read, in seconds, to know them again.
+_READ = 4 * 10**9
 # Seconds of work that a kill may cost, and seconds between checks of another's lock.
 _SAVED_EVERY, _ASKED_EVERY = 5.0, 1.0
 
@@ -75,18 +77,24 @@ def mark_of(image_set: ImageSet, digest: str) -> str:
 
 
 def _key(mark: str, images: Any) -> str:
-    """Name of the folder for features; other files, and files modified since, have another.
+    """Name of the folder for features: files of another content have another.
 
-    Names, sizes and times of writing are not enough: two folders out of archives may share them.
-    A file's number and its time of change, which no program sets, tell them apart, and a folder
-    that is renamed keeps its features.
+    Where reading them all would take long, a file's number and its time of change, which no program
+    sets, stand for its content. Names, sizes and times of writing would not be enough: two folders
+    out of archives may share them.
     """
     found = hashlib.sha256(mark.encode())
     # A tar's images, one after the other, are in one file.
-    for path, _ in itertools.groupby(
+    by_path = itertools.groupby(
         getattr(place, "path", None) for place in getattr(images, "places", ())
-    ):
-        if isinstance(path, Path):
+    )
+    paths = [path for path, _ in by_path if isinstance(path, Path)]
+    read = sum(path.stat().st_size for path in paths) <= _READ
+    for path in paths:
+        if read:
+            with path.open("rb") as file:
+                found.update(hashlib.file_digest(file, "sha256").digest())
+        else:
             asked = path.stat()
             found.update(f"{asked.st_ino} {asked.st_mtime_ns} {asked.st_ctime_ns} ".encode())
     return found.hexdigest()[:32]

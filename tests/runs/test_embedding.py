@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -335,8 +336,12 @@ def test_files_written_anew_are_encoded_anew(weights, folder):
     np.testing.assert_array_equal(before[1:], after[1:])
 
 
-def test_folders_alike_but_for_their_pixels_have_features_of_their_own(weights, capsys):
+@pytest.mark.parametrize("most", [10**9, 0])
+def test_folders_alike_but_for_their_pixels_have_features_of_their_own(
+    most, weights, capsys, monkeypatch
+):
     """As unpacked from archives whose files have no times: names, sizes and times are the same."""
+    monkeypatch.setattr(embedding, "_READ", most)
     for name, grey in (("one", 10), ("two", 200)):
         Path(name).mkdir()
         for i in range(3):
@@ -354,6 +359,10 @@ def test_folders_alike_but_for_their_pixels_have_features_of_their_own(weights, 
     assert main(["embed", "three", f"--encoder={weights}", "--out=three.npz"]) == 0
     assert "encoded" not in capsys.readouterr().err
     np.testing.assert_array_equal(read_features(Path("three.npz")).images, one)
+    # So is a copy, where files are few enough to be read.
+    shutil.copytree("three", "copy")
+    assert main(["embed", "copy", f"--encoder={weights}", "--out=copy.npz"]) == 0
+    assert ("encoded" in capsys.readouterr().err) == (most == 0)
 
 
 def test_images_of_arrays_are_brought_to_an_encoder(weights):
