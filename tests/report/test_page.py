@@ -344,7 +344,7 @@ def test_what_is_no_finished_run_is_refused(tmp_path, capsys, finished):
 def test_a_failed_page_does_not_fail_the_run(tmp_path, capsys, monkeypatch):
     from jaxclust.report import page as module
 
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("no room")
 
     monkeypatch.setattr(module, "write", fail)
