@@ -528,3 +528,15 @@ def test_a_transformers_features(folder, capsys):
     shown = np.round(values * [58.395, 57.12, 57.375] + [123.675, 116.28, 103.53])
     close = other.apply(other.variables, shown[None].astype(np.uint8))
     np.testing.assert_allclose(close, vectors(wanted, values[None]), rtol=1e-2, atol=1e-2)
+
+
+def test_a_kill_while_the_file_is_made_leaves_no_row_done(tmp_path, monkeypatch):
+    (tmp_path / "done.json").write_text('{"rows": 5}')
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embedding, "Spilled", killed)
+    with pytest.raises(KeyboardInterrupt):
+        embedding._done(tmp_path, tmp_path / "features.npy", (9, 3))
+    assert json.loads((tmp_path / "done.json").read_text()) == {"rows": 0}
