@@ -94,8 +94,8 @@ def _check_keys(keys: Iterable[Any]) -> None:
 def _length(file: Any) -> int:
     """Bytes of the pickle that begins here, which is read but not followed.
 
-    Python's unpickler makes room for the largest place that a pickle names in its memo, so a
-    place is refused that no pickle of this length has.
+    A place in the memo that no pickle of this length has is refused: C's unpickler, which this one
+    may be replaced by, makes room for the largest.
     """
     begin = file.tell()
     place: Any
