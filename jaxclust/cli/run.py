@@ -160,6 +160,13 @@ def _starts(told: list[dict[str, Any]]) -> str:
     return "; ".join(lines)
 
 
+def _written(value: float, deviation: float | None = None) -> str:
+    """A score with four decimals, megabytes and images a second with one."""
+    decimals = 4 if abs(value) <= 1 else 1
+    text = f"{value:.{decimals}f}"
+    return text if deviation is None else f"{text} ± {deviation:.{decimals}f}"
+
+
 def _print_summary(summary: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -172,14 +179,16 @@ def _print_summary(summary: dict[str, Any]) -> None:
     for name, value in summary.items():
         if name in {"versions", "by_seed"} or name.endswith("_std") or value is None or value == []:
             continue
+        if name == "images_per_second" and not value:
+            continue  # a method that takes no steps
         if name == "starts":
             value = _starts(value)
         elif isinstance(value, list):
             value = "; ".join(map(str, value))
         elif summary.get(f"{name}_std") is not None:
-            value = f"{value:.4f} ± {summary[f'{name}_std']:.4f}"
+            value = _written(value, summary[f"{name}_std"])
         if isinstance(value, dict):
             value = ", ".join(f"{key} {item}" for key, item in value.items())
-        text = f"{value:.4f}" if isinstance(value, float) else visible(value)
+        text = _written(value) if isinstance(value, float) else visible(value)
         table.add_row(name, Text(text))
     Console().print(table, highlight=False, markup=False)

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from jaxclust.cli import main
+from jaxclust.cli.run import _print_summary
 from jaxclust.core.visible import visible
 from jaxclust.data.catalogue import CATALOGUE
 from jaxclust.runs import single
@@ -222,3 +223,15 @@ def test_a_table_in_a_pipe_cuts_nothing_off(tmp_path, capsys, monkeypatch):
     assert "…" not in said.replace("JPEG, PNG, …", "")
     last = "".join(line.split("│")[-2].strip() for line in said.splitlines() if "│" in line)
     assert all(entry.file in last for entry in CATALOGUE.values())
+
+
+def test_the_table_writes_what_was_measured(capsys):
+    summary = {"method": "sec", "dataset": "digits", "acc": 0.25, "peak_rss_mb": 397.34}
+    _print_summary({**summary, "images_per_second": 0.0})  # it takes no steps
+    printed = capsys.readouterr().out
+    assert "images_per_second" not in printed
+    assert "0.2500" in printed and "397.3 " in printed
+    speeds = {"acc_std": 0.125, "images_per_second": 1234.56, "images_per_second_std": 0.25}
+    _print_summary({**summary, **speeds})
+    printed = capsys.readouterr().out
+    assert "0.2500 ± 0.1250" in printed and "1234.6 ± 0.2 " in printed
