@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.serialization import from_state_dict, to_state_dict
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxclust.core.errors import InputError, first_line
@@ -28,7 +29,7 @@ def _named(state: TrainState) -> dict[str, Any]:
     """
     params = {name: state.params[name] for name in _PARTS if name in state.params}
     kept = {"params": params, "model_state": state.model_state, "step": state.step}
-    return flatten_dict(kept, sep="/")
+    return flatten_dict(to_state_dict(kept), sep="/")
 
 
 def arrays(state: TrainState) -> dict[str, np.ndarray]:
@@ -82,7 +83,10 @@ class WarmStart(NamedTuple):
         if phase.until is None:
             steps = phase.epochs * -(-n_images // min(phase.batches.size, n_images))
             kept["step"] = jnp.full_like(kept["step"], steps)
-        return state.replace(**{**kept, "params": {**state.params, **kept["params"]}})
+        kept["params"] = {**state.params, **kept["params"]}
+        if "model_state" in kept:
+            kept["model_state"] = from_state_dict(state.model_state, kept["model_state"])
+        return state.replace(**kept)
 
 
 def load(run: Path) -> WarmStart:

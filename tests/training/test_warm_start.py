@@ -22,6 +22,8 @@ COMMON = [
 DERC = [*COMMON, "--method=derc", "--reducer=pca", "--restarts=1", "--iterations=1"]
 DEC = [*COMMON, "--method=dec"]
 CCNN = [*COMMON, "--method=ccnn", "--k-m=20", "--n-m=20"]
+# Its networks' state is a tuple of arrays with names, as VaDE's is.
+DEPICT = [*COMMON, "--method=depict", "--start-epochs=1"]
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +31,7 @@ def own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("options", [DERC, DEC, CCNN])
+@pytest.mark.parametrize("options", [DERC, DEC, CCNN, DEPICT])
 def test_a_warm_start_changes_nothing_but_the_time(options):
     whole, warm = Path("whole"), Path("warm")
     assert main([*options, "--out=whole"]) == 0
