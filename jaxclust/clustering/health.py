@@ -53,7 +53,7 @@ def cluster_health(usage: Array) -> dict[str, Array]:
     return {
         "empty_clusters": jnp.sum(usage < _EMPTY / k),
         "largest_share": jnp.max(usage),
-        "assignment_entropy": jnp.sum(jax.scipy.special.entr(usage)) / jnp.log(k),
+        "assignment_entropy": jnp.sum(jax.scipy.special.entr(usage)) / jnp.log(max(k, 2)),
     }
 
 

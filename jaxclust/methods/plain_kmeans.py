@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxclust.clustering import health, kmeans
 from jaxclust.clustering.kmeans import KMeansState
-from jaxclust.core import keys, settings
+from jaxclust.core import collectives, keys, settings
 from jaxclust.core.settings import setting
 from jaxclust.core.types import (
     Batch,
@@ -75,9 +75,10 @@ def _refit(config: Config, k: int) -> Callable[[TrainState, Any], TrainState]:
     return begin
 
 
-def _step(config: Config) -> Step:
+def _step(config: Config, axis_name: str | None) -> Step:
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
-        x = describe(batch.images, config.features)
+        # Descriptors are few values: every device moves the centroids by the whole batch.
+        x = collectives.gathered(describe(batch.images, config.features), axis_name)
         assignments, distances = kmeans.assign(x, state.cluster.centroids)
         state = counted(state, assignments)
         moved = kmeans.update(state.cluster, x, assignments)
@@ -91,12 +92,11 @@ def _step(config: Config) -> Step:
 def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Method:  # noqa: B008
     """k-means as a Method of one phase; nothing is learned but centroids.
 
-    There is no network, so `compute` changes nothing.
+    There is no network; of `compute` only the devices' axis matters.
 
     Raises:
         InputError: images too small for the features asked for.
     """
-    del compute
     settings.check(config)
     check_descriptor(config.features, spec.shape)
     k = spec.n_clusters
@@ -111,5 +111,5 @@ def build(config: Config, spec: DataSpec, compute: Compute = Compute()) -> Metho
     rows = None if config.full else kmeans.seeding_sample(k)
     first = Refit(_refit(config, k), rows=rows)
     batches = Batches(config.batch_size)
-    phase = Phase("cluster", _step(config), config.epochs, batches, first=first)
+    phase = Phase("cluster", _step(config, compute.axis_name), config.epochs, batches, first=first)
     return Method(init, predict, (phase,), lambda state: {"centroids": state.cluster.centroids})

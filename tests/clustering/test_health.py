@@ -40,3 +40,8 @@ def test_running_usage_forgets_a_cluster_without_samples():
     found = health.cluster_health(usage)
     assert int(found["empty_clusters"]) == 1
     np.testing.assert_allclose(usage.sum(), 1, rtol=1e-5)
+
+
+def test_one_cluster_has_no_entropy():
+    """An edited run may have a single cluster left: the logarithm of one is no divisor."""
+    assert health.cluster_health(jnp.ones(1))["assignment_entropy"] == 0

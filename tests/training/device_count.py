@@ -100,6 +100,7 @@ METHODS = {
     "gan_kmeans": registered("gan_kmeans", width=4, learning_rate=1e-2),
     "imsat": registered("imsat", widths=(8, 8)),
     "jule": registered("jule"),
+    "minibatch_kmeans": registered("minibatch_kmeans", epochs=5),
     "ccnn": ccnn_method,
     "dac": dac_method,
     "idec": of_family("idec", PooledAutoencoder),
@@ -175,7 +176,8 @@ def main():
         for state in (one, jax.tree.map(lambda leaf: leaf[0], many))
     ]
     report["same_assignments"] = bool(np.array_equal(*labels))
-    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), start.params, one.params)
+    learnt = [state.params or state.cluster for state in (start, one)]  # k-means has no network
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), *learnt)
     report["moved"] = max(jax.tree.leaves(moved))
     print(json.dumps(report))
 

@@ -24,7 +24,7 @@ def compared(method, dtype, steps):
 
 # A method each of every step there is: ICS has all terms of DEC's family, the variational
 # autoencoder's pre-training draws noise. tests/training/device_count.py knows more.
-METHODS = ["ccnn", "dac", "ics", "derc", "vae_kmeans", "imsat"]
+METHODS = ["ccnn", "dac", "ics", "derc", "vae_kmeans", "imsat", "minibatch_kmeans"]
 if os.environ.get("JAXCLUST_ALL_CHECKS"):
     METHODS += ["dcn", "depict", "gan_kmeans", "jule"]
 
