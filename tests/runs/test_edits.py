@@ -130,6 +130,15 @@ def saved(run, path, *listed, **changes):
     return path
 
 
+def test_all_clusters_can_become_one(finished, tmp_path):
+    merges = [{"do": "merge", "cluster": cluster, "into": 2} for cluster in (0, 1)]
+    file = saved(finished, tmp_path / "edits.json", *merges)
+    out = tmp_path / "new"
+    assert main(["apply", str(finished.path), str(file), f"--out={out}"]) == 0
+    summary = read_finished(out).summary
+    assert summary["clusters_found"] == 1 and summary["assignment_entropy"] == 0
+
+
 def test_the_edited_run_is_one_of_its_own(finished, tmp_path):
     before = {path.name: path.read_bytes() for path in finished.path.iterdir() if path.is_file()}
     row = rows_of(finished, 0)[0]
