@@ -4,7 +4,6 @@ import re
 import tarfile
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -12,10 +11,10 @@ import numpy as np
 
 from jaxclust.core.errors import InputError, first_line
 from jaxclust.data.decoding import Read, read_images
-from jaxclust.data.formats import kind_by_name
 from jaxclust.data.names import Names
 from jaxclust.data.places import Place, Places, Reading, Stretches
 
+_COMPRESSED = {".gz", ".tgz", ".bz2", ".xz", ".zst"}
 # Images are resized to this multiple of the square that is cut out: 256 for 224.
 _MARGIN = 8 / 7
 _SIDE = 224
@@ -119,14 +118,32 @@ def members(
 
 
 def index_of(path: Path, index: Callable[[tarfile.TarFile], Iterable[Named]]) -> Index:
-    """What `index` finds in a tar, which may be damaged."""
+    """What `index` finds in a tar.
+
+    Raises:
+        InputError: a compressed or damaged tar, or one that is cut off.
+    """
+    if path.suffix.lower() in _COMPRESSED:
+        raise InputError(f"{path} is compressed; decompress it first to read it in place")
     try:
         with tarfile.open(path, "r:") as archive:
-            return Index(path, index(archive))
+            found = Index(path, index(archive))
+            _check_end(archive)
+            return found
     except (tarfile.TarError, OSError) as error:
         raise InputError(
             f"{path} cannot be read as an uncompressed tar ({first_line(error)}); get it again"
         ) from error
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """TarError unless zeros follow the last member, which the library takes for granted."""
+    file: Any = archive.fileobj
+    file.seek(archive.offset)
+    following = file.read(tarfile.BLOCKSIZE)
+    if following != bytes(tarfile.BLOCKSIZE):
+        what = "a damaged member" if following else "no end mark"
+        raise tarfile.ReadError(f"{what} after {archive.offset} bytes")
 
 
 def _labelled(found: Index, label: Callable[[str], int], path: Path, reading: Reading) -> Labelled:
@@ -136,59 +153,6 @@ def _labelled(found: Index, label: Callable[[str], int], path: Path, reading: Re
     names, places = found.in_order()
     labels = np.fromiter(map(label, names), np.int64, len(names))
     return read_labelled(places, names, labels, reading, str(path))
-
-
-_COMPRESSED = {".gz", ".tgz", ".bz2", ".xz", ".zst"}
-
-
-def check_uncompressed(path: Path) -> None:
-    """InputError for a tar whose name says that it is compressed."""
-    if path.suffix.lower() in _COMPRESSED:
-        raise InputError(f"{path} is compressed; decompress it first to read it in place")
-
-
-def any_images(path: Path, reading: Reading) -> tuple[Read, list[tuple[str, str]]]:
-    """The images of any uncompressed tar, found by file name, in the order of the names.
-
-    The extra files that macOS adds are left out.
-
-    Returns:
-        The images, and the links that were skipped, with the reason.
-
-    Raises:
-        InputError: no such tar, no image in it, or images that cannot be read.
-    """
-    if not path.is_file():
-        raise InputError(f"no such file: {path}; give tar:PATH with images in it")
-    check_uncompressed(path)
-    links: list[str] = []
-
-    def index(archive: tarfile.TarFile) -> Iterable[Named]:
-        return (one for one in members(archive, path, links=links) if is_image(one.name))
-
-    found = index_of(path, index)
-    if not found.names:
-        raise InputError(f"no image in {path}; give a tar with JPEG, PNG, WebP or other images")
-    names, places = found.in_order()
-    # Unpacking a member writes over an earlier one of its name, as `tar --append` adds them.
-    last = np.flatnonzero([*(one != then for one, then in pairwise(names)), True])
-    passed = [(name, "a link, which is not followed in a tar") for name in links if is_image(name)]
-    if len(last) < len(names):
-        gone = np.setdiff1d(np.arange(len(names)), last)
-        passed += [(names[i], "a later member of the tar has the same name") for i in gone.tolist()]
-        names, places = names.take(last), places.take(last)
-    read = read_images(
-        places.read_by(reading.rules), names, reading.size, reading.in_memory, str(path)
-    )
-    return read, passed
-
-
-def is_image(name: str) -> bool:
-    """Whether a member's name is that of an image; macOS's extra files are not."""
-    parts = PurePosixPath(name).parts
-    if "__MACOSX" in parts or parts[-1].startswith("._"):
-        return False
-    return kind_by_name(name) == "image"
 
 
 def _list_of_imagenet(file: str) -> list[str]:

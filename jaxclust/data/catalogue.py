@@ -8,9 +8,8 @@ import numpy as np
 
 from jaxclust.core.errors import InputError, nearest_name
 from jaxclust.core.rows import evenly_spread
-from jaxclust.data.archives import any_images
 from jaxclust.data.feature_sets import read_several
-from jaxclust.data.folder import labels_of_folders, read_folder
+from jaxclust.data.folder import read_folder
 from jaxclust.data.image_set import ImageSet, from_files
 from jaxclust.data.named_sets import CATALOGUE as CATALOGUE
 from jaxclust.data.named_sets import Entry as Entry
@@ -20,6 +19,7 @@ from jaxclust.data.npz import read_npz
 from jaxclust.data.places import MAX_MEGAPIXELS, Reading, Rules, View
 from jaxclust.data.resizing import Resized, resize_array
 from jaxclust.data.streaming import Streamed
+from jaxclust.data.tar_images import read_tar
 from jaxclust.data.wide_greys import Ranges
 
 
@@ -145,23 +145,23 @@ def _found(
         return replace(found, name=name)
     if name.startswith("features:"):
         return replace(read_several(name[9:], scales), name=name)
-    if name.startswith("tar:"):
-        path = Path(name[4:]).expanduser()
-        read, passed = any_images(path, reading)
-        labels, classes = labels_of_folders(path, read.ids) if labels_from_folders else (None, ())
-        return from_files(name, read, labels=labels, class_names=classes, passed_over=passed)
-    if name.startswith("folder:"):
-        root, (size, in_memory, rules) = Path(name[7:]).expanduser(), reading
-        found = read_folder(root, size, labels_from_folders, in_memory, rules)
-        return from_files(
-            name,
-            found.read,
-            labels=found.labels,
-            class_names=found.class_names,
-            passed_over=found.passed_over,
-            others=found.others,
-        )
-    return _named(name, data_dir, reading)
+    if not name.startswith(("tar:", "folder:")):
+        return _named(name, data_dir, reading)
+    kind, _, path = name.partition(":")
+    place = Path(path).expanduser()
+    if kind == "tar":
+        found = read_tar(place, reading, labels_from_folders)
+    else:
+        size, in_memory, rules = reading
+        found = read_folder(place, size, labels_from_folders, in_memory, rules)
+    return from_files(
+        name,
+        found.read,
+        labels=found.labels,
+        class_names=found.class_names,
+        passed_over=found.passed_over,
+        others=found.others,
+    )
 
 
 def _named(name: str, data_dir: Path, reading: Reading) -> ImageSet:

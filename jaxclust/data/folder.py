@@ -63,12 +63,7 @@ def _found(root: Path) -> searching.Listing:
         raise InputError(f"no such folder: {root}; give folder:PATH with images in it")
     found = searching.image_files(root)
     if not found.images:
-        passed = [f"{name}: {reason}" for name, reason in found.passed_over[:1]]
-        there = "; ".join(filter(None, [*passed, found.told_others()]))
-        raise InputError(
-            f"no image in {root}{f' ({there})' if there else ''}; give a folder with JPEG, PNG, "
-            "WebP or other images"
-        )
+        raise searching.none_found(root, found, "folder")
     return found
 
 

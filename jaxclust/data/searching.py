@@ -3,8 +3,9 @@
 import os
 import stat
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from jaxclust.core.errors import InputError
 from jaxclust.data.formats import START, kind_by_content, kind_by_name, told
@@ -126,39 +127,68 @@ def is_systems(folder: str) -> bool:
     return folder.lower() in _SYSTEM_FOLDERS or folder.lower().startswith(".trash")
 
 
+def none_found(where: Path, found: Listing, what: str) -> InputError:
+    """The error for a listing without images; `what` it is of: a folder, a tar."""
+    passed = [f"{name}: {reason}" for name, reason in found.passed_over[:1]]
+    there = "; ".join(filter(None, [*passed, found.told_others()]))
+    return InputError(
+        f"no image in {where}{f' ({there})' if there else ''}; give a {what} with JPEG, PNG, WebP "
+        "or other images"
+    )
+
+
 def _note(entry: os.DirEntry[str], name: str, found: Listing) -> None:
-    """Add a file to the right list."""
-    if entry.name.lower() in _SYSTEM_FILES or entry.name.startswith("._"):
+    """Add a folder's file to the right list."""
+
+    def problem() -> str:
+        try:
+            regular = stat.S_ISREG(entry.stat().st_mode)
+        except FileNotFoundError:
+            return "a broken link"
+        except OSError as error:
+            return _told(error)
+        return "" if regular else "not a file but a device, socket or pipe"
+
+    def start() -> bytes:
+        with Path(entry.path).open("rb") as file:
+            return file.read(START)
+
+    note(found, name, start, problem)
+
+
+def note(
+    found: Listing, name: str, start: Callable[[], bytes], problem: Callable[[], str] = lambda: ""
+) -> None:
+    """Add a file to the right list, by its name, or by its content if the name says nothing.
+
+    Args:
+        found: a listing; files that systems use internally are not added to it.
+        name: the file's path, parted by slashes.
+        start: reads its first bytes.
+        problem: why it cannot be read; empty if it can.
+    """
+    base = name.rpartition("/")[2]
+    if base.lower() in _SYSTEM_FILES or base.startswith("._"):
         return
-    kind = kind_by_name(entry.name)
+    kind = kind_by_name(base)
     if kind == "none":
-        found.others[Path(entry.name).suffix.lower()] += 1
+        found.others[PurePath(base).suffix.lower()] += 1
         return
-    try:
-        regular = stat.S_ISREG(entry.stat().st_mode)
-        reason = "" if regular else "not a file but a device, socket or pipe"
-    except FileNotFoundError:
-        regular, reason = False, "a broken link"
-    except OSError as error:
-        regular, reason = False, _told(error)
-    if regular and kind in {None, "HEIC"}:
-        # Phones' images often keep that name after conversion.
-        kind, reason = _by_content(entry.path, kind)
+    reason = problem()
+    if reason and kind is None:
+        return
+    # Phones' images often keep that name after conversion.
+    if not reason and kind in {None, "HEIC"}:
+        try:
+            kind = kind_by_content(start()) or kind
+        except OSError as error:
+            reason = _told(error)
     if kind == "image" and not reason:
         found.images.append(name)
     elif kind is None and not reason:
-        found.others[Path(entry.name).suffix.lower() or "without an extension"] += 1
-    elif kind is not None or regular:
+        found.others[PurePath(base).suffix.lower() or "without an extension"] += 1
+    else:
         found.passed_over.append((name, reason or told(kind or "")))
-
-
-def _by_content(path: str, named: str | None) -> tuple[str | None, str]:
-    """What a file's first bytes say it is, and why they could not be read."""
-    try:
-        with Path(path).open("rb") as file:
-            return kind_by_content(file.read(START)) or named, ""
-    except OSError as error:
-        return named, _told(error)
 
 
 def _path(root: Path, below: str) -> str:

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxclust.core.errors import InputError
-from jaxclust.data.archives import Index, check_uncompressed, index_of, is_image, members
+from jaxclust.data.archives import Index, index_of, members
 from jaxclust.data.decoding import check_readable, read_images
 from jaxclust.data.names import Names
 from jaxclust.data.places import Place, Reading, Stretches
 from jaxclust.data.resizing import with_channels
+from jaxclust.data.tar_images import is_image
 
 # Samples whose images are decoded and held at a time.
 _AT_ONCE = 1024
@@ -62,7 +63,6 @@ def read_shard(path: Path) -> Shard:
     Raises:
         InputError: no tar, a compressed or damaged one, or one without an image.
     """
-    check_uncompressed(path)
     fields: dict[str, dict[str, Place]] = {}
     links: list[str] = []
 

@@ -260,3 +260,41 @@ def test_any_tar_of_images(tmp_path, monkeypatch):
     for name, said in (("torn", "uncompressed tar"), ("none", "no image in"), ("x", "no such")):
         with pytest.raises(InputError, match=said):
             catalogue.load(f"tar:{tmp_path / name}.tar", tmp_path, image_size=8)
+
+
+def test_a_tar_holds_the_images_of_its_folder(tmp_path):
+    """Systems' previews are left out, names without an ending looked into, the rest named."""
+    image = jpeg(90, (9, 9))
+    contents = {
+        "a/1.jpg": image, "a/noend": image, "a/named.heic": image, "a/.thumbnails/1.jpg": image,
+        "@eaDir/1.jpg": image, "a/Thumbs.db": b"\xd0\xcf", "phone.heic": b"\0\0\0\x18ftypheic",
+        "e.svg": b"<svg/>", "notes.txt": b"words", "README": b"words", "empty": b"",
+    }  # fmt: skip
+    for name, content in contents.items():
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(content)
+    with tarfile.open(tmp_path / "in.tar", "w") as archive:
+        archive.add(tmp_path / "in", "in")
+    folder = catalogue.load(f"folder:{tmp_path / 'in'}", tmp_path)
+    found = catalogue.load(f"tar:{tmp_path / 'in.tar'}", tmp_path)
+    assert list(folder.ids) == ["a/1.jpg", "a/named.heic", "a/noend"]
+    assert [name.removeprefix("in/") for name in found.ids] == list(folder.ids)
+    np.testing.assert_array_equal(found.images, folder.images)
+    named = {(one.file.removeprefix("in/"), one.reason) for one in found.skipped}
+    assert named == {tuple(one) for one in folder.skipped} and len(named) == 2
+    assert found.others == folder.others == "3 files that are not images (.txt, without an "\
+        "extension)"  # fmt: skip
+
+
+@pytest.mark.parametrize("rest", [b"", b"\1" * 2048], ids=["cut off", "damaged"])
+def test_a_tar_that_is_not_whole_is_refused(tmp_path, rest):
+    """Also where it stops between two members, which the tar library takes for its end."""
+    with tarfile.open(tmp_path / "in.tar", "w") as archive:
+        for i in range(3):
+            third = archive.offset
+            add(archive, f"{i}.jpg", jpeg(50 * i, (9, 9)))
+    content = (tmp_path / "in.tar").read_bytes()
+    catalogue.load(f"tar:{tmp_path / 'in.tar'}", tmp_path)
+    (tmp_path / "in.tar").write_bytes(content[:third] + rest)
+    with pytest.raises(InputError, match=rf"(no end mark|damaged member) after {third} bytes"):
+        catalogue.load(f"tar:{tmp_path / 'in.tar'}", tmp_path)
