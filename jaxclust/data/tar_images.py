@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from jaxclust.core.errors import InputError
-from jaxclust.data.archives import Named, index_of, members
+from jaxclust.data.archives import Index, Named, index_of, members
 from jaxclust.data.decoding import read_images
 from jaxclust.data.folder import Folder, labels_of_folders
 from jaxclust.data.formats import START, kind_by_name
@@ -31,7 +31,26 @@ def read_tar(path: Path, reading: Reading, labels_from_folders: bool = False) ->
     """
     if not path.is_file():
         raise InputError(f"no such file: {path}; give tar:PATH with images in it")
-    listing, links = Listing(), list[str]()
+    listing = Listing()
+    found = _listed(path, listing)
+    if not found.names:
+        raise none_found(path, listing, "tar")
+    names, places = found.in_order()
+    # Unpacking a member writes over an earlier one of its name, as `tar --append` adds them.
+    last = np.flatnonzero([*(one != then for one, then in pairwise(names)), True])
+    if len(last) < len(names):
+        for i in np.setdiff1d(np.arange(len(names)), last).tolist():
+            listing.passed_over.append((names[i], "a later member of the tar has the same name"))
+        names, places = names.take(last), places.take(last)
+    places = places.read_by(reading.rules)
+    read = read_images(places, names, reading.size, reading.in_memory, str(path))
+    labels, classes = labels_of_folders(path, read.ids) if labels_from_folders else (None, ())
+    return Folder(read, labels, classes, listing.passed_over, listing.told_others())
+
+
+def _listed(path: Path, listing: Listing) -> Index:
+    """A tar's images; what else it holds is added to the listing."""
+    links: list[str] = []
 
     def index(archive: tarfile.TarFile) -> Iterable[Named]:
         with path.open("rb") as file:
@@ -52,19 +71,7 @@ def read_tar(path: Path, reading: Reading, labels_from_folders: bool = False) ->
     for link in links:
         if not _is_kept_by_system(link) and kind_by_name(link) not in {None, "none"}:
             listing.passed_over.append((link, "a link, which is not followed in a tar"))
-    if not found.names:
-        raise none_found(path, listing, "tar")
-    names, places = found.in_order()
-    # Unpacking a member writes over an earlier one of its name, as `tar --append` adds them.
-    last = np.flatnonzero([*(one != then for one, then in pairwise(names)), True])
-    if len(last) < len(names):
-        for i in np.setdiff1d(np.arange(len(names)), last).tolist():
-            listing.passed_over.append((names[i], "a later member of the tar has the same name"))
-        names, places = names.take(last), places.take(last)
-    places = places.read_by(reading.rules)
-    read = read_images(places, names, reading.size, reading.in_memory, str(path))
-    labels, classes = labels_of_folders(path, read.ids) if labels_from_folders else (None, ())
-    return Folder(read, labels, classes, listing.passed_over, listing.told_others())
+    return found
 
 
 def is_image(name: str) -> bool:
