@@ -8,7 +8,7 @@ from jaxclust.cli.arguments import Parser, data_dir, images, path, say
 from jaxclust.core.errors import InputError
 from jaxclust.core.processes import check_platform
 from jaxclust.core.visible import visible
-from jaxclust.report import exports, page
+from jaxclust.report import page
 from jaxclust.runs import edited, edits
 from jaxclust.runs.finished import images_of, read_finished
 from jaxclust.runs.writable import check_can_write
@@ -27,13 +27,10 @@ def main(arguments: Sequence[str]) -> int:
     out = given.out or run.path.with_name(f"{run.path.name}-edited")
     edited.check_out(out, run)
     check_can_write(out)
-    if "parquet" in given.formats:
-        exports.check_parquet()
     listed = edits.read(given.edits, run)
     result = edits.applied(run, listed)
     check_platform()
-    edited.write(run, result, listed, out)
-    changed, image_set = read_finished(out), None
+    image_set = None
     try:
         image_set = images_of(run, given.data_dir, given.images)
     except InputError as error:
@@ -41,6 +38,9 @@ def main(arguments: Sequence[str]) -> int:
             raise
         why = visible(" ".join(error.on_command_line().split()))
         print(f"warning: a page without images: {why}", file=sys.stderr)
+    export.check(image_set, given.formats)
+    edited.write(run, result, listed, out)
+    changed = read_finished(out)
     page.write(changed, image_set)
     if given.formats:
         export.write(changed, image_set, out / "exports", given.formats)

@@ -8,7 +8,7 @@ from jaxclust.core.errors import InputError
 from jaxclust.data.catalogue import ImageSet
 from jaxclust.report import by_cluster, exports, projector
 from jaxclust.report.pictures import Pictures
-from jaxclust.report.thumbnails import drawing
+from jaxclust.report.thumbnails import drawing, pictures_of
 from jaxclust.runs.finished import FinishedRun, images_of, read_finished
 from jaxclust.runs.writable import check_can_write
 
@@ -32,10 +32,10 @@ def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     by_cluster.check_empty(given.to)
     check_can_write(given.to)
-    run = read_finished(given.run)
-    image_set = None
+    run, image_set = read_finished(given.run), None
     if given.formats != ["parquet"]:  # which needs no images
         image_set = images_of(run, given.data_dir, given.images)
+    check(image_set, given.formats)
     options = {"copy": given.copy, "prefix": given.url_prefix}
     shown = write(run, image_set, given.to, given.formats, **options)
     clusters = len(set(run.clusters.tolist()))
@@ -59,19 +59,11 @@ def write(
         run: a finished or edited one.
         image_set: its images; None: there are none to write.
         folder: an empty one, or none yet.
-        wanted: of :data:`FORMATS`.
+        wanted: of :data:`FORMATS`; see :func:`check`.
         copy: image files instead of linking them.
         prefix: of image addresses for Label Studio.
-
-    Raises:
-        InputError: a format that needs images, without any; or a missing library.
     """
-    if "parquet" in wanted:
-        exports.check_parquet()
     draw = drawing(image_set)
-    of_pictures = [name for name in wanted if name in _OF_PICTURES]
-    if (draw is None or image_set is None) and of_pictures:
-        raise InputError(f"--as {of_pictures[0]} needs images, and there are features alone")
     pictures = None if draw is None or image_set is None else _pictures(image_set, copy)
     if "folders" in wanted:
         if pictures is not None:
@@ -80,8 +72,17 @@ def write(
     if "parquet" in wanted:
         exports.write_parquet(run, folder)
     if pictures is not None:
-        _annotations(run, pictures, folder, of_pictures, prefix)
+        _annotations(run, pictures, folder, wanted, prefix)
     return pictures is not None
+
+
+def check(image_set: ImageSet | None, wanted: Sequence[str]) -> None:
+    """InputError for a format that needs images, without any, or whose library is missing."""
+    if "parquet" in wanted:
+        exports.check_parquet()
+    of_pictures = [name for name in wanted if name in _OF_PICTURES]
+    if of_pictures and (image_set is None or pictures_of(image_set) is None):
+        raise InputError(f"--as {of_pictures[0]} needs images, and there are none")
 
 
 def _pictures(image_set: ImageSet, copy: bool) -> Pictures:

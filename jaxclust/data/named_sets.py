@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxclust.core.errors import InputError
 from jaxclust.data import archives, prepared
 from jaxclust.data.image_set import ImageSet, from_files, rows_of
 from jaxclust.data.npz import read_npz
@@ -67,7 +68,13 @@ def _prepared(
 
 
 def _in_npz(name: str, entry: dict, data_dir: Path, reading: Reading) -> ImageSet:
-    found = read_npz(data_dir / f"{name}.npz", reading.rules.ranges)
+    path = data_dir / f"{name}.npz"
+    found = read_npz(path, reading.rules.ranges)
+    if found.images.shape[1:] != entry["shape"]:
+        raise InputError(
+            f"the images in {path} have shape {found.images.shape[1:]}, those of {name} "
+            f"{entry['shape']}; give npz:{path} to cluster them as a set of their own"
+        )
     return replace(found, name=name, n_classes=entry["n_classes"])
 
 

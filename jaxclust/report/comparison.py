@@ -7,22 +7,17 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jaxclust.core.errors import InputError
-from jaxclust.methods import registry
-from jaxclust.report.published import OTHER_DATA, Published, published_beside
+from jaxclust.report.differences import OPTIONS, differences, is_whole
+from jaxclust.report.published import OTHER_RUN, Published, published_beside
 from jaxclust.report.text import shown
 from jaxclust.runs.directory import RunDirectory
 
 SCORES = ("nmi", "acc", "ari")
-
-# Options that change what a run is, besides its method's settings.
-_TOLD = ("n_clusters", "image_size", "limit", "imbalance", "labels_from_folders", "precision")
-_USUAL = {"precision": "float32", "labels_from_folders": False}
 
 
 class Row(NamedTuple):
@@ -133,7 +128,7 @@ def _runs_of(folder: Path) -> Iterator[Path]:
 
 
 # What the runs of several seeds share.
-_OF_ALL = ("method", "dataset", "preset", *_TOLD, "config")
+_OF_ALL = ("method", "dataset", "preset", *OPTIONS, "config")
 
 
 def _asked(record: Mapping[str, Any], name: str) -> Any:
@@ -148,41 +143,22 @@ def _of_run(path: Path) -> Row:
     record = _record_of(path)
     try:
         summary = json.loads((path / "summary.json").read_text("utf-8"))
-        options = record["options"]
+        options, differs = record["options"], differences(record)
         scores = {name: [summary[name]] for name in SCORES}
-        edited = ["edited by hand"] if "edited_from" in record else []
-        title = ", ".join([options["method"], *_changes(options, record["config"]), *edited])
-        settings = {**record["config"], **{name: options.get(name) for name in OTHER_DATA}}
+        settings = {**record["config"], **{name: options.get(name) for name in OTHER_RUN}}
         paper = published_beside(options["method"], options["dataset"], settings)
         return Row(
             options["dataset"],
             options["method"],
-            title,
+            ", ".join([options["method"], *differs]),
             [options["seed"]],
             scores,
-            None if edited else paper,
+            paper if is_whole(record) else None,
             {options["seed"]: record["data"]["sha256"]},
             options.get("imbalance") is not None,
         )
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"the run in {path} is damaged ({error!r}); run it again") from error
-
-
-def _changes(options: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """The preset if not `best`, and every setting that differs from the preset's."""
-    found = [] if options["preset"] == "best" else [options["preset"]]
-    for name in _TOLD:
-        if options.get(name) != _USUAL.get(name):
-            found.append(f"{name}={options[name]}")
-    if options["method"] not in registry.METHODS:
-        return found
-    # Through JSON, like the run's record.
-    preset = registry.find(options["method"]).config(options["preset"])
-    defaults = json.loads(json.dumps(asdict(preset), default=str))
-    for name, value in config.items():
-        if name in defaults and defaults[name] != value:
-            found.append(f"{name}={value}")
-    return found
 
 
 def _recorded(path: Path) -> list[Row]:

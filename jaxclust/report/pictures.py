@@ -57,5 +57,4 @@ class Pictures:
 def _write_png(image: np.ndarray, limits: tuple[float, float], target: Path) -> None:
     """An image [h, w, c] as PNG, black and white at these limits."""
     image = as_bytes(image, *limits)
-    grey = image.shape[2] != 3
-    Image.fromarray(image[..., 0] if grey else image).save(target)
+    Image.fromarray(image[..., 0] if image.shape[2] < 3 else image[..., :3]).save(target)

@@ -164,13 +164,13 @@ PRETRAINED: dict[tuple[str, str], Published] = {
     for dataset, nmi in (("ilsvrc_val", 37.5), ("places_val", 30.7), ("places_train", 18.7))
 }
 
-# With these, a run uses different data from the paper's.
-OTHER_DATA = ("n_clusters", "limit", "imbalance")
+# With these, a run uses different data from the paper's, or begins from another run's weights.
+OTHER_RUN = ("n_clusters", "limit", "imbalance", "encoder", "pretrained")
 
 
 def published_beside(method: str, dataset: str, settings: Mapping[str, Any]) -> Published | None:
     """The paper's figure that a run with these settings can be compared with, if any."""
-    if any(settings.get(name) is not None for name in OTHER_DATA):
+    if any(settings.get(name) is not None for name in OTHER_RUN):
         return None
     # Then it is the paper's Baseline-I, under CCNN's name.
     if method == "ccnn" and settings.get("compensation") == "none":

@@ -178,6 +178,9 @@ def test_face_sets_from_local_files(tmp_path, name, shape):
     loaded = load(name, tmp_path)
     np.testing.assert_array_equal(loaded.images, images)
     assert loaded.n_classes == {"frgc": 20, "ytf": 41}[name]
+    np.savez(tmp_path / f"{name}.npz", images=images[:, 1:], labels=np.arange(6))
+    with pytest.raises(InputError, match=rf"have shape .*, those of {name} .*; give npz:"):
+        load(name, tmp_path)
 
 
 def test_prepared_sets_from_one_file_each(tmp_path):

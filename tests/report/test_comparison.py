@@ -51,6 +51,26 @@ def test_seeds_are_gathered_and_settings_told_apart(runs, capsys):
     assert f"| digits | kmeans, limit=100 | {mean:.1f} ± {spread:.1f} |" in capsys.readouterr().out
 
 
+def test_an_encoder_another_run_s_weights_and_a_part_of_a_set_are_told(runs, tmp_path):
+    """And no published figure stands beside them."""
+    shutil.copytree(runs / "one", tmp_path / "one")
+    record = json.loads((tmp_path / "one" / "config.json").read_text())
+    record["options"] |= {"dataset": "mnist", "limit": None}
+    for count, options, title in [
+        (70_000, {}, "kmeans"),
+        (69_990, {}, "kmeans"),
+        (6000, {}, "kmeans, 6000 images"),
+        (70_000, {"encoder": "efficientnet_lite0"}, "kmeans, encoder=efficientnet_lite0"),
+        (70_000, {"pretrained": "runs/other"}, "kmeans, pretrained"),
+    ]:
+        changed = {**record, "options": {**record["options"], **options}}
+        changed["data"] = {**record["data"], "n_images": count}
+        (tmp_path / "one" / "config.json").write_text(json.dumps(changed))
+        [row] = rows_of([tmp_path / "one"])
+        assert row.title == title
+        assert (row.published is not None) == (title == "kmeans")
+
+
 def test_many_seeds_are_a_range():
     assert listed([3]) == "3"
     assert listed([0, 1, 2, 3]) == "0, 1, 2, 3"
@@ -157,7 +177,7 @@ def test_a_published_figure_stands_beside_its_own_kind_of_run_alone():
         30.7, "Hsu & Lin 2017, Table II, pre-trained, Places2 of 18,250",
     )  # fmt: skip
     assert published_beside("ccnn", "ilsvrc_val", {"compensation": "none"}) is None
-    for name in ("limit", "imbalance", "n_clusters"):
+    for name in ("limit", "imbalance", "n_clusters", "encoder", "pretrained"):
         assert published_beside("dac", "mnist", {name: 0.5}) is None
     assert published_beside("dac", "mnist", {"limit": None, "epochs": 3}).acc == 97.75
 

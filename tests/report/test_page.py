@@ -115,6 +115,14 @@ def test_pictures_are_cut_out_of_the_sheets_where_they_were_put():
         assert np.abs(cut[4:12, 4:12].mean((0, 1)) - colours[rows[i], 0, 0]).max() < 25
 
 
+def test_colours_are_the_first_three_channels():
+    """A fourth, as of transparency or infrared, is not shown; two are shown as grey."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 4), dtype=np.uint8)
+    np.testing.assert_array_equal(squares(images, 8), images[..., :3])
+    two = squares(images[..., :2], 8)
+    np.testing.assert_array_equal(two, np.repeat(images[..., :1], 3, axis=3))
+
+
 def test_sheets_stay_within_their_budget():
     noise = np.random.default_rng(0).integers(0, 256, (3000, 48, 48, 3), dtype=np.uint8)
 

@@ -1,6 +1,7 @@
 """Edits of a run's clusters: each kind, what is refused, the edited run."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from jaxclust.cli import main
 from jaxclust.core.errors import InputError
 from jaxclust.report import comparison
-from jaxclust.runs import edits
+from jaxclust.runs import edited, edits
 from jaxclust.runs.finished import read_finished
 from tests.methods import small
 
@@ -137,6 +138,26 @@ def test_all_clusters_can_become_one(finished, tmp_path):
     assert main(["apply", str(finished.path), str(file), f"--out={out}"]) == 0
     summary = read_finished(out).summary
     assert summary["clusters_found"] == 1 and summary["assignment_entropy"] == 0
+
+
+def test_what_is_refused_leaves_nothing_behind(finished, tmp_path, capsys):
+    file = saved(finished, tmp_path / "edits.json")
+    out = tmp_path / "new"
+    command = ["apply", str(finished.path), str(file), f"--out={out}"]
+    assert main([*command, f"--images=npz:{tmp_path}/gone.npz"]) == 2
+    assert not out.exists()
+    assert main([*command, "--as", "folders"]) == 0
+    assert (out / "exports").is_dir()
+
+
+def test_scores_by_other_rules_are_not_those_of_the_edited_clusters(finished, tmp_path):
+    summary = {**finished.summary, "acc_output": 0.5, "nmi_centroid": 0.5, "starts": [{"acc": 0.5}]}
+    result = after(finished, {"do": "merge", "cluster": 0, "into": 1})
+    edited.write(replace(finished, summary=summary), result, [], tmp_path / "new")
+    found = read_finished(tmp_path / "new").summary
+    assert not {"acc_output", "nmi_centroid"} & found.keys()
+    assert found["starts"] is None
+    assert found.keys() - {"edited"} == finished.summary.keys()
 
 
 def test_the_edited_run_is_one_of_its_own(finished, tmp_path):
