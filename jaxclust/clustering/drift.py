@@ -23,6 +23,9 @@ def rollback(params: PyTree, last_updates: PyTree, layers: Sequence[str] | None 
 
     Returns:
         Same structure as `params`.
+
+    Raises:
+        ValueError: a layer that `params` does not have.
     """
 
     def before(tree: PyTree, updates: PyTree) -> PyTree:
@@ -30,6 +33,8 @@ def rollback(params: PyTree, last_updates: PyTree, layers: Sequence[str] | None 
 
     if layers is None:
         return before(params, last_updates)
+    if missing := set(layers) - set(params):
+        raise ValueError(f"no layer named {sorted(missing)}; there are {sorted(params)}")
     return {
         name: before(tree, last_updates[name]) if name in layers else tree
         for name, tree in params.items()

@@ -26,10 +26,10 @@ class Buffer(NamedTuple):
 def empty_buffer(capacity: int, image_shape: tuple[int, ...], width: int) -> Buffer:
     """A buffer for `capacity` images of [h, w, c] with features of `width`."""
     samples = Samples(
-        images=jnp.zeros((capacity, *image_shape)),
-        features=jnp.zeros((capacity, width)),
+        images=jnp.zeros((capacity, *image_shape), jnp.float32),
+        features=jnp.zeros((capacity, width), jnp.float32),
         assignments=jnp.zeros((capacity,), jnp.int32),
-        distances=jnp.zeros((capacity,)),
+        distances=jnp.zeros((capacity,), jnp.float32),
     )
     return Buffer(samples, jnp.zeros((), jnp.int32))
 

@@ -153,7 +153,7 @@ def build_mixture(config: MixtureConfig, spec: DataSpec, compute: Compute = Comp
 
     def blank(d: int) -> Mixed:
         p = width_of(d)
-        return Mixed(jnp.zeros(d), jnp.zeros((d, p)), mixture.blank(k, p))
+        return Mixed(jnp.zeros(d, jnp.float32), jnp.zeros((d, p), jnp.float32), mixture.blank(k, p))
 
     def fit(x: np.ndarray, seed: int) -> Mixed:
         from sklearn.decomposition import PCA
@@ -195,7 +195,7 @@ def by_neighbour(spec: DataSpec, assign: Callable[[np.ndarray, int], np.ndarray]
         return jax.nn.one_hot(jnp.asarray(left.assignments)[neighbour], k)
 
     return Clusterer(
-        blank=lambda d: Seen(jnp.zeros((n, d)), jnp.zeros(n, jnp.int32)),
+        blank=lambda d: Seen(jnp.zeros((n, d), jnp.float32), jnp.zeros(n, jnp.int32)),
         fit=lambda x, seed: Seen(x, assign(x, seed)),
         judge=judge,
     )

@@ -88,9 +88,8 @@ def _full_factors(factors: np.ndarray, covariance: Covariance, k: int, d: int) -
 
 def blank(k: int, d: int) -> Mixture:
     """k standard Gaussians at zero: a mixture's shapes before it is fitted."""
-    return Mixture(
-        jnp.full((k,), 1 / k), jnp.zeros((k, d)), jnp.broadcast_to(jnp.eye(d), (k, d, d))
-    )
+    factors = jnp.broadcast_to(jnp.eye(d, dtype=jnp.float32), (k, d, d))
+    return Mixture(jnp.full(k, 1 / k, jnp.float32), jnp.zeros((k, d), jnp.float32), factors)
 
 
 def responsibilities(x: Array, mixture: Mixture) -> Array:

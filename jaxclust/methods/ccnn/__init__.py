@@ -116,9 +116,9 @@ class _CCNN(Tuning):
         counts = jnp.zeros(k, jnp.float32)
         if config.learning == "kmeans" or config.initial_kmeans:
             fit = kmeans.fit(keys.of(state, "seeding"), features, k, seeding=config.seeding)
-            centroids = fit.centroids
+            centroids, counts = fit.centroids, fit.sizes
             if config.max_count is not None:
-                counts = jnp.minimum(fit.sizes, config.max_count)
+                counts = jnp.minimum(counts, config.max_count)
         else:
             centroids = kmeans.seed(keys.of(state, "seeding"), features, k, config.seeding)
         params = {"network": dict(state.params["network"])}

@@ -152,6 +152,15 @@ def check(config: Config) -> None:
             "‹features› backbone is for the frozen baselines; set ‹learning› kmeans or "
             "minibatch_kmeans, or leave ‹features› at feature_layer"
         )
+    if (
+        config.rollback_scope == "feature_layer"
+        and weights_file(config)
+        and not config.feature_width
+    ):
+        raise InputError(
+            "‹rollback_scope› feature_layer needs a feature layer, which the network of a weights "
+            "file has only with a ‹feature_width›; give one"
+        )
     if not 1 <= config.k_m <= config.batch_size:
         raise InputError(
             f"‹k_m› must lie between 1 and ‹batch_size› ({config.batch_size}), not {config.k_m}; "

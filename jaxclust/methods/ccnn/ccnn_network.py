@@ -1,6 +1,7 @@
 """CCNN's network and optimiser by its settings, and its output layer's first fit."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -68,6 +69,7 @@ class Networks(NamedTuple):
     """CCNN's networks as functions."""
 
     network: Network  # images -> Outputs
+    without_dropout: Network  # the same, for the reconstruction
     backbone: Network  # images -> the backbone's map averaged over positions [b, channels]
     decoder: Network  # code -> images
     code_width: int  # of what the decoder is given
@@ -93,7 +95,7 @@ class Networks(NamedTuple):
     ) -> tuple[Coded, PyTree]:
         """The network's code and what the decoder makes of it, in training mode."""
         variables = {"params": params["network"], **model_state["network"]}
-        outputs, network_state = self.network.apply(
+        outputs, network_state = self.without_dropout.apply(
             variables, self.prepare(images), train=True, key=key
         )
         variables = {"params": params["decoder"], **model_state["decoder"]}
@@ -109,19 +111,23 @@ def networks_for(
     weights: pretrained.Pretrained | None,
 ) -> Networks:
     """The networks the settings name, or those around a custom body."""
-    side, precision = None, compute.precision
-    if body is None:
-        body, side = network_body(config, spec, compute.axis_name, weights)
-    k = spec.n_clusters
+    precision, k = compute.precision, spec.n_clusters
     width = config.feature_width or (k if weights is None else None)
     heads = (width, k, config.rectify_features, config.normalise_features)
     decoder = from_flax(Decoder(spec.image_shape, axis_name=compute.axis_name), precision)
     if isinstance(body, Network):
         network = around(body, CCNN(Passed(), *heads), precision)
-        return Networks(network, network, decoder, width or k, side, weights)
-    module = CCNN(body, *heads)
-    pooled = from_flax(module, precision, "backbone_features")
-    return Networks(from_flax(module, precision), pooled, decoder, width or k, side, weights)
+        return Networks(network, network, network, decoder, width or k, None, weights)
+    side, undropped = None, body
+    if body is None or undropped is None:
+        body, side = network_body(config, spec, compute.axis_name, weights)
+        plain = replace(config, dropout=0.0)
+        undropped, _ = network_body(plain, spec, compute.axis_name, weights)
+    network, pooled = (
+        from_flax(CCNN(body, *heads), precision, m) for m in (None, "backbone_features")
+    )
+    without_dropout = from_flax(CCNN(undropped, *heads), precision)
+    return Networks(network, without_dropout, pooled, decoder, width or k, side, weights)
 
 
 def around(body: Network, layers: Module, precision: Precision) -> Network:

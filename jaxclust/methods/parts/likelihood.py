@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from jaxclust.core.types import DataSpec, Refit
@@ -41,5 +42,6 @@ class Likelihood:
         """Negative log-likelihood of images, without its constant: float []."""
         if self.bernoulli:
             low, size = over(images, ranges)
-            return bernoulli_error(decoded, (images - low) / size)
+            # Outside the range, which not all images told, the error has no least value.
+            return bernoulli_error(decoded, jnp.clip((images - low) / size, 0, 1))
         return reconstruction_error(decoded, images) / (2 * self.variance)
