@@ -58,14 +58,17 @@ class Config:
     latent_width: int | None = setting(None, least=1)
     """Width of the latent; default the number of clusters."""
     pretrain_epochs: int | None = setting(None, least=0)
-    """Epochs of denoising alone; default 50, or on a small data set as many as 7500 steps need."""
+    """Epochs of denoising alone; default 50, or on a small data set as many as 18,600 steps need,
+    with which its error has nearly stopped falling."""
     start_epochs: int = setting(10, least=0)
     """Epochs in which the softmax layer learns the first clusters."""
     start: Literal["auto", "kmeans", "ac_pic"] = "auto"
     """How the first clusters are found in the latents: k-means, or agglomeration by path integrals;
     auto: the latter for up to 20,000 images."""
     learning_rate: float = setting(1e-3, above=0)
-    """Adam's learning rate, in all phases."""
+    """Adam's learning rate, until the first clusters are learnt."""
+    cluster_learning_rate: float = setting(1e-4, above=0)
+    """Adam's learning rate from then on. A higher one keeps moving images to small clusters."""
     reconstruction_weight: float = setting(1.0, least=0)
     """Weight of the denoising error, relative to the clusters' cross-entropy."""
     targets: Literal["root", "square"] = "square"
@@ -76,7 +79,7 @@ class Config:
 
 
 # Epochs, and the least number of steps they must make.
-_PRETRAINING, _CLUSTERING = (50, 7500), (50, 4000)
+_PRETRAINING, _CLUSTERING = (50, 18_600), (50, 4000)
 _PAPER = Config(learning_rate=1e-4, pretrain_epochs=1000, epochs=1000, targets="root")
 PRESETS = {
     "best": Config(),
@@ -107,7 +110,8 @@ class _DEPICT:
     width: int
     whole: Network  # images -> Repaired
     encoder: Network  # images -> latent, of the whole's variables; both see values from -1 to 1
-    adam: optax.GradientTransformation
+    adam: optax.GradientTransformation  # until the first clusters are learnt
+    cluster_adam: optax.GradientTransformation
 
     def init(self, key: Array, images: Array) -> TrainState:
         network_key, run_key = keys.pair(key)
@@ -151,7 +155,7 @@ class _DEPICT:
         """The first soft targets, and a fresh optimiser state."""
         state = self.retarget(state, latents)
         cluster = state.cluster._replace(moved=jnp.ones((), jnp.float32))
-        return state.replace(cluster=cluster, opt_state=self.adam.init(state.params))
+        return state.replace(cluster=cluster, opt_state=self.cluster_adam.init(state.params))
 
     def noised(self, params: PyTree, at: Context) -> Repaired:
         variables = {"params": params["network"]}
@@ -184,13 +188,16 @@ class _DEPICT:
         """Denoising alone; the head learns the first clusters; both train on their own targets."""
         config = self.config
         batches, sizes = Batches(config.batch_size), (config.batch_size, self.spec.n_images)
-        repair, step = (
-            gradient_step(loss, self.adam, axis_name=axis_name) for loss in (self.repair, self.loss)
-        )
+        repair, start, step = (
+            gradient_step(loss, adam, axis_name=axis_name)
+            for loss, adam in (
+                (self.repair, self.adam), (self.loss, self.adam), (self.loss, self.cluster_adam)
+            )
+        )  # fmt: skip
         epochs = epochs_or(config.pretrain_epochs, _PRETRAINING, *sizes)
         return (
             Phase(PRETRAIN, repair, epochs, batches, LOOK, pretrains=True, scored="never"),
-            Phase("start", step, config.start_epochs, batches, Refit(self.begin, "host")),
+            Phase("start", start, config.start_epochs, batches, Refit(self.begin, "host")),
             Phase(
                 "cluster",
                 step,
@@ -227,5 +234,6 @@ def build(
     if network is None:
         network = DenoisingAutoencoder(spec.image_shape, width, axis_name=compute.axis_name)
     whole, encoder = (from_flax(network, compute.precision, how) for how in (None, "encode"))
-    depict = _DEPICT(config, spec, width, whole, encoder, optax.adam(config.learning_rate))
+    rates = (config.learning_rate, config.cluster_learning_rate)
+    depict = _DEPICT(config, spec, width, whole, encoder, *map(optax.adam, rates))
     return Method(depict.init, depict.predict, depict.phases(compute.axis_name))

@@ -77,6 +77,16 @@ def test_the_step_is_a_second_reading_s():
     np.testing.assert_allclose(info.loss, entropy.mean() + 0.7 * error, rtol=1e-4)
 
 
+def test_the_first_clusters_are_learnt_faster():
+    """Adam's first update is the learning rate times the gradient's sign."""
+    method, state = begun(learning_rate=3e-3, cluster_learning_rate=1e-4)
+    batch = Batch(jnp.asarray(X[:10]), jnp.arange(10))
+    for phase, rate in zip(method.phases[1:], (3e-3, 1e-4), strict=True):
+        after, _ = jax.jit(phase.step)(state, batch)
+        moved = after.params["head"]["kernel"] - state.params["head"]["kernel"]
+        np.testing.assert_allclose(np.abs(moved), rate, rtol=0.02)
+
+
 @pytest.mark.parametrize(("form", "power", "balance"), [("root", 1, 0.5), ("square", 2, 1)])
 def test_targets_in_both_forms(form, power, balance):
     method, state = begun(targets=form)
