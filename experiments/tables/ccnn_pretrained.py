@@ -9,7 +9,7 @@ clustered. FILE: see --init.
 
 Published (NMI, AlexNet): ILSVRC-Val pre-trained proposed 37.5, Baselines I 18.1, II 23.1, III
 29.3, from a random network 31.4; Places-Val 30.7, 15.3, 17.7, 20.1 and 21.9. So the order expected
-is proposed > III > II > I. Fig. 6: NMI is best at k_m = 10 of 50. Fig. 7: NMI rises for ten epochs.
+is proposed > III > II > I. Fig. 6: NMI is best at k_m = 1 of 50. Fig. 7: NMI rises for ten epochs.
 
 Table III, run time and memory: the seconds and peak memory of each row. Time on two CPU cores,
 MobileNet, 10 classes of 50: the frozen baselines half a minute and 4, a trained run 2 to 10.

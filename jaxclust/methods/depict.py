@@ -58,8 +58,8 @@ class Config:
     latent_width: int | None = setting(None, least=1)
     """Width of the latent; default the number of clusters."""
     pretrain_epochs: int | None = setting(None, least=0)
-    """Epochs of denoising alone; default 50, or on a small data set as many as 18,600 steps need,
-    with which its error has nearly stopped falling."""
+    """Epochs of denoising alone; default 50, or on a small data set as many as 18,600 steps need
+    (200 epochs of USPS)."""
     start_epochs: int = setting(10, least=0)
     """Epochs in which the softmax layer learns the first clusters."""
     start: Literal["auto", "kmeans", "ac_pic"] = "auto"

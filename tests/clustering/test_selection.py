@@ -72,12 +72,21 @@ def test_balanced_choice_keeps_every_cluster():
     assert set(np.asarray(assignments[nearest(distances, 4)])) == {0}
 
 
+def test_a_buffer_has_float32_whatever_jax_defaults_to():
+    with jax.enable_x64(True):
+        buffer = empty_buffer(4, (2, 2, 1), 3)
+    kinds = {leaf.dtype.name for leaf in jax.tree.leaves(buffer)}
+    assert kinds == {"float32", "int32"}
+
+
 def test_rollback_undoes_an_update_and_leaves_other_layers():
     params = {"feature": {"w": jnp.array([1.0, 2.0])}, "output": {"w": jnp.array([3.0])}}
     updates = {"feature": {"w": jnp.array([0.5, -1.0])}, "output": {"w": jnp.array([0.25])}}
     after = jax.tree.map(jnp.add, params, updates)
     whole = rollback(after, updates)
     jax.tree.map(np.testing.assert_array_equal, whole, params)
+    with pytest.raises(ValueError, match=r"no layer named \[.featur.\]"):
+        rollback(after, updates, layers=("featur",))
     one = rollback(after, updates, layers=("feature",))
     np.testing.assert_array_equal(one["feature"]["w"], params["feature"]["w"])
     np.testing.assert_array_equal(one["output"]["w"], after["output"]["w"])

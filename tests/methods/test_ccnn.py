@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -8,9 +9,9 @@ import pytest
 
 from jaxclust.clustering import kmeans
 from jaxclust.core.errors import InputError
-from jaxclust.core.types import Batch, DataSpec
+from jaxclust.core.types import Batch, Compute, DataSpec
 from jaxclust.methods import ccnn, registry
-from jaxclust.methods.ccnn import ccnn_config
+from jaxclust.methods.ccnn import ccnn_config, ccnn_network
 from jaxclust.models.encoders import pretrained
 from jaxclust.training import loop, starting
 from jaxclust.training.prediction import predictor
@@ -230,6 +231,42 @@ def test_a_weights_files_statistics_can_stay(resnet, frozen):
     before, now = (s.model_state["network"]["batch_stats"] for s in (state, after))
     same = jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), before, now))
     assert all(same) if frozen else not any(same)
+
+
+def test_a_feature_layer_to_roll_back_must_be_there(resnet):
+    settings = {"init": str(resnet), "rollback_scope": "feature_layer"}
+    with pytest.raises(InputError, match="only with a feature_width"):
+        ccnn_config.check(ccnn.Config(**settings))
+    ccnn_config.check(ccnn.Config(**settings, feature_width=4))
+
+
+def test_initial_clusters_count_with_and_without_a_cap():
+    """Otherwise the first mini-batch would overwrite them."""
+    for cap in (None, 5.0):
+        state = small.begun(small.method(init="random", max_count=cap))
+        sizes = np.asarray(state.cluster.kmeans.counts)
+        if cap is None:
+            assert sizes.sum() == len(small.data().images)
+        else:
+            assert sizes.max() == cap
+
+
+def test_reconstruction_has_no_dropout():
+    """Only fine-tuning has: there the same images give other outputs with another key."""
+    spec = DataSpec(8, (64, 64, 3), 3)
+    networks = ccnn_network.networks_for(ccnn.Config(dropout=0.9), spec, Compute(), None, None)
+    assert networks.side == 224
+    images = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
+    network, plain = (
+        one._replace(apply=functools.partial(one.apply, train=True))
+        for one in (networks.network, networks.without_dropout)
+    )
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+    drops = [
+        "random_bits" in str(jax.make_jaxpr(one.apply)(variables, images, key=jax.random.key(1)))
+        for one in (network, plain)
+    ]
+    assert drops == [True, False]
 
 
 def test_weights_and_a_network_exclude_each_other(resnet):
