@@ -47,7 +47,7 @@ class Config:
     seeding: kmeans.Seeding = "greedy"
     """greedy: k-means++ with the best of a few candidates; kmeans++ with one; uniform."""
     restarts: int = setting(10, least=1)
-    """Independent seedings; the lowest inertia wins."""
+    """Independent seedings of full-set k-means; the lowest inertia wins."""
     max_iterations: int = setting(300, least=1)
     """Maximum Lloyd's iterations of each."""
 

@@ -118,14 +118,17 @@ def start_of(method, images):
     The first that begins with a clustering, or else the first.
     """
     phases = method.phases
-    state = widened(method.init(jax.random.key(0), images[:2]), images.dtype)
+    # Step by step each operation would be a program of its own, slow to compile.
+    state = widened(jax.jit(method.init)(jax.random.key(0), images[:2]), images.dtype)
     phase = next((phase for phase in phases if phase.step and phase.first), phases[0])
     if phase.first:
-        features = method.predict(state, images).features
+        features = jax.jit(method.predict)(state, images).features
         if phase.first.sees == "images":
             features = images.reshape(N, -1)
-        on_host = phase.first.on == "host"
-        state = phase.first.update(state, np.asarray(features) if on_host else features)
+        if phase.first.on == "host":
+            state = phase.first.update(state, np.asarray(features))
+        else:
+            state = jax.jit(phase.first.update)(state, features)
     return jax.tree.map(jnp.asarray, state), phase
 
 
@@ -171,8 +174,9 @@ def main():
             "distance": float(np.linalg.norm(a - b[0])),
             "norm": float(np.linalg.norm(a)),
         }
+    predict = jax.jit(alone.predict)
     labels = [
-        np.asarray(alone.predict(jax.tree.map(jnp.asarray, state), images).assignments)
+        np.asarray(predict(jax.tree.map(jnp.asarray, state), images).assignments)
         for state in (one, jax.tree.map(lambda leaf: leaf[0], many))
     ]
     report["same_assignments"] = bool(np.array_equal(*labels))

@@ -18,7 +18,10 @@ from tests.methods import small
 from tests.trees import assert_same
 
 IMAGES, KINDS = small.images(60)
-QUICK = {"epochs": 2, "pretrain_epochs": 2, "batch_size": 20, "latent_width": 4}
+# The smallest network: these tests are of the loop around it.
+QUICK = {
+    "epochs": 2, "pretrain_epochs": 2, "batch_size": 20, "latent_width": 4, "network": "sparse",
+}  # fmt: skip
 
 
 def method(**changes):
@@ -153,7 +156,8 @@ def test_features_are_data_too(name):
     kinds = np.arange(90) % 3
     features = (rng.normal(size=(90, 12)) + 6 * np.eye(3, 12)[kinds]).astype(np.float32)
     config = METHODS[name].config("best")
-    wanted = {"pretrain_epochs": 40, "batch_size": 30, "epochs": 2, "restarts": 2}
+    long = name == "vade"
+    wanted = {"pretrain_epochs": 40 if long else 10, "batch_size": 30, "epochs": 2, "restarts": 2}
     wanted |= {"latent_width": 4, "starts": 1}
     known = {field.name for field in dataclasses.fields(config)}
     config = dataclasses.replace(config, **{k: v for k, v in wanted.items() if k in known})
