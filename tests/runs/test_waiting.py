@@ -21,10 +21,10 @@ from tests.runs.test_single import own_folder as own_folder
 from tests.runs.test_single import read_csv, results
 
 FAST = [
-    "--epochs=4", "--pretrain-epochs=1", "--batch-size=50", "--k-m=40", "--n-m=40", "--quiet",
-    "--no-report", "--evaluate-every=2",
+    "--epochs=4", "--pretrain-epochs=1", "--batch-size=50", "--tolerance=0", "--network=sparse",
+    "--quiet", "--no-report", "--evaluate-every=2",
 ]  # fmt: skip
-DIGITS = ["run", "--method=ccnn", "--dataset=digits", "--limit=200", *FAST]
+DIGITS = ["run", "--method=dec", "--dataset=digits", "--limit=200", *FAST]
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ DEEP = {
     "dac": ["--draw-size=30", "--batch-size=30", "--inner-passes=1"],
     "ics": ["--pretrain-epochs=1", "--batch-size=30"],
     "derc": ["--pretrain-epochs=1", "--batch-size=30", "--iterations=1", "--reducer=pca"],
-    "dec": ["--pretrain-epochs=1", "--batch-size=30"],
+    "dec": ["--pretrain-epochs=1", "--batch-size=30", "--network=sparse"],
     "idec": ["--pretrain-epochs=1", "--batch-size=30"],
     "vade": ["--pretrain-epochs=1", "--batch-size=30"],
 }
@@ -169,14 +169,15 @@ def test_every_deep_method_has_starts():
 
 def test_several_seeds_each_choose_a_start_of_their_own():
     arguments = ["run", "--method=dec", "--dataset=digits", "--limit=100", "--epochs=2"]
-    arguments += ["--pretrain-epochs=1", "--starts=2", "--seeds=2", "--quiet", "--no-report"]
+    arguments += ["--pretrain-epochs=1", "--network=sparse", "--starts=2", "--seeds=2"]
+    arguments += ["--quiet", "--no-report"]
     assert main([*arguments, "--out=several"]) == 0
     for seed in (0, 1):
         folder = Path(f"several/seed-{seed}")
         assert summary_of(folder)["starts"][0]["seed"] == seed
         assert (folder / "starts" / "1" / "round-0.json").is_file()
     assert main([*arguments, "--out=several", "--overwrite"]) == 0
-    assert main([*arguments[:-3], "--starts=1", "--quiet", "--out=several", "--overwrite"]) == 0
+    assert main([*arguments, "--starts=1", "--out=several", "--overwrite"]) == 0
     assert not list(Path("several").glob("**/starts"))
 
 
@@ -191,8 +192,9 @@ def test_an_estimator_chooses_as_the_command_line_does():
     np.savez("x.npz", images=pictures)
     arguments = ["run", "--method=dec", "--dataset=npz:x.npz", "--n-clusters=3", "--seed=2"]
     settings = ["--epochs=2", "--pretrain-epochs=1", "--starts=3", "--batch-size=30"]
+    settings += ["--network=sparse"]
     assert main([*arguments, *settings, "--quiet", "--no-report", "--out=run"]) == 0
-    changes = {"epochs": 2, "pretrain_epochs": 1, "batch_size": 30}
+    changes = {"epochs": 2, "pretrain_epochs": 1, "batch_size": 30, "network": "sparse"}
     config = dataclasses.replace(dec.PRESETS["dec"]["best"], **changes)
     model = DEC(3, config=config, starts=3, random_state=2).fit(pictures)
     rows = read_csv(Path("run/assignments.csv"))

@@ -74,7 +74,7 @@ def test_derc_is_judged_where_it_clusters():
 def test_a_start_with_nothing_left_to_do_is_still_judged():
     """DEC stops where assignments no longer change, which may be before a round's end."""
     config = jc.methods.dec.Config(
-        epochs=40, pretrain_epochs=1, batch_size=30, tolerance=1.0, starts=4
+        epochs=40, pretrain_epochs=1, batch_size=30, tolerance=1.0, starts=4, network="sparse"
     )
     data = small.data(60)
     fitted = jc.fit(jc.methods.dec.build(config, jc.spec_of(data, n_clusters=3)), data, seed=1)
@@ -90,7 +90,7 @@ def test_starts_are_judged_on_features_too():
     features = np.random.default_rng(0).normal(size=(90, 6)).astype(np.float32)
     features[::2] += 3
     config = jc.methods.dec.Config(
-        epochs=3, pretrain_epochs=1, batch_size=30, tolerance=0.0, starts=2
+        epochs=3, pretrain_epochs=1, batch_size=30, tolerance=0.0, starts=2, network="sparse"
     )
     fitted = jc.fit(jc.methods.dec.build(config, jc.DataSpec(90, (6,), 2)), features, seed=0)
     names = {"views", "silhouette", "confidence", "evenness", "stability", "loss"}

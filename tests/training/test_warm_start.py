@@ -20,7 +20,7 @@ COMMON = [
     "--batch-size=40", "--epochs=1", "--quiet", "--no-report",
 ]  # fmt: skip
 DERC = [*COMMON, "--method=derc", "--reducer=pca", "--restarts=1", "--iterations=1"]
-DEC = [*COMMON, "--method=dec"]
+DEC = [*COMMON, "--method=dec", "--network=sparse"]
 CCNN = [*COMMON, "--method=ccnn", "--k-m=20", "--n-m=20"]
 # Its networks' state is a tuple of arrays with names, as VaDE's is.
 DEPICT = [*COMMON, "--method=depict", "--start-epochs=1"]
