@@ -87,7 +87,7 @@ def _series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Line]:
                 continue
             if name in _BY_PHASE and len(phases) > 1:
                 name = f"{name}, {row['phase']}"
-            # JSON has no infinities, but Python writes and reads them.
+            # Runs of earlier versions may hold others.
             if math.isfinite(value):
                 xs, ys = series.setdefault(name, ([], []))
                 xs.append(row["step"])

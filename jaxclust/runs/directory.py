@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -241,9 +242,18 @@ class RunDirectory:
                 path.unlink(missing_ok=True)
 
     def append_metrics(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Append lines to metrics.jsonl, readable during the run."""
+        """Append lines to metrics.jsonl, readable during the run.
+
+        A number that is not finite, which JSON does not know, becomes null.
+        """
+
+        def known(value: Any) -> Any:
+            return None if isinstance(value, float) and not math.isfinite(value) else value
+
         with (self.path / "metrics.jsonl").open("a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+            for row in rows:
+                line = {name: known(value) for name, value in row.items()}
+                file.write(json.dumps(line, allow_nan=False) + "\n")
 
     def cut_metrics(self, step: int) -> None:
         """Drop the lines logged after `step`: a resumed run writes them again."""
