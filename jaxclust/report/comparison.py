@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from jaxclust.core.errors import InputError
+from jaxclust.core.errors import InputError, first_line
 from jaxclust.report.differences import OPTIONS, differences, is_whole
 from jaxclust.report.published import OTHER_RUN, Published, published_beside
 from jaxclust.report.text import shown
@@ -185,7 +185,7 @@ def _recorded(path: Path) -> list[Row]:
                 )
             )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a results file ({error!r})") from error
+        raise InputError(f"{path} is not a results file ({first_line(error)})") from error
     return rows
 
 

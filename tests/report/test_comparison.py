@@ -206,9 +206,12 @@ def test_published_figures_are_of_methods_and_sets_that_exist():
 
 def test_what_is_no_run_is_refused(tmp_path, capsys):
     (tmp_path / "x.json").write_text('{"a": 1}')
+    np.savez(tmp_path / "x.npz", a=np.full(99, 200, np.uint8))
     for place, expected in [
         (tmp_path, "no finished run"), (tmp_path / "no", "no such run"),
         (tmp_path / "x.json", "not a results file"),
+        (tmp_path / "x.npz", "can't decode byte"),
     ]:  # fmt: skip
         assert main(["table", str(place)]) == 2
-        assert expected in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert expected in said and len(said) < 400
