@@ -24,12 +24,6 @@ def shares(assignments: Array, k: int) -> Array:
     return counts.astype(jnp.float32) / assignments.shape[0]
 
 
-def even_usage(k: int) -> Array:
-    """Usage float [k] before any sample: equal for every cluster."""
-    # A dtype, since a weakly typed leaf would make the step be traced again.
-    return jnp.full((k,), 1 / k, jnp.float32)
-
-
 def update_usage(usage: Array, assignments: Array) -> Array:
     """Running average of the cluster shares, float [k], with a batch's added.
 

@@ -118,6 +118,8 @@ class _State:
             members[group].all() and len(group) for group in groups
         ):
             raise ValueError(f"the parts of cluster {cluster} are not apart, or not of it")
+        if len({*numbers}) < len(numbers) or np.isin(numbers[1:], self.clusters).any():
+            raise ValueError("a new cluster of a split needs a number that no cluster has")
         # A page of a large run shows some images; the others go with the nearest part.
         rest = members.copy()
         rest[np.concatenate(groups)] = False

@@ -34,7 +34,7 @@ def test_shares_are_mapped_over_runs():
 
 
 def test_running_usage_forgets_a_cluster_without_samples():
-    usage = health.even_usage(4)
+    usage = jnp.full(4, 0.25)
     for _ in range(10):
         usage = health.update_usage(usage, jnp.arange(80) % 3)
     found = health.cluster_health(usage)

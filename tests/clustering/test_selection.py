@@ -105,7 +105,7 @@ def test_health_of_even_and_collapsed_clusterings():
 
 def test_usage_survives_small_batches_and_sees_dead_clusters():
     rng = np.random.default_rng(0)
-    usage = health.even_usage(50)
+    usage = jnp.full(50, 0.02)
     for _ in range(400):
         usage = health.update_usage(usage, jnp.asarray(rng.integers(0, 50, 10)))
     assert int(health.cluster_health(usage)["empty_clusters"]) == 0

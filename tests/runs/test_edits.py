@@ -125,6 +125,18 @@ def test_parts_must_be_apart_and_of_the_cluster(finished):
             after(finished, {"do": "split", "cluster": 0, "parts": parts, "new": [3]})
 
 
+def test_a_split_s_new_clusters_are_new(finished):
+    """With another cluster's number its images would join that one unsaid."""
+    rows = rows_of(finished, 0)
+    parts = [rows[:2], rows[2:4], rows[4:6]]
+    for new in ([3, 1], [3, 3], [0, 3]):
+        with pytest.raises(InputError, match="a number that no cluster has"):
+            after(finished, {"do": "split", "cluster": 0, "parts": parts, "new": new})
+    assert set(
+        after(finished, {"do": "split", "cluster": 0, "parts": parts, "new": [3, 4]}).clusters
+    )
+
+
 def saved(run, path, *listed, **changes):
     content = {"jaxclust_edits": 1, "run": edits.mark(run.clusters), "edits": list(listed)}
     path.write_text(json.dumps({**content, **changes}))
