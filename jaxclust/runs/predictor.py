@@ -126,6 +126,10 @@ class Predictor:
         Raises:
             InputError: no such array, or one of another kind.
         """
+        if not isinstance(batch, Mapping):
+            raise InputError(
+                f"a batch is a dict of arrays, as {{'image': images}}, not {type(batch).__name__}"
+            )
         name = next((name for name in _COLUMNS if name in batch), None)
         if name is None:
             raise InputError(f"a batch needs an array `image` or `features`, not {sorted(batch)}")

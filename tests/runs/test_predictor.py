@@ -100,6 +100,7 @@ def test_a_pickle_needs_no_folder_and_works_in_another_process(run, expected, tm
     ("batch", "said"),
     [
         ({"picture": IMAGES[:2]}, "an array `image` or `features`"),
+        (IMAGES[:2], "a dict of arrays.*not ndarray"),
         ({"image": IMAGES[:2, :4]}, "convert it to match"),
         ({"image": IMAGES[:2].astype(np.float32)}, "convert it to match"),
         ({"features": np.zeros((2, 5), np.float32)}, "convert it to match"),
