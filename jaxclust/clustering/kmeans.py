@@ -241,7 +241,7 @@ def fit(
         return jax.tree.map(lambda a, b: jnp.where(wins, a, b), new, best), None
 
     keys = jax.random.split(key, restarts)
-    # None yet: so the program holds what makes one only once, half as much to compile.
+    # Begins with none, so that the program holds one fit, not two, to compile.
     none = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(once, keys[0])
     )

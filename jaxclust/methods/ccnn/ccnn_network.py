@@ -118,11 +118,11 @@ def networks_for(
     if isinstance(body, Network):
         network = around(body, CCNN(Passed(), *heads), precision)
         return Networks(network, network, network, decoder, width or k, None, weights)
-    side, undropped = None, body
-    if body is None or undropped is None:
+    if body is None:
+        undropped, _ = network_body(replace(config, dropout=0.0), spec, compute.axis_name, weights)
         body, side = network_body(config, spec, compute.axis_name, weights)
-        plain = replace(config, dropout=0.0)
-        undropped, _ = network_body(plain, spec, compute.axis_name, weights)
+    else:
+        undropped, side = body, None
     network, pooled = (
         from_flax(CCNN(body, *heads), precision, m) for m in (None, "backbone_features")
     )
