@@ -10,12 +10,12 @@ USPS, CMU-PIE: JULE 96.0 / 91.1, 95.0 / 91.0, and JULE-RC 100 / 100; DEPICT 96.3
 54.5 / 60.8, sparse, deconvolutional and what-where autoencoders 82.7 / 75.7, 81.8 / 75.8,
 82.5 / 73.6. VaDE stands in autoencoders.md.
 
-Time of a seed on one CPU core: AC-PIC, SEC, NMF and CNN-CM seconds to a minute, the GAN and the
-sparse autoencoder seconds on the digits, IMSAT four to seven minutes, on MNIST's 70,000 up to 50,
-DEPICT two minutes on the digits, thirteen on USPS and fifty on CMU-PIE, DBC seven on the digits and
-35 on USPS; on two cores JULE seconds on the digits and two to thirteen minutes elsewhere. Quick
-systems have twenty seeds, the others three. Results: compared.md and .json in
-experiments/results/; how a table is run: grid.py.
+Time of a seed on one CPU core: AC-PIC, SEC and NMF seconds to a minute, CNN-CM up to three, the GAN
+seconds on the digits and 17 minutes on CMU-PIE and MNIST-test, the sparse autoencoder seconds on
+the digits, IMSAT four to seven minutes, on MNIST's 70,000 up to 50, DEPICT eight on the digits and
+25 on USPS, DBC seven on the digits and 35 on USPS; on two cores JULE seconds on the digits and two
+to thirteen minutes elsewhere. Quick systems have twenty seeds, the others three. Results:
+compared.md and .json in experiments/results/; how a table is run: grid.py.
 """
 
 import sys
