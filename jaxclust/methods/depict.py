@@ -65,6 +65,9 @@ class Config:
     start: Literal["auto", "kmeans", "ac_pic"] = "auto"
     """How the first clusters are found in the latents: k-means, or agglomeration by path integrals;
     auto: the latter for up to 20,000 images."""
+    outlier_share: float = setting(0.1, least=0, most=0.5)
+    """Agglomerated clusters of fewer images than this share of the mean are outliers, which join
+    the nearest cluster; 0: there are none, as in the published code."""
     learning_rate: float = setting(1e-3, above=0)
     """Adam's learning rate, until the first clusters are learnt."""
     cluster_learning_rate: float = setting(1e-4, above=0)
@@ -80,7 +83,9 @@ class Config:
 
 # Epochs, and the least number of steps they must make.
 _PRETRAINING, _CLUSTERING = (50, 18_600), (50, 4000)
-_PAPER = Config(learning_rate=1e-4, pretrain_epochs=1000, epochs=1000, targets="root")
+_PAPER = Config(
+    outlier_share=0.0, learning_rate=1e-4, pretrain_epochs=1000, epochs=1000, targets="root"
+)
 PRESETS = {
     "best": Config(),
     # In the paper these epochs only bound early stopping, by images held out by label.
@@ -131,7 +136,8 @@ class _DEPICT:
         if self.config.start == "auto":
             merged = self.spec.n_images <= _MOST_MERGED
         if merged:
-            return graph_merging.path_integral(latents, k)
+            least = int(self.config.outlier_share * len(latents) / k)
+            return graph_merging.path_integral(latents, k, least=least)
         return np.asarray(kmeans.fit(seeding, jnp.asarray(latents), k).assignments)
 
     def begin(self, state: TrainState, latents: np.ndarray) -> TrainState:

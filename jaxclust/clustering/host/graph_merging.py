@@ -70,7 +70,7 @@ def nearest_pairs(nearest: np.ndarray) -> np.ndarray:
 
 
 def path_integral(
-    x: np.ndarray, k: int, count: int = 20, scale: float = 1.0, z: float = 0.01
+    x: np.ndarray, k: int, count: int = 20, scale: float = 1.0, z: float = 0.01, least: int = 1
 ) -> np.ndarray:
     """Clusters of x[n, d] by path integrals (Zhang et al. 2013).
 
@@ -83,6 +83,8 @@ def path_integral(
         count: neighbours of each sample.
         scale: a of :func:`neighbour_graph`.
         z: factor by which each further step discounts a path, in (0, 1).
+        least: samples of a cluster; smaller ones are outliers. Merging ends once k others are left,
+            and each outlier joins the one whose mean is nearest. Not in the paper.
 
     Returns:
         assignments, int32 [n].
@@ -94,7 +96,11 @@ def path_integral(
     if len(x) <= k:
         return np.arange(len(x), dtype=np.int32)
     graph = neighbour_graph(x, count, scale)
-    return _Merging(np.asarray(x), graph, z).down_to(k)
+    merging = _Merging(np.asarray(x), graph, z)
+    merging.down_to(k)
+    if least > 1:
+        merging.spare(k, least)
+    return merging.assignments()
 
 
 def transitions(weights: Any) -> Any:
@@ -119,6 +125,7 @@ class _Merging:
         first = nearest_pairs(graph.nearest)
         order = np.argsort(first, kind="stable")
         parts = np.split(order, np.cumsum(np.bincount(first))[:-1])
+        self.first, self.merges = parts, list[tuple[int, int]]()
         self.members: dict[int, np.ndarray] = dict(enumerate(parts))
         self.sums = {c: x[rows].sum(axis=0, dtype=np.float64) for c, rows in self.members.items()}
         self.integrals = {c: self._integral(rows) for c, rows in self.members.items()}
@@ -135,10 +142,38 @@ class _Merging:
                     self._push(a, b)
         self.next = len(self.members)
 
-    def down_to(self, k: int) -> np.ndarray:
-        """Merge until k clusters are left; int32 [n]."""
+    def down_to(self, k: int) -> None:
+        """Merge until k clusters are left."""
         while len(self.members) > k:
             self._merge(*(self._best() or self._nearest()))
+
+    def spare(self, k: int, least: int) -> None:
+        """Take merges back until k clusters have `least` samples; these take what is in others.
+
+        If that never was so, nothing changes.
+        """
+        sizes = [len(rows) for rows in self.first]
+        large, stop = sum(size >= least for size in sizes), None
+        for i, (a, b) in enumerate(self.merges):
+            sizes.append(sizes[a] + sizes[b])
+            large += (sizes[-1] >= least) - (sizes[a] >= least) - (sizes[b] >= least)
+            if large == k:
+                stop = i + 1
+        if stop is None:
+            return
+        parts = {c: [rows] for c, rows in enumerate(self.first)}
+        for i, (a, b) in enumerate(self.merges[:stop]):
+            parts[len(self.first) + i] = parts.pop(a) + parts.pop(b)
+        clusters = {c: np.concatenate(rows) for c, rows in parts.items()}
+        means = {c: self.x[rows].mean(axis=0) for c, rows in clusters.items()}
+        kept = {c: [rows] for c, rows in clusters.items() if len(rows) >= least}
+        for c, rows in clusters.items():
+            if len(rows) < least:
+                kept[nearest_by_mean(c, kept, means.__getitem__)].append(rows)
+        self.members = {c: np.concatenate(rows) for c, rows in kept.items()}
+
+    def assignments(self) -> np.ndarray:
+        """Each sample's cluster, int32 [n]."""
         found = np.empty(len(self.x), np.int32)
         # By their first samples, so that clusters' numbers follow the data's order.
         for i, rows in enumerate(sorted(self.members.values(), key=lambda rows: rows.min())):
@@ -194,6 +229,7 @@ class _Merging:
 
     def _merge(self, a: int, b: int) -> None:
         new, self.next = self.next, self.next + 1
+        self.merges.append((a, b))
         rows = np.concatenate([self.members.pop(a), self.members.pop(b)])
         self.members[new], self.integrals[new] = rows, self._integral(rows)
         self.sums[new] = self.sums.pop(a) + self.sums.pop(b)

@@ -116,3 +116,23 @@ def test_samples_that_are_all_alike():
 def test_bad_samples_are_refused():
     with pytest.raises(RunError, match="finite"):
         graph_merging.path_integral(np.full((9, 2), np.nan), 2)
+
+
+def test_outliers_are_no_clusters():
+    """Two samples far away take a place, and two blobs share one, unless so few are outliers."""
+    rng = np.random.default_rng(0)
+    kinds = np.arange(60) % 3
+    x = 2.5 * np.eye(3)[kinds] + 0.6 * rng.normal(size=(60, 3))
+    far = np.concatenate([x, [[-9, -9, 0], [-9.1, -9, 0]]])
+    merged = graph_merging.path_integral(far, 3, 12)
+    assert np.bincount(merged).min() == 2
+    spared = graph_merging.path_integral(far, 3, 12, least=4)
+    assert metrics.accuracy(kinds, spared[:60]) == 1
+    means = [far[:60][spared[:60] == c].mean(axis=0) for c in range(3)]
+    assert set(spared[60:]) == {np.linalg.norm(means - far[60], axis=1).argmin()}
+    # Where the clusters are large enough nothing changes, nor where never so many are.
+    for least in (4, 50):
+        np.testing.assert_array_equal(
+            graph_merging.path_integral(x, 3, 12, least=least),
+            graph_merging.path_integral(x, 3, 12),
+        )
