@@ -194,12 +194,9 @@ class _DEPICT:
         """Denoising alone; the head learns the first clusters; both train on their own targets."""
         config = self.config
         batches, sizes = Batches(config.batch_size), (config.batch_size, self.spec.n_images)
-        repair, start, step = (
-            gradient_step(loss, adam, axis_name=axis_name)
-            for loss, adam in (
-                (self.repair, self.adam), (self.loss, self.adam), (self.loss, self.cluster_adam)
-            )
-        )  # fmt: skip
+        repair = gradient_step(self.repair, self.adam, axis_name=axis_name)
+        start = gradient_step(self.loss, self.adam, axis_name=axis_name)
+        step = gradient_step(self.loss, self.cluster_adam, axis_name=axis_name)
         epochs = epochs_or(config.pretrain_epochs, _PRETRAINING, *sizes)
         return (
             Phase(PRETRAIN, repair, epochs, batches, LOOK, pretrains=True, scored="never"),

@@ -9,7 +9,7 @@ from PIL import Image
 from jaxclust.core.errors import InputError
 from jaxclust.data.catalogue import ImageSet
 from jaxclust.data.places import Place
-from jaxclust.report.thumbnails import as_bytes, pictures_of, value_range
+from jaxclust.report.thumbnails import as_bytes, colours, pictures_of, value_range
 from jaxclust.runs.finished import FinishedRun
 
 How = Literal["link", "copy"]
@@ -57,4 +57,5 @@ class Pictures:
 def _write_png(image: np.ndarray, limits: tuple[float, float], target: Path) -> None:
     """An image [h, w, c] as PNG, black and white at these limits."""
     image = as_bytes(image, *limits)
-    Image.fromarray(image[..., 0] if image.shape[2] < 3 else image[..., :3]).save(target)
+    image = colours(image)
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(target)

@@ -83,10 +83,13 @@ def as_bytes(images: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
 
 
+def colours(images: np.ndarray) -> np.ndarray:
+    """The channels shown of images [..., c]: the first three, or of fewer the first."""
+    return images[..., : 1 if images.shape[-1] < 3 else 3]
+
+
 def squares(images: Any, side: int, low: float = 0.0, high: float = 255.0) -> np.ndarray:
     """Images [b, h, w, c] as uint8 [b, side, side, 3], cut to the central square.
-
-    The first three channels are the colours; with fewer, the first is the grey.
 
     Args:
         images: uint8, or floats between `low` and `high`.
@@ -99,7 +102,7 @@ def squares(images: Any, side: int, low: float = 0.0, high: float = 255.0) -> np
     edge = min(h, w)
     top, left = (h - edge) // 2, (w - edge) // 2
     cut = images[:, top : top + edge, left : left + edge]
-    cut = cut[..., : 1 if cut.shape[3] < 3 else 3]
+    cut = colours(cut)
     cut = np.broadcast_to(cut, (*cut.shape[:3], 3)) if cut.shape[3] == 1 else cut
     if edge == side:
         return np.ascontiguousarray(cut)

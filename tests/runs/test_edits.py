@@ -132,9 +132,8 @@ def test_a_split_s_new_clusters_are_new(finished):
     for new in ([3, 1], [3, 3], [0, 3]):
         with pytest.raises(InputError, match="a number that no cluster has"):
             after(finished, {"do": "split", "cluster": 0, "parts": parts, "new": new})
-    assert set(
-        after(finished, {"do": "split", "cluster": 0, "parts": parts, "new": [3, 4]}).clusters
-    )
+    found = after(finished, {"do": "split", "cluster": 0, "parts": parts, "new": [3, 4]})
+    assert set(found.clusters) == {0, 1, 2, 3, 4}
 
 
 def saved(run, path, *listed, **changes):
