@@ -113,6 +113,7 @@ class Dense(NamedTuple):
 
     assignments: np.ndarray  # int32 [n]; noise has the nearest cluster
     noise: np.ndarray  # bool [n]
+    left_out: int  # clusters beyond those kept, whose samples are noise
 
 
 def dbscan(x: np.ndarray, eps: float, min_samples: int, most: int) -> Dense:
@@ -170,4 +171,5 @@ def _largest_first(x: np.ndarray, found: np.ndarray, most: int) -> Dense:
         assignments[noise] = nearest.predict(x[noise])
     elif noise.all():
         assignments[:] = 0
-    return Dense(assignments.astype(np.int32), noise)
+    left_out = max(0, int(np.count_nonzero(sizes)) - most)
+    return Dense(assignments.astype(np.int32), noise, left_out)

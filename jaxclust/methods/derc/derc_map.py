@@ -58,6 +58,11 @@ def cluster_map(how: Settings, x: np.ndarray, k: int, seed: int) -> tuple[np.nda
         "%s found %d clusters and %d images in none (n_clusters %d is not used)",
         how.clusterer.upper(), len(np.unique(found.assignments[~noise])), noise.sum(), k,
     )  # fmt: skip
+    if found.left_out:
+        reducers.progress.warning(
+            "%s found more clusters than the %d that are kept; images of the %d smallest count as "
+            "in none", how.clusterer.upper(), DENSE_CLUSTERS, found.left_out,
+        )  # fmt: skip
     probabilities = np.eye(DENSE_CLUSTERS, dtype=np.float32)[found.assignments]
     probabilities[noise] = _unsure(found.assignments[noise], DENSE_CLUSTERS)
     return probabilities, noise

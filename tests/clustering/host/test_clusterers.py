@@ -68,6 +68,16 @@ def test_samples_that_are_no_numbers_are_refused_in_words(wrong):
             cluster()
 
 
+@pytest.mark.parametrize(("most", "left_out"), [(4, 0), (3, 1), (1, 3)])
+def test_clusters_beyond_those_kept_are_counted(most, left_out):
+    centres = np.array([[0, 0], [9, 0], [0, 9], [9, 9]], np.float32)
+    sizes = [8, 7, 6, 5]
+    x = np.repeat(centres, sizes, axis=0)
+    found = clusterers.dbscan(x, 1.0, 2, most)
+    assert found.left_out == left_out
+    assert found.noise.sum() == sum(sizes[most:])
+
+
 def test_eigenvectors_that_are_not_found_are_said_in_one_line(monkeypatch):
     from scipy.sparse.linalg import ArpackError
     from sklearn.cluster import SpectralClustering
