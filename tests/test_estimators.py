@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import os
 import pickle
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tests.methods import small
 
 METHODS = {entry.estimator: name for name, entry in registry.METHODS.items() if entry.estimator}
 NAMES = tuple(METHODS)
+ALL = bool(os.environ.get("JAXCLUST_ALL_CHECKS"))
 # A few small steps; scikit-learn's checks fit a hundred times.
 QUICK = {
     "epochs": 1, "pretrain_epochs": 1, "batch_size": 20, "k_m": 16, "n_m": 16, "draw_size": 20,
@@ -40,13 +42,14 @@ EXCLUDED_FOR = {"DAC": _BLOBS, "ICS": _BLOBS}
 def quick(name):
     config = registry.find(METHODS[name]).config("best")
     known = {key: value for key, value in QUICK.items() if hasattr(config, key)}
+    if not ALL and "sparse" in get_args(get_type_hints(type(config)).get("network")):
+        known["network"] = "sparse"  # one layer, which compiles in half the time
     config = dataclasses.replace(config, **known)
     return getattr(jaxclust, name)(3, config=config, random_state=0)
 
 
 # All estimators share what the checks are about; by default one of them is put through those
 # that do not fit many times over.
-ALL = bool(os.environ.get("JAXCLUST_ALL_CHECKS"))
 CHECKED = NAMES if ALL else ("DEC",)
 SLOW = {
     "check_clustering", "check_dtype_object", "check_estimators_dtypes",
@@ -93,7 +96,7 @@ def test_every_estimator_is_the_command_line_s_run(name, kind, tmp_path):
         estimator.set_params(features=None if name in OF_FEATURES else True)
     np.savez(tmp_path / "x.npz", **{"images" if kind == "npz" else kind: images})
     config = dataclasses.asdict(estimator.config)
-    given = [as_option(key, config[key]) for key in QUICK if key in config]
+    given = [as_option(key, config[key]) for key in (*QUICK, "network") if key in config]
     command = ["run", f"--method={METHODS[name]}", f"--dataset={kind}:{tmp_path}/x.npz", *given]
     command += ["--n-clusters=3", "--seed=3", "--quiet", "--no-report", f"--out={tmp_path}/run"]
     assert main(command) == 0
