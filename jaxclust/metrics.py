@@ -92,11 +92,16 @@ def adjusted_rand(labels: ArrayLike, assignments: ArrayLike) -> float:
     return float(adjusted_rand_score(*known(labels, assignments)))
 
 
+SCORES = ("nmi", "nmi_arithmetic", "ari", "acc")
+"""Names of what :func:`score` gives."""
+
+
 def score(labels: ArrayLike, assignments: ArrayLike) -> dict[str, float]:
     """All of them: `nmi` (geometric), `nmi_arithmetic`, `ari`, `acc`."""
-    return {
-        "nmi": nmi(labels, assignments),
-        "nmi_arithmetic": nmi(labels, assignments, "arithmetic"),
-        "ari": adjusted_rand(labels, assignments),
-        "acc": accuracy(labels, assignments),
-    }
+    values = (
+        nmi(labels, assignments),
+        nmi(labels, assignments, "arithmetic"),
+        adjusted_rand(labels, assignments),
+        accuracy(labels, assignments),
+    )
+    return dict(zip(SCORES, values, strict=True))
