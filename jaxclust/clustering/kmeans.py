@@ -54,10 +54,19 @@ def assign(x: Array, centroids: Array) -> tuple[Array, Array]:
     return by_blocks(all_at_once, block_rows(x.shape[0], centroids.shape[0]), x)
 
 
+def _precise(x: Array) -> Array:
+    """x in single precision at least, and no integers."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def cluster_sums(
     x: Array, assignments: Array, k: int, weights: Array | None = None
 ) -> tuple[Array, Array]:
-    """Per-cluster sum of rows and number of rows, weighted: (float [k, d], float [k])."""
+    """Per-cluster sum of rows and number of rows, weighted: (float [k, d], float [k]).
+
+    In single precision at least: bfloat16 counts no further than 256.
+    """
+    x = _precise(x)
     ones = jnp.ones(x.shape[0], x.dtype)
     if weights is not None:
         ones = weights.astype(x.dtype)
@@ -162,7 +171,8 @@ def means(x: Array, assignments: Array, distances: Array, k: int) -> Array:
     empty = counts == 0
     _, farthest = lax.top_k(distances, k)
     replacement = x[farthest[jnp.maximum(jnp.cumsum(empty) - 1, 0)]]
-    return jnp.where(empty[:, None], replacement, sums / jnp.maximum(counts, 1)[:, None])
+    found = sums / jnp.maximum(counts, 1)[:, None]
+    return jnp.where(empty[:, None], replacement, found.astype(x.dtype))
 
 
 def lloyd_step(x: Array, centroids: Array) -> tuple[Array, Array]:
@@ -220,13 +230,15 @@ def fit(
 
     Args:
         key: random key.
-        x: samples, float [n, d], n >= k.
+        x: samples [n, d], n >= k; of less than single precision, or integers, they are clustered
+            in single precision.
         k: number of clusters, static.
         seeding: see :func:`seed`.
         restarts: independent seedings tried.
         max_iterations: bound on Lloyd's iterations of each.
         tol: see :func:`lloyd`.
     """
+    x = _precise(x)
 
     def once(key: Array) -> KMeansFit:
         centroids = lloyd(x, seed(key, x, k, seeding), max_iterations, tol)

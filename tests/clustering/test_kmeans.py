@@ -151,6 +151,20 @@ def test_fit_is_as_good_as_scikit_learn(name):
     np.testing.assert_array_equal(ours.assignments, distances.argmin(1))
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.int32])
+def test_values_of_less_precision_are_counted_to_the_last(dtype):
+    """In bfloat16 itself, 256 and one more are 256."""
+    rng = np.random.default_rng(0)
+    kinds = np.arange(1500) % 2
+    x = (rng.normal(size=(1500, 4)) + 8 * kinds[:, None]).astype(np.float32)
+    fit = kmeans.fit(jax.random.key(0), jnp.asarray(x).astype(dtype), 2)
+    assert sorted(np.asarray(fit.sizes)) == [750, 750]
+    order = np.argsort(np.asarray(fit.centroids[:, 0]))
+    seen = np.asarray(jnp.asarray(x).astype(dtype).astype(jnp.float32))
+    means = [seen[kinds == kind].mean(axis=0) for kind in (0, 1)]
+    np.testing.assert_allclose(np.asarray(fit.centroids)[order], means, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("k", [3, 40])
 def test_assignment_in_blocks_equals_all_at_once(monkeypatch, k):
     rng = np.random.default_rng(0)
