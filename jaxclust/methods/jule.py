@@ -6,7 +6,7 @@ network is trained on triplets of the current clusters, and the next merge uses 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -50,7 +50,7 @@ _MANY = 20
 
 @dataclass(frozen=True)
 class Config:
-    """JULE's settings; the defaults are those of the published code."""
+    """JULE's settings; the defaults are preset `best`."""
 
     starts: int = setting(1, least=1, most=64)
     """Number of starts; one is chosen without labels and trained to the end."""
@@ -73,14 +73,19 @@ class Config:
     nothing."""
     weight_decay: float = setting(5e-5, least=0)
     """Weight decay, of all weights."""
+    outlier_share: float = setting(0.1, least=0, most=0.5)
+    """In the end, clusters of fewer images than this share of the mean are outliers, which join the
+    nearest cluster; 0: there are none, as in the published code."""
     recluster: bool = False
     """Cluster the final features again from scratch (the paper's RC)."""
 
 
+_PUBLISHED = Config(outlier_share=0.0)
 PRESETS = {
     "best": Config(),
-    "paper": Config(dampening=0.0),
-    "faces": Config(unrolling=0.2),
+    "paper": replace(_PUBLISHED, dampening=0.0),
+    "reference": _PUBLISHED,
+    "faces": replace(_PUBLISHED, unrolling=0.2),
 }
 
 
@@ -147,8 +152,11 @@ class _JULE:
         """The state with labels merged down to `down_to` clusters, and from there to k."""
         config, k = self.config, self.spec.n_clusters
         how = (config.neighbours, config.local, graph, _MANY * k)
-        labels = degree_linkage(features, labels, down_to, *how)
-        cut = degree_linkage(features, labels, k, *how)
+        least = int(config.outlier_share * len(labels) / k)
+        if down_to > k:
+            labels = degree_linkage(features, labels, down_to, *how)
+        cut = degree_linkage(features, labels, k, *how, least=least)
+        labels = labels if down_to > k else cut
         usage = (np.bincount(cut, minlength=k)[:k] / len(cut)).astype(np.float32)
         cluster = state.cluster._replace(
             labels=jnp.asarray(labels, jnp.int32),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxclust import metrics
+from jaxclust.clustering.host.graph_merging import nearest_pairs, neighbour_graph
 from jaxclust.core.errors import InputError
 from jaxclust.core.types import Batch, DataSpec
 from jaxclust.losses import batch_triplet
@@ -115,6 +116,21 @@ def test_a_share_of_the_clusters_is_merged_at_a_time():
         pairs = {*zip(labels.tolist(), np.asarray(state.cluster.labels).tolist(), strict=True)}
         assert len(pairs) == 40
     assert left == [20, 10, 5, 3, 3, 3]
+
+
+@pytest.mark.parametrize(("share", "smallest"), [(0.2, 20), (0.0, 2)])
+def test_outliers_are_no_clusters_in_the_end(share, smallest):
+    rng, kinds = np.random.default_rng(0), np.arange(60) % K
+    x = 2.5 * np.eye(3)[kinds] + 0.6 * rng.normal(size=(60, 3))
+    x = np.concatenate([x, [[-9, -9, 0], [-9.1, -9, 0]]]).astype(np.float32)
+    config = dataclasses.replace(jule.Config(), outlier_share=share, neighbours=12)
+    method = jule.build(config, DataSpec(62, (8, 8, 1), K), network=Linear(), width=3)
+    state = method.init(jax.random.key(0), jnp.zeros((2, 8, 8, 1)))
+    labels = jnp.asarray(nearest_pairs(neighbour_graph(x, 12).nearest), jnp.int32)
+    state = state.replace(cluster=state.cluster._replace(labels=labels))
+    state = method.phases[-1].first.update(state, x)
+    assert np.bincount(state.cluster.cut).min() == smallest
+    np.testing.assert_array_equal(state.cluster.labels, state.cluster.cut)
 
 
 @pytest.mark.parametrize(("n", "unrolling"), [(120, 0.9), (120, 0.2), (10, 0.5), (3, 0.9)])

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxclust.clustering.host import samples
 from jaxclust.clustering.host.graph_merging import Graph, nearest_by_mean, neighbour_graph
+from jaxclust.clustering.host.outliers import by_first_sample, set_apart
 
 # From this many clusters on, the next nearest count too.
 _MANY = 100
@@ -23,6 +24,7 @@ def degree_linkage(
     local: int = 5,
     graph: Graph | None = None,
     join_above: int | None = None,
+    least: int = 1,
 ) -> np.ndarray:
     """Merge clusters until `down_to` are left.
 
@@ -39,6 +41,8 @@ def degree_linkage(
         local: number of nearest clusters that a pair's affinity should stand out from (K_c).
         graph: the samples' :func:`neighbour_graph`, if available.
         join_above: with more clusters, those without affinity are merged first; None: never.
+        least: samples of a cluster; smaller ones are outliers. Merging ends once `down_to` others
+            are left, and each outlier joins the one whose mean is nearest. Not in the paper.
 
     Returns:
         assignments, int32 [n], in the order of the clusters' first samples.
@@ -48,13 +52,14 @@ def degree_linkage(
     """
     samples.check_finite(x, "features")
     first = np.unique(clusters, return_inverse=True)[1]
-    if first.max() + 1 > down_to:
-        linking = _Linking(np.asarray(x), first, graph or neighbour_graph(x, count), local)
-        if join_above is not None and len(linking.alive) > join_above:
-            linking.join_isolated(down_to)
-        first = linking.down_to(down_to)
-    _, begins, found = np.unique(first, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(begins))[found].astype(np.int32)
+    if first.max() + 1 <= down_to:
+        return by_first_sample(first)
+    linking = _Linking(np.asarray(x), first, graph or neighbour_graph(x, count), local)
+    if join_above is not None and len(linking.alive) > join_above:
+        linking.join_isolated(down_to)
+    found = linking.down_to(down_to)
+    apart = set_apart(x, first, linking.merges, down_to, least) if least > 1 else None
+    return by_first_sample(found if apart is None else apart)
 
 
 class _Linking:
@@ -66,6 +71,8 @@ class _Linking:
         self.x, self.of, self.local = x, clusters.copy(), local
         k = int(clusters.max()) + 1
         self.alive = set(range(k))
+        # Pairs that were merged; merge i makes what `numbers` calls k + i.
+        self.merges, self.numbers = list[tuple[int, int]](), list(range(k))
         self.sizes = np.bincount(clusters).astype(np.float64)
         self.sums = np.zeros((k, x.shape[1]))
         np.add.at(self.sums, clusters, x)
@@ -109,6 +116,8 @@ class _Linking:
         """Make one cluster of two, under the larger one's number."""
         if self.sizes[a] < self.sizes[b]:
             a, b = b, a
+        self.merges.append((self.numbers[a], self.numbers[b]))
+        self.numbers[a] = len(self.numbers) + len(self.merges) - 1
         touched = {*self.carried[a], *self.carried[b], *self.into[a], *self.into[b]} - {a, b}
         for flow in (self.out, self.back):
             for sample, weight in flow[b].items():

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxclust.clustering import neighbours
 from jaxclust.clustering.host import samples
+from jaxclust.clustering.host.outliers import by_first_sample, set_apart
 from jaxclust.core import device
 
 # A sample whose nearest neighbour weighs less is connected to nothing.
@@ -98,9 +99,8 @@ def path_integral(
     graph = neighbour_graph(x, count, scale)
     merging = _Merging(np.asarray(x), graph, z)
     merging.down_to(k)
-    if least > 1:
-        merging.spare(k, least)
-    return merging.assignments()
+    apart = set_apart(x, merging.first, merging.merges, k, least) if least > 1 else None
+    return by_first_sample(merging.assignments() if apart is None else apart)
 
 
 def transitions(weights: Any) -> Any:
@@ -125,7 +125,7 @@ class _Merging:
         first = nearest_pairs(graph.nearest)
         order = np.argsort(first, kind="stable")
         parts = np.split(order, np.cumsum(np.bincount(first))[:-1])
-        self.first, self.merges = parts, list[tuple[int, int]]()
+        self.first, self.merges = first, list[tuple[int, int]]()
         self.members: dict[int, np.ndarray] = dict(enumerate(parts))
         self.sums = {c: x[rows].sum(axis=0, dtype=np.float64) for c, rows in self.members.items()}
         self.integrals = {c: self._integral(rows) for c, rows in self.members.items()}
@@ -147,37 +147,11 @@ class _Merging:
         while len(self.members) > k:
             self._merge(*(self._best() or self._nearest()))
 
-    def spare(self, k: int, least: int) -> None:
-        """Take merges back until k clusters have `least` samples; these take what is in others.
-
-        If that never was so, nothing changes.
-        """
-        sizes = [len(rows) for rows in self.first]
-        large, stop = sum(size >= least for size in sizes), None
-        for i, (a, b) in enumerate(self.merges):
-            sizes.append(sizes[a] + sizes[b])
-            large += (sizes[-1] >= least) - (sizes[a] >= least) - (sizes[b] >= least)
-            if large == k:
-                stop = i + 1
-        if stop is None:
-            return
-        parts = {c: [rows] for c, rows in enumerate(self.first)}
-        for i, (a, b) in enumerate(self.merges[:stop]):
-            parts[len(self.first) + i] = parts.pop(a) + parts.pop(b)
-        clusters = {c: np.concatenate(rows) for c, rows in parts.items()}
-        means = {c: self.x[rows].mean(axis=0) for c, rows in clusters.items()}
-        kept = {c: [rows] for c, rows in clusters.items() if len(rows) >= least}
-        for c, rows in clusters.items():
-            if len(rows) < least:
-                kept[nearest_by_mean(c, kept, means.__getitem__)].append(rows)
-        self.members = {c: np.concatenate(rows) for c, rows in kept.items()}
-
     def assignments(self) -> np.ndarray:
         """Each sample's cluster, int32 [n]."""
         found = np.empty(len(self.x), np.int32)
-        # By their first samples, so that clusters' numbers follow the data's order.
-        for i, rows in enumerate(sorted(self.members.values(), key=lambda rows: rows.min())):
-            found[rows] = i
+        for c, rows in self.members.items():
+            found[rows] = c
         return found
 
     def _paths(self, rows: np.ndarray, source: np.ndarray) -> np.ndarray:

@@ -104,6 +104,33 @@ def test_with_many_clusters_outliers_are_merged_first():
     assert min(np.bincount(degree_linkage(x, first, 3, 8, join_above=many + 1))) == 2
 
 
+def test_outliers_are_no_clusters():
+    """Merges taken back by hand until three clusters are large enough."""
+    rng, kinds = np.random.default_rng(0), np.arange(60) % 3
+    x = 2.5 * np.eye(3)[kinds] + 0.6 * rng.normal(size=(60, 3))
+    far = np.concatenate([x, [[-9, -9, 0], [-9.1, -9, 0]]])
+    first = nearest_pairs(neighbour_graph(far, 12).nearest)
+    merged = degree_linkage(far, first, 3, 12)
+    assert np.bincount(merged).min() == 2
+    before = degree_linkage(far, first, 4, 12)
+    sizes = np.bincount(before)
+    assert sum(sizes >= 4) == 3
+    means = np.stack([far[before == c].mean(axis=0) for c in range(4)])
+    small, large = int(sizes.argmin()), np.flatnonzero(sizes >= 4)
+    expected = before.copy()
+    gaps = np.linalg.norm(means[large] - means[small], axis=1)
+    expected[before == small] = large[gaps.argmin()]
+    spared = degree_linkage(far, first, 3, 12, least=4)
+    assert metrics.accuracy(expected, spared) == 1
+    assert metrics.accuracy(kinds, spared[:60]) > 0.9
+    # Where the clusters are large enough nothing changes, nor where never so many are.
+    near = nearest_pairs(neighbour_graph(x, 12).nearest)
+    for least in (4, 50):
+        np.testing.assert_array_equal(
+            degree_linkage(x, near, 3, 12, least=least), degree_linkage(x, near, 3, 12)
+        )
+
+
 def test_numbers_follow_the_first_samples():
     x, _ = blobs(30, 3, 8.0)
     found = degree_linkage(x, np.arange(30)[::-1], 3, 5)

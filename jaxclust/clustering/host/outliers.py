@@ -1,0 +1,51 @@
+"""Clusters of few samples in a bottom-up clustering, which stand for no kind of their own."""
+
+import numpy as np
+
+
+def by_first_sample(clusters: np.ndarray) -> np.ndarray:
+    """The same clusters int [n], numbered by their first samples: int32 [n]."""
+    _, begins, found = np.unique(clusters, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(begins))[found].astype(np.int32)
+
+
+def set_apart(
+    x: np.ndarray, first: np.ndarray, merges: list[tuple[int, int]], k: int, least: int
+) -> np.ndarray | None:
+    """Take merges back until k clusters have `least` samples; these take what is in others.
+
+    A few samples that are far from all others are merged last, and until then two kinds may have
+    become one.
+
+    Args:
+        x: samples, float [n, d].
+        first: the clusters before all merges, int [n], 0 to m - 1.
+        merges: pairs of clusters, in order; merge i makes cluster m + i.
+        k: clusters wanted.
+        least: samples of a cluster that is no outlier.
+
+    Returns:
+        clusters, int [n], each smaller one's samples in the cluster whose mean is nearest; None
+        where there never were k clusters of that size.
+    """
+    sizes = np.bincount(first).tolist()
+    m, large, stop = len(sizes), sum(size >= least for size in sizes), None
+    for i, (a, b) in enumerate(merges):
+        sizes.append(sizes[a] + sizes[b])
+        large += (sizes[-1] >= least) - (sizes[a] >= least) - (sizes[b] >= least)
+        if large == k:
+            stop = i + 1
+    if stop is None:
+        return None
+    merged_into = np.arange(m + stop)
+    for i in reversed(range(stop)):
+        merged_into[list(merges[i])] = merged_into[m + i]
+    clusters = np.unique(merged_into[first], return_inverse=True)[1]
+    counts = np.bincount(clusters)
+    sums = np.zeros((len(counts), x.shape[1]))
+    np.add.at(sums, clusters, x)
+    means, kept = sums / counts[:, None], np.flatnonzero(counts >= least)
+    joins = np.arange(len(counts))
+    for c in np.flatnonzero(counts < least):
+        joins[c] = kept[np.square(means[kept] - means[c]).sum(axis=1).argmin()]
+    return joins[clusters]
