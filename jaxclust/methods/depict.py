@@ -136,8 +136,7 @@ class _DEPICT:
         if self.config.start == "auto":
             merged = self.spec.n_images <= _MOST_MERGED
         if merged:
-            least = int(self.config.outlier_share * len(latents) / k)
-            return graph_merging.path_integral(latents, k, least=least)
+            return graph_merging.path_integral(latents, k, outlier_share=self.config.outlier_share)
         return np.asarray(kmeans.fit(seeding, jnp.asarray(latents), k).assignments)
 
     def begin(self, state: TrainState, latents: np.ndarray) -> TrainState:

@@ -152,10 +152,9 @@ class _JULE:
         """The state with labels merged down to `down_to` clusters, and from there to k."""
         config, k = self.config, self.spec.n_clusters
         how = (config.neighbours, config.local, graph, _MANY * k)
-        least = int(config.outlier_share * len(labels) / k)
         if down_to > k:
             labels = degree_linkage(features, labels, down_to, *how)
-        cut = degree_linkage(features, labels, k, *how, least=least)
+        cut = degree_linkage(features, labels, k, *how, config.outlier_share)
         labels = labels if down_to > k else cut
         usage = (np.bincount(cut, minlength=k)[:k] / len(cut)).astype(np.float32)
         cluster = state.cluster._replace(

@@ -24,7 +24,7 @@ def degree_linkage(
     local: int = 5,
     graph: Graph | None = None,
     join_above: int | None = None,
-    least: int = 1,
+    outlier_share: float = 0.0,
 ) -> np.ndarray:
     """Merge clusters until `down_to` are left.
 
@@ -41,8 +41,9 @@ def degree_linkage(
         local: number of nearest clusters that a pair's affinity should stand out from (K_c).
         graph: the samples' :func:`neighbour_graph`, if available.
         join_above: with more clusters, those without affinity are merged first; None: never.
-        least: samples of a cluster; smaller ones are outliers. Merging ends once `down_to` others
-            are left, and each outlier joins the one whose mean is nearest. Not in the paper.
+        outlier_share: clusters of fewer samples than this fraction of the mean are outliers.
+            Merging ends once `down_to` others are left, and each outlier joins the one whose mean
+            is nearest. Not in the paper; 0: there are none.
 
     Returns:
         assignments, int32 [n], in the order of the clusters' first samples.
@@ -58,7 +59,7 @@ def degree_linkage(
     if join_above is not None and len(linking.alive) > join_above:
         linking.join_isolated(down_to)
     found = linking.down_to(down_to)
-    apart = set_apart(x, first, linking.merges, down_to, least) if least > 1 else None
+    apart = set_apart(x, first, linking.merges, down_to, outlier_share)
     return by_first_sample(found if apart is None else apart)
 
 

@@ -71,7 +71,12 @@ def nearest_pairs(nearest: np.ndarray) -> np.ndarray:
 
 
 def path_integral(
-    x: np.ndarray, k: int, count: int = 20, scale: float = 1.0, z: float = 0.01, least: int = 1
+    x: np.ndarray,
+    k: int,
+    count: int = 20,
+    scale: float = 1.0,
+    z: float = 0.01,
+    outlier_share: float = 0.0,
 ) -> np.ndarray:
     """Clusters of x[n, d] by path integrals (Zhang et al. 2013).
 
@@ -84,8 +89,9 @@ def path_integral(
         count: neighbours of each sample.
         scale: a of :func:`neighbour_graph`.
         z: factor by which each further step discounts a path, in (0, 1).
-        least: samples of a cluster; smaller ones are outliers. Merging ends once k others are left,
-            and each outlier joins the one whose mean is nearest. Not in the paper.
+        outlier_share: clusters of fewer samples than this fraction of n / k are outliers. Merging
+            ends once k others are left, and each outlier joins the one whose mean is nearest. Not
+            in the paper; 0: there are none.
 
     Returns:
         assignments, int32 [n].
@@ -99,7 +105,7 @@ def path_integral(
     graph = neighbour_graph(x, count, scale)
     merging = _Merging(np.asarray(x), graph, z)
     merging.down_to(k)
-    apart = set_apart(x, merging.first, merging.merges, k, least) if least > 1 else None
+    apart = set_apart(x, merging.first, merging.merges, k, outlier_share)
     return by_first_sample(merging.assignments() if apart is None else apart)
 
 

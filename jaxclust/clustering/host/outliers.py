@@ -10,9 +10,9 @@ def by_first_sample(clusters: np.ndarray) -> np.ndarray:
 
 
 def set_apart(
-    x: np.ndarray, first: np.ndarray, merges: list[tuple[int, int]], k: int, least: int
+    x: np.ndarray, first: np.ndarray, merges: list[tuple[int, int]], k: int, share: float
 ) -> np.ndarray | None:
-    """Take merges back until k clusters have `least` samples; these take what is in others.
+    """Take merges back until k clusters are large enough; these take what is in others.
 
     A few samples that are far from all others are merged last, and until then two kinds may have
     become one.
@@ -22,12 +22,13 @@ def set_apart(
         first: the clusters before all merges, int [n], 0 to m - 1.
         merges: pairs of clusters, in order; merge i makes cluster m + i.
         k: clusters wanted.
-        least: samples of a cluster that is no outlier.
+        share: clusters of fewer samples than this fraction of the mean, n / k, are outliers.
 
     Returns:
-        clusters, int [n], each smaller one's samples in the cluster whose mean is nearest; None
-        where there never were k clusters of that size.
+        clusters, int [n], each outlier's samples in the cluster whose mean is nearest; None where
+        there never were k clusters that are none.
     """
+    least = float(share * len(x) / k)
     sizes = np.bincount(first).tolist()
     m, large, stop = len(sizes), sum(size >= least for size in sizes), None
     for i, (a, b) in enumerate(merges):

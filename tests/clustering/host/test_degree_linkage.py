@@ -120,14 +120,14 @@ def test_outliers_are_no_clusters():
     expected = before.copy()
     gaps = np.linalg.norm(means[large] - means[small], axis=1)
     expected[before == small] = large[gaps.argmin()]
-    spared = degree_linkage(far, first, 3, 12, least=4)
+    spared = degree_linkage(far, first, 3, 12, outlier_share=0.2)
     assert metrics.accuracy(expected, spared) == 1
     assert metrics.accuracy(kinds, spared[:60]) > 0.9
     # Where the clusters are large enough nothing changes, nor where never so many are.
     near = nearest_pairs(neighbour_graph(x, 12).nearest)
-    for least in (4, 50):
+    for share in (0.2, 2.5):
         np.testing.assert_array_equal(
-            degree_linkage(x, near, 3, 12, least=least), degree_linkage(x, near, 3, 12)
+            degree_linkage(x, near, 3, 12, outlier_share=share), degree_linkage(x, near, 3, 12)
         )
 
 

@@ -126,13 +126,13 @@ def test_outliers_are_no_clusters():
     far = np.concatenate([x, [[-9, -9, 0], [-9.1, -9, 0]]])
     merged = graph_merging.path_integral(far, 3, 12)
     assert np.bincount(merged).min() == 2
-    spared = graph_merging.path_integral(far, 3, 12, least=4)
+    spared = graph_merging.path_integral(far, 3, 12, outlier_share=0.2)
     assert metrics.accuracy(kinds, spared[:60]) == 1
     means = [far[:60][spared[:60] == c].mean(axis=0) for c in range(3)]
     assert set(spared[60:]) == {np.linalg.norm(means - far[60], axis=1).argmin()}
     # Where the clusters are large enough nothing changes, nor where never so many are.
-    for least in (4, 50):
+    for share in (0.2, 2.5):
         np.testing.assert_array_equal(
-            graph_merging.path_integral(x, 3, 12, least=least),
+            graph_merging.path_integral(x, 3, 12, outlier_share=share),
             graph_merging.path_integral(x, 3, 12),
         )
