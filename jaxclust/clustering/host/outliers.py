@@ -30,7 +30,8 @@ def set_apart(
     """
     least = float(share * len(x) / k)
     sizes = np.bincount(first).tolist()
-    m, large, stop = len(sizes), sum(size >= least for size in sizes), None
+    m, large = len(sizes), sum(size >= least for size in sizes)
+    stop = 0 if large == k else None
     for i, (a, b) in enumerate(merges):
         sizes.append(sizes[a] + sizes[b])
         large += (sizes[-1] >= least) - (sizes[a] >= least) - (sizes[b] >= least)

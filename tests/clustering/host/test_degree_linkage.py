@@ -131,6 +131,16 @@ def test_outliers_are_no_clusters():
         )
 
 
+def test_the_very_first_merge_may_be_the_one_taken_back():
+    rng, kinds = np.random.default_rng(0), np.arange(60) % 3
+    x = 1.5 * np.eye(3)[kinds] + 0.6 * rng.normal(size=(60, 3))
+    far = np.concatenate([x, [[-9, -9, 0], [-9.1, -9, 0]]])
+    first = np.append(kinds, [3, 3])
+    assert np.bincount(degree_linkage(far, first, 3, 12)).min() == 2
+    spared = degree_linkage(far, first, 3, 12, outlier_share=0.2)
+    np.testing.assert_array_equal(spared[:60], kinds)
+
+
 def test_numbers_follow_the_first_samples():
     x, _ = blobs(30, 3, 8.0)
     found = degree_linkage(x, np.arange(30)[::-1], 3, 5)
