@@ -230,8 +230,7 @@ def fit(
 
     Args:
         key: random key.
-        x: samples [n, d], n >= k; of less than single precision, or integers, they are clustered
-            in single precision.
+        x: samples [n, d], n >= k; clustered in single precision at least.
         k: number of clusters, static.
         seeding: see :func:`seed`.
         restarts: independent seedings tried.
@@ -252,9 +251,7 @@ def fit(
         wins = ~(new.inertia >= best.inertia)
         return jax.tree.map(lambda a, b: jnp.where(wins, a, b), new, best), None
 
-    keys = jax.random.split(key, restarts)
     # Begins with none, so that the program holds one fit, not two, to compile.
-    none = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(once, keys[0])
-    )
-    return lax.scan(better, none._replace(inertia=jnp.full_like(none.inertia, jnp.inf)), keys)[0]
+    none = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(once, key))
+    none = none._replace(inertia=jnp.full_like(none.inertia, jnp.inf))
+    return lax.scan(better, none, jax.random.split(key, restarts))[0]

@@ -23,7 +23,7 @@ def degree_linkage(
     count: int = 20,
     local: int = 5,
     graph: Graph | None = None,
-    join_above: int | None = None,
+    join_above: float = np.inf,
     outlier_share: float = 0.0,
 ) -> np.ndarray:
     """Merge clusters until `down_to` are left.
@@ -40,10 +40,8 @@ def degree_linkage(
         count: neighbours of each sample (K_s).
         local: number of nearest clusters that a pair's affinity should stand out from (K_c).
         graph: the samples' :func:`neighbour_graph`, if available.
-        join_above: with more clusters, those without affinity are merged first; None: never.
-        outlier_share: clusters of fewer samples than this fraction of the mean are outliers.
-            Merging ends once `down_to` others are left, and each outlier joins the one whose mean
-            is nearest. Not in the paper; 0: there are none.
+        join_above: with more clusters, those without affinity are merged first.
+        outlier_share: see :func:`graph_merging.path_integral`.
 
     Returns:
         assignments, int32 [n], in the order of the clusters' first samples.
@@ -53,14 +51,10 @@ def degree_linkage(
     """
     samples.check_finite(x, "features")
     first = np.unique(clusters, return_inverse=True)[1]
-    if first.max() + 1 <= down_to:
-        return by_first_sample(first)
-    linking = _Linking(np.asarray(x), first, graph or neighbour_graph(x, count), local)
-    if join_above is not None and len(linking.alive) > join_above:
-        linking.join_isolated(down_to)
-    found = linking.down_to(down_to)
-    apart = set_apart(x, first, linking.merges, down_to, outlier_share)
-    return by_first_sample(found if apart is None else apart)
+    if first.max() + 1 > down_to:
+        linking = _Linking(np.asarray(x), first, graph or neighbour_graph(x, count), local)
+        first = linking.down_to(down_to, join_above, outlier_share)
+    return by_first_sample(first)
 
 
 class _Linking:
@@ -69,7 +63,7 @@ class _Linking:
     def __init__(self, x: np.ndarray, clusters: np.ndarray, graph: Graph, local: int) -> None:
         from scipy.sparse import csr_array
 
-        self.x, self.of, self.local = x, clusters.copy(), local
+        self.x, self.first, self.of, self.local = x, clusters, clusters.copy(), local
         k = int(clusters.max()) + 1
         self.alive = set(range(k))
         # Pairs that were merged; merge i makes what `numbers` calls k + i.
@@ -88,11 +82,14 @@ class _Linking:
             self._carry(c)
         self.scores = np.array([self._score(c)[0] for c in range(k)])
 
-    def down_to(self, k: int) -> np.ndarray:
-        """Merge until k clusters are left; int [n]."""
+    def down_to(self, k: int, join_above: float, outlier_share: float) -> np.ndarray:
+        """Merge until k clusters are left, outliers set apart; int [n]."""
+        if len(self.alive) > join_above:
+            self.join_isolated(k)
         while len(self.alive) > k:
             self.merge(*self.best())
-        return self.of
+        apart = set_apart(self.x, self.first, self.merges, k, outlier_share)
+        return self.of if apart is None else apart
 
     def best(self) -> tuple[int, int]:
         """The cluster whose best affinity stands out most, and the other of the pair."""

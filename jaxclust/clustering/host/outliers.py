@@ -28,15 +28,9 @@ def set_apart(
         clusters, int [n], each outlier's samples in the cluster whose mean is nearest; None where
         there never were k clusters that are none.
     """
-    least = float(share * len(x) / k)
     sizes = np.bincount(first).tolist()
-    m, large = len(sizes), sum(size >= least for size in sizes)
-    stop = 0 if large == k else None
-    for i, (a, b) in enumerate(merges):
-        sizes.append(sizes[a] + sizes[b])
-        large += (sizes[-1] >= least) - (sizes[a] >= least) - (sizes[b] >= least)
-        if large == k:
-            stop = i + 1
+    m, least = len(sizes), float(share * len(x) / k)
+    stop = _merges_kept(sizes, merges, k, least)
     if stop is None:
         return None
     merged_into = np.arange(m + stop)
@@ -51,3 +45,17 @@ def set_apart(
     for c in np.flatnonzero(counts < least):
         joins[c] = kept[np.square(means[kept] - means[c]).sum(axis=1).argmin()]
     return joins[clusters]
+
+
+def _merges_kept(
+    sizes: list[int], merges: list[tuple[int, int]], k: int, least: float
+) -> int | None:
+    """The most merges, from the first, after which k clusters have `least` samples."""
+    sizes, large = list(sizes), sum(size >= least for size in sizes)
+    kept = 0 if large == k else None
+    for i, (a, b) in enumerate(merges):
+        sizes.append(sizes[a] + sizes[b])
+        large += (sizes[-1] >= least) - (sizes[a] >= least) - (sizes[b] >= least)
+        if large == k:
+            kept = i + 1
+    return kept
