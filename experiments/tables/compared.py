@@ -11,12 +11,12 @@ USPS, CMU-PIE: JULE 96.0 / 91.1, 95.0 / 91.0, and JULE-RC 100 / 100; DEPICT 96.3
 82.5 / 73.6. VaDE stands in autoencoders.md.
 
 Time of a seed on one CPU core: AC-PIC, SEC and NMF seconds to a minute, CNN-CM up to three, the GAN
-seconds on the digits and 17 minutes on CMU-PIE and MNIST-test, the sparse autoencoder seconds on
-the digits, IMSAT four to seven minutes, on MNIST's 70,000 up to 50, DEPICT eight on the digits, 25
-on USPS and 100 on CMU-PIE, DBC seven on the digits and 35 on USPS, JULE seconds on the digits, three
-minutes on USPS and up to twenty elsewhere. Quick systems have twenty seeds, the others three, also
-AC-PIC, which draws nothing. Results:
-compared.md and .json in experiments/results/; how a table is run: grid.py.
+seconds on the digits and 17 minutes on CMU-PIE and MNIST-test, the sparse autoencoder seconds,
+IMSAT four to seven minutes, on MNIST's 70,000 up to 50, DEPICT eight on the digits, 25 on USPS and
+100 on CMU-PIE, DBC seven on the digits and 35 on USPS, JULE seconds on the digits, three minutes on
+USPS and up to twenty elsewhere. Quick systems have twenty seeds, the others three, also AC-PIC,
+which draws nothing. Results: compared.md and .json in experiments/results/; how a table is run:
+grid.py.
 """
 
 import sys
