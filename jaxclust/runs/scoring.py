@@ -59,7 +59,9 @@ class Evaluator:
 
 def scores(prediction: Prediction, labels: np.ndarray | None, k: int) -> dict[str, Any]:
     """Health of the assignments to k clusters, and their scores, null without known labels."""
-    shares = health.shares(prediction.assignments, k)
+    sizes = np.bincount(prediction.assignments, minlength=k)
+    # DBSCAN and HDBSCAN may find more than k.
+    shares = health.shares(prediction.assignments, len(sizes))
     result: dict[str, Any] = dict.fromkeys(("nmi", "nmi_arithmetic", "ari", "acc"))
     if labels is not None and not np.any(labels >= 0):
         labels = None  # below 0 means unknown
@@ -69,7 +71,6 @@ def scores(prediction: Prediction, labels: np.ndarray | None, k: int) -> dict[st
         if labels is not None and len(prediction.readings) > 1:
             scored = metrics.score(labels, reading)
             result |= {f"{key}_{name}": scored[key] for key in ("nmi", "acc")}
-    sizes = np.bincount(prediction.assignments, minlength=k)
     result |= {name: float(value) for name, value in health.cluster_health(shares).items()}
     result["empty_clusters"] = int((sizes == 0).sum())
     return result
