@@ -91,24 +91,25 @@ def test_the_first_step_is_that_of_each_alone():
 
 def test_a_seed_that_has_finished_waits_for_the_others():
     """DEC stops when few assignments change: each seed at its own time."""
-    digits = catalogue.load("digits", Path(), limit=150).images
-    method, data = build("dec", digits, epochs=12, tolerance=0.03)
-    lengths, states = {}, {}
-    for seed in range(3):
-        steps = []
-        hooks = Calls(on_chunk=lambda progress, s=steps: s.extend(progress.steps))
-        states[seed] = loop.fit(method, data, seed=seed, hooks=hooks).state
-        lengths[seed] = sum(1 for step in steps)
-    early, late = min(lengths, key=lengths.get), max(lengths, key=lengths.get)
-    assert lengths[early] < lengths[late], "no seed finishes before another"
-    fitted = loop.fit(together(method, (early, late)), data, seed=(early, late))
-    for i, seed in enumerate((early, late)):
-        state = of_seed(fitted.state, i)
-        for a, b in zip(
-            jax.tree.leaves(state.params), jax.tree.leaves(states[seed].params), strict=True
-        ):
-            np.testing.assert_allclose(a, b, atol=2e-2, rtol=5e-2)
-    assert int(fitted.state.step) == int(states[late].step)
+    digits = catalogue.load("digits", Path())
+    # Three kinds that k-means tells apart: where restarts tie, rounding picks the one or the other.
+    pictures = digits.images[np.isin(digits.labels, (3, 8, 9))][:150]
+    method, data = build("dec", pictures, epochs=12, tolerance=0.02)
+    seeds = (3, 1)
+    alone = [loop.fit(method, data, seed=seed).state for seed in seeds]
+    early, late = (int(state.step) for state in alone)
+    assert early < late, "no seed finishes before another"
+    fitted = loop.fit(together(method, seeds), data, seed=seeds)
+    assert int(fitted.state.step) == late
+    for i, state in enumerate(alone):
+        pairs = zip(
+            jax.tree.leaves(of_seed(fitted.state, i).params),
+            jax.tree.leaves(state.params),
+            strict=True,
+        )
+        apart = np.concatenate([np.abs(np.asarray(a) - b).ravel() for a, b in pairs])
+        # Rounding leaves 2e-5, an epoch more 6e-4.
+        assert apart.mean() < 2e-4
 
 
 def test_what_runs_on_the_host_is_not_shared():
