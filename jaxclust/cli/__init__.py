@@ -92,7 +92,7 @@ def _told(error: Exception, command: str) -> int | None:
     if isinstance(error, OSError):
         why = error.strerror or text or type(error).__name__
         where = error.filename or "a file that is read or written"
-        # No system takes such a name, so it is the command that is wrong.
+        # The system takes no such name, so it is the command that is wrong.
         return _say(f"{where}: {why}", 2 if number == errno.ENAMETOOLONG else 1)
     if "RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError):
         return _say("out of memory; lower --batch-size, --image-size or --limit", 1)

@@ -55,7 +55,7 @@ def assign(x: Array, centroids: Array) -> tuple[Array, Array]:
 
 
 def _precise(x: Array) -> Array:
-    """x in single precision at least, and no integers."""
+    """x as float32, or wider if it already is."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -102,10 +102,11 @@ def update(
     counts = state.counts + added
     weighted = state.counts[:, None] * state.centroids + sums
     moved = weighted / jnp.maximum(counts, 1e-12)[:, None]
+    moved = moved.astype(state.centroids.dtype)
     centroids = jnp.where(added[:, None] > 0, moved, state.centroids)
     if max_count is not None:
         counts = jnp.minimum(counts, max_count)
-    return KMeansState(centroids, counts)
+    return KMeansState(centroids, counts.astype(state.counts.dtype))
 
 
 def seed_uniform(key: Array, x: Array, k: int) -> Array:
@@ -172,7 +173,9 @@ def means(x: Array, assignments: Array, distances: Array, k: int) -> Array:
     _, farthest = lax.top_k(distances, k)
     replacement = x[farthest[jnp.maximum(jnp.cumsum(empty) - 1, 0)]]
     found = sums / jnp.maximum(counts, 1)[:, None]
-    return jnp.where(empty[:, None], replacement, found.astype(x.dtype))
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        found = found.astype(x.dtype)
+    return jnp.where(empty[:, None], replacement, found)
 
 
 def lloyd_step(x: Array, centroids: Array) -> tuple[Array, Array]:

@@ -58,7 +58,7 @@ class Evaluator:
 
 
 def scores(prediction: Prediction, labels: np.ndarray | None, k: int) -> dict[str, Any]:
-    """Health of the assignments to k clusters, and their scores, null without known labels."""
+    """Health of the assignments to k clusters or more, and their scores, null without labels."""
     sizes = np.bincount(prediction.assignments, minlength=k)
     # DBSCAN and HDBSCAN may find more than k.
     shares = health.shares(prediction.assignments, len(sizes))

@@ -165,6 +165,22 @@ def test_values_of_less_precision_are_counted_to_the_last(dtype):
     np.testing.assert_allclose(np.asarray(fit.centroids)[order], means, rtol=1e-4, atol=1e-4)
 
 
+def test_updates_by_values_of_less_precision_keep_the_state_s_own():
+    state = kmeans.KMeansState(jnp.zeros((2, 3)), jnp.full(2, 256.0))
+    x, nearest = jnp.ones((3, 3), jnp.bfloat16), jnp.array([0, 0, 1])
+    after = kmeans.update(state, x, nearest)
+    np.testing.assert_array_equal(after.counts, [258, 257])
+    np.testing.assert_allclose(after.centroids[:, 0], [2 / 258, 1 / 257], rtol=1e-6)
+    low = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), state)
+    assert {leaf.dtype for leaf in kmeans.update(low, x, nearest)} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_means_of_whole_numbers_are_no_whole_numbers():
+    x, nearest = jnp.array([[0], [1], [5]]), jnp.array([0, 0, 1])
+    found = kmeans.means(x, nearest, jnp.zeros(3), 2)
+    np.testing.assert_array_equal(found, [[0.5], [5]])
+
+
 @pytest.mark.parametrize("k", [3, 40])
 def test_assignment_in_blocks_equals_all_at_once(monkeypatch, k):
     rng = np.random.default_rng(0)

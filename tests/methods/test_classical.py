@@ -13,6 +13,7 @@ from jaxclust import metrics
 from jaxclust.core.errors import InputError, option
 from jaxclust.core.types import DataSpec
 from jaxclust.images.normalisation import measure, normalise
+from jaxclust.methods import ac_pic
 from jaxclust.methods.registry import METHODS
 from jaxclust.training import loop, placement
 from jaxclust.training.prediction import predictor
@@ -121,3 +122,19 @@ def test_minibatch_kmeans_takes_no_full_pass_and_comes_near_it(digits):
     full = inertia(fitted("kmeans", data)[1])
     batched = inertia(fitted("minibatch_kmeans", data, batch_size=100)[1])
     assert full <= batched < 1.1 * full < inertia(start)
+
+
+@pytest.mark.parametrize(("share", "smallest"), [(0.0, 2), (0.2, 20)])
+def test_ac_pic_sets_outliers_apart(share, smallest):
+    rng, kinds = np.random.default_rng(0), np.arange(60) % 3
+    rows = 2.5 * np.eye(3)[kinds] + 0.6 * rng.normal(size=(60, 3))
+    rows = np.concatenate([rows, [[-9, -9, 0], [-9.1, -9, 0]]]).astype(np.float32)
+    config = ac_pic.Config(outlier_share=share, unit_length=False, neighbours=12)
+    method, data = ac_pic.build(config, DataSpec(62, (3,), 3)), placement.put(rows, measure(rows))
+    found = predictor(method, data)(loop.fit(method, data, seed=0).state).assignments
+    assert np.bincount(found).min() == smallest
+
+
+def test_the_published_ac_pic_has_no_rule_for_outliers():
+    shares = {name: preset.outlier_share for name, preset in ac_pic.PRESETS.items()}
+    assert shares == {"best": 0.1, "paper": 0}

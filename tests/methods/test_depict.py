@@ -118,6 +118,21 @@ def test_the_head_begins_with_the_first_clusters_directions(start):
         np.testing.assert_allclose(direction, mean / np.linalg.norm(mean), rtol=1e-4)
 
 
+@pytest.mark.parametrize(("share", "smallest"), [(0.0, 2), (0.2, 19)])
+def test_outliers_are_no_first_clusters(share, smallest):
+    method, state = begun(outlier_share=share, start="ac_pic")
+    rng = np.random.default_rng(0)
+    latents = 3 * np.eye(K, WIDTH)[np.arange(N) % K] + 0.5 * rng.normal(size=(N, WIDTH))
+    latents[:2] = [[-9, -9, 0, 0], [-9.1, -9, 0, 0]]
+    after = method.phases[1].first.update(state, latents.astype(np.float32))
+    assert after.cluster.targets.sum(axis=0).min() == smallest
+
+
+def test_the_published_presets_have_no_rule_for_outliers():
+    shares = {name: preset.outlier_share for name, preset in depict.PRESETS.items()}
+    assert shares == {"best": 0.1, "paper": 0, "reference": 0}
+
+
 def test_every_layer_is_repaired_towards_the_clean_one():
     """The error, layer by layer, by the network's own maps; without noise at inference."""
     network = DenoisingAutoencoder((7, 6, 2), 3, widths=(4, 5))

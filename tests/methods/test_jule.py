@@ -123,14 +123,24 @@ def test_outliers_are_no_clusters_in_the_end(share, smallest):
     rng, kinds = np.random.default_rng(0), np.arange(60) % K
     x = 2.5 * np.eye(3)[kinds] + 0.6 * rng.normal(size=(60, 3))
     x = np.concatenate([x, [[-9, -9, 0], [-9.1, -9, 0]]]).astype(np.float32)
-    config = dataclasses.replace(jule.Config(), outlier_share=share, neighbours=12)
+    config = dataclasses.replace(jule.Config(), outlier_share=share, neighbours=12, unrolling=0.3)
     method = jule.build(config, DataSpec(62, (8, 8, 1), K), network=Linear(), width=3)
     state = method.init(jax.random.key(0), jnp.zeros((2, 8, 8, 1)))
     labels = jnp.asarray(nearest_pairs(neighbour_graph(x, 12).nearest), jnp.int32)
     state = state.replace(cluster=state.cluster._replace(labels=labels))
-    state = method.phases[-1].first.update(state, x)
-    assert np.bincount(state.cluster.cut).min() == smallest
-    np.testing.assert_array_equal(state.cluster.labels, state.cluster.cut)
+    # Until then they stay clusters of their own, which are trained on.
+    some = method.phases[1].first.update(state, x).cluster
+    assert K < int(some.left) < len(np.unique(labels))
+    assert np.bincount(some.labels).min() == 2
+    assert np.bincount(some.cut).min() == smallest
+    merged = method.phases[-1].first.update(state, x)
+    assert np.bincount(merged.cluster.cut).min() == smallest
+    np.testing.assert_array_equal(merged.cluster.labels, merged.cluster.cut)
+
+
+def test_published_presets_have_no_rule_for_outliers():
+    shares = {name: preset.outlier_share for name, preset in jule.PRESETS.items()}
+    assert shares == {"best": 0.1, "paper": 0, "reference": 0, "faces": 0}
 
 
 @pytest.mark.parametrize(("n", "unrolling"), [(120, 0.9), (120, 0.2), (10, 0.5), (3, 0.9)])

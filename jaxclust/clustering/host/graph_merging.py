@@ -89,9 +89,9 @@ def path_integral(
         count: neighbours of each sample.
         scale: a of :func:`neighbour_graph`.
         z: factor by which each further step discounts a path, in (0, 1).
-        outlier_share: clusters of fewer samples than this fraction of n / k are outliers. Merging
-            ends once k others are left, and each outlier joins the one whose mean is nearest. Not
-            in the paper; 0: there are none.
+        outlier_share: clusters of fewer samples than this fraction of n / k are outliers. The last
+            merges are undone until k others are left, and each outlier joins the one whose mean is
+            nearest; if there never were k, nothing changes. Not in the paper; 0: no outliers.
 
     Returns:
         assignments, int32 [n].
@@ -105,7 +105,7 @@ def path_integral(
     graph = neighbour_graph(x, count, scale)
     merging = _Merging(np.asarray(x), graph, z)
     merging.down_to(k)
-    apart = set_apart(x, merging.first, merging.merges, k, outlier_share)
+    apart = set_apart(merging.x, merging.first, merging.merges, k, outlier_share)
     return by_first_sample(merging.assignments() if apart is None else apart)
 
 

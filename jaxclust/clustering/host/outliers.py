@@ -12,10 +12,10 @@ def by_first_sample(clusters: np.ndarray) -> np.ndarray:
 def set_apart(
     x: np.ndarray, first: np.ndarray, merges: list[tuple[int, int]], k: int, share: float
 ) -> np.ndarray | None:
-    """Take merges back until k clusters are large enough; these take what is in others.
+    """Undo the last merges until k clusters are large enough; the others' samples join them.
 
-    A few samples that are far from all others are merged last, and until then two kinds may have
-    become one.
+    A few samples that are far from all others are merged last. By then two kinds may have become
+    one.
 
     Args:
         x: samples, float [n, d].
@@ -25,8 +25,8 @@ def set_apart(
         share: clusters of fewer samples than this fraction of the mean, n / k, are outliers.
 
     Returns:
-        clusters, int [n], each outlier's samples in the cluster whose mean is nearest; None where
-        there never were k clusters that are none.
+        clusters, int [n], as of the last merge after which k of them are no outliers; each
+        outlier's samples are in the one whose mean is nearest. None if there is no such merge.
     """
     sizes = np.bincount(first).tolist()
     m, least = len(sizes), float(share * len(x) / k)

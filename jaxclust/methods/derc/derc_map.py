@@ -60,8 +60,8 @@ def cluster_map(how: Settings, x: np.ndarray, k: int, seed: int) -> tuple[np.nda
     )  # fmt: skip
     if found.left_out:
         reducers.progress.warning(
-            "%s found more clusters than the %d that are kept; images of the %d smallest count as "
-            "in none", how.clusterer.upper(), DENSE_CLUSTERS, found.left_out,
+            "%s found more clusters than the %d that are kept; images in the %d smallest count as "
+            "noise", how.clusterer.upper(), DENSE_CLUSTERS, found.left_out,
         )  # fmt: skip
     probabilities = np.eye(DENSE_CLUSTERS, dtype=np.float32)[found.assignments]
     probabilities[noise] = _unsure(found.assignments[noise], DENSE_CLUSTERS)
