@@ -49,14 +49,6 @@ QUICK = {
 }
 # JULE's paper merges faces more slowly.
 FACES = {"jule": ["--preset=faces"], "jule_rc": ["--preset=faces"]}
-# DEPICT's published code starts faces by k-means; preset `best` agglomerates.
-DEPICT_BY_KMEANS = Cell(
-    "depict_kmeans-cmu_pie",
-    "DEPICT, started by k-means",
-    "cmu_pie",
-    ["--method=depict", "--start=kmeans"],
-    pretrained="depict-cmu_pie",
-)
 SMALL = ("digits", "usps", "cmu_pie", "mnist_test")
 LARGE = {"mnist": ("imsat",)}
 
@@ -69,7 +61,7 @@ def cells(dataset: str) -> list[Cell]:
     """Every system on a data set."""
     methods = LARGE.get(dataset, METHODS)
     options = FACES if dataset == "cmu_pie" else {}
-    found = [
+    return [
         Cell(
             f"{method}-{dataset}",
             METHODS[method],
@@ -79,9 +71,6 @@ def cells(dataset: str) -> list[Cell]:
         )
         for method in methods
     ]
-    if dataset == "cmu_pie":
-        found.append(DEPICT_BY_KMEANS)
-    return found
 
 
 TABLE = Table(
