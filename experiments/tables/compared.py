@@ -47,8 +47,7 @@ QUICK = {
     "cmu_pie": {"sec", "graph_nmf"},
     "mnist_test": {"sec", "graph_nmf"},
 }
-# JULE's paper merges faces more slowly.
-FACES = {"jule": ["--preset=faces"], "jule_rc": ["--preset=faces"]}
+FACES = {name: ["--preset=faces"] for name in ("jule", "jule_rc", "depict")}
 SMALL = ("digits", "usps", "cmu_pie", "mnist_test")
 LARGE = {"mnist": ("imsat",)}
 
