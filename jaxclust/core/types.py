@@ -255,6 +255,8 @@ class Method:
     recipe: Recipe | None = None  # None: built with custom parts
     # Whether a run reports how well a linear classifier learns its clusters from the features.
     learned_from_features: bool = False
+    # Whether it finds the number of clusters itself, and the number asked for is not used.
+    finds_number: bool = False
     # Starts that `jaxclust.fit` begins, to choose one without labels; see training.starts
     starts: int = 1
     # Its compiled programs, for as long as it lives; see training.programs.

@@ -113,10 +113,16 @@ def _scores(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         *known,
         ("images", f"{summary['n_images']:,}"),
-        ("clusters", f"{summary['clusters_found']} of {summary['n_clusters']}"),
+        ("clusters", _clusters(summary)),
         ("skipped files", f"{summary['n_skipped']:,}"),
         ("seconds", f"{seconds:,.0f}"),
     ]
+
+
+def _clusters(summary: Mapping[str, Any]) -> str:
+    found, asked = summary["clusters_found"], summary["n_clusters"]
+    # The key is missing in runs of earlier versions.
+    return f"{found}, found by the method" if summary.get("finds_number") else f"{found} of {asked}"
 
 
 def _settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -89,7 +89,14 @@ def _summary(run: FinishedRun, edited: Edited) -> dict[str, Any]:
     if labels is not None and np.any(labels >= 0):
         found |= metrics.score(labels, edited.clusters)
     found["empty_clusters"] = int(found["empty_clusters"])
-    about = {"edited": True, "n_clusters": k, "clusters_found": k, "warnings": [], "starts": None}
+    about = {
+        "edited": True,
+        "n_clusters": k,
+        "clusters_found": k,
+        "finds_number": False,
+        "warnings": [],
+        "starts": None,
+    }
     # The original's scores, which include those by other rules, say nothing of these clusters.
     kept = {n: v for n, v in run.summary.items() if n.split("_")[0] not in metrics.SCORES}
     return {**kept, **about, **found}

@@ -60,6 +60,11 @@ class Prepared(NamedTuple):
         return self.record["n_clusters"]
 
     @property
+    def expected(self) -> int:
+        """The number of clusters that should hold images; 0 where the method finds its own."""
+        return 0 if self.method.finds_number else self.n_clusters
+
+    @property
     def pretraining(self) -> set[str]:
         """Names of the phases whose final state is kept for other runs."""
         return {phase.name for phase in self.method.phases if phase.pretrains}
@@ -81,7 +86,7 @@ class Prepared(NamedTuple):
     def evaluator(self, reporter: Reporter, predict: Any) -> Evaluator:
         """What scores the run between epochs."""
         labels, every = self.image_set.labels, self.options.evaluate_every
-        return Evaluator(predict, labels, self.n_clusters, reporter, every)
+        return Evaluator(predict, labels, self.expected, reporter, every)
 
     def room(self) -> AbstractContextManager[Room]:
         """Where the last prediction goes: to disk, for sets too large for memory."""

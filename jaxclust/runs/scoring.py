@@ -23,7 +23,7 @@ class Evaluator:
     Args:
         predict: see :func:`prediction.predictor`.
         labels: of the images, for scores only; None without any.
-        n_clusters: the number asked for.
+        n_clusters: the number asked for; 0 where the method finds its own.
         reporter: where scores are logged.
         every: epochs between two passes.
     """
@@ -58,7 +58,10 @@ class Evaluator:
 
 
 def scores(prediction: Prediction, labels: np.ndarray | None, k: int) -> dict[str, Any]:
-    """Health of the assignments to k clusters or more, and their scores, null without labels."""
+    """Health of the assignments to k clusters or more, and their scores, null without labels.
+
+    k is 0 where no number of clusters was expected.
+    """
     sizes = np.bincount(prediction.assignments, minlength=k)
     # DBSCAN and HDBSCAN may find more than k.
     shares = health.shares(prediction.assignments, len(sizes))

@@ -164,7 +164,7 @@ def finish(
         alike = _likeness(ready)
         _write_clustering(ready.directory, ready.image_set, prediction, artifacts, alike)
     predicting += time.perf_counter() - clock
-    sizes = np.bincount(prediction.assignments, minlength=ready.n_clusters)
+    sizes = np.bincount(prediction.assignments, minlength=ready.expected)
     complaint, unlooked = health.complaint(sizes), complaint_of(ready.image_set.images)
     counted = ready.record.get("cluster_count")
     unsure = None if counted is None else Curve(**counted).complaint()
@@ -232,9 +232,10 @@ def _summary(
         "n_images": len(image_set.ids),
         "n_clusters": ready.n_clusters,
         **_count(ready.record),
-        **scores(prediction, image_set.labels, ready.n_clusters),
+        **scores(prediction, image_set.labels, ready.expected),
         "starts": told(fitted.rounds, image_set.labels, len(image_set.ids)),
         "clusters_found": len(np.unique(prediction.assignments)),
+        "finds_number": ready.method.finds_number,
         "warnings": warnings,
         "n_skipped": len(image_set.skipped),
         "passed_over": image_set.passed_over(),

@@ -90,7 +90,7 @@ def _init(config: Config, spec: DataSpec, auto: Autoencoder) -> Callable[..., Tr
             rows=jnp.zeros(mapped, jnp.int32),
         )
         opt_state = optax.adam(config.learning_rate).init(params)
-        return first_state(run_key, cluster, k, params, stats, opt_state)
+        return first_state(run_key, cluster, clusters, params, stats, opt_state)
 
     return init
 
@@ -112,7 +112,8 @@ def _recluster(config: Config, k: int) -> Refit:
         seed = keys.host_seed(state, "clusterer")
         mapped = Placed(reduced, *cluster_map(how, reduced, k, seed))
         placed = place(latents, rows, mapped)
-        counts = np.bincount(placed.probabilities.argmax(axis=1), minlength=k)[:k]
+        clusters = placed.probabilities.shape[1]
+        counts = np.bincount(placed.probabilities.argmax(axis=1), minlength=clusters)
         usage = (counts / n).astype(np.float32)
         probabilities = placed.probabilities.astype(np.float32)
         cluster = ClusterState(latents[rows], placed.embedding, probabilities, placed.noise, rows)
@@ -140,8 +141,10 @@ def _loss(config: Config, auto: Autoencoder, axis_name: str | None) -> Callable[
         triplet = weighted_triplet(z, z[same], z[other], difference, exists, margin)
         error = reconstruction_error(coded.decoded, images, per_pixel=config.per_pixel)
         terms = {"triplet": triplet, "reconstruction": error, "triplets": jnp.mean(exists)}
+        # How evenly clusters are filled says something where their number was asked for.
         mine = jnp.argmax(cluster.probabilities[at.batch.rows], axis=1)
-        return config.alpha * triplet + (1 - config.alpha) * error, Aux(stats, terms, mine)
+        counted = None if own_number(config.clusterer) else mine
+        return config.alpha * triplet + (1 - config.alpha) * error, Aux(stats, terms, counted)
 
     return loss
 
@@ -226,4 +229,10 @@ def build(
     config = of_data(config, spec)
     auto = _autoencoder(config, spec, compute, network)
     phases = _phases(config, spec, auto, compute.axis_name)
-    return Method(_init(config, spec, auto), _predict(config, auto), phases, _artifacts)
+    return Method(
+        _init(config, spec, auto),
+        _predict(config, auto),
+        phases,
+        _artifacts,
+        finds_number=own_number(config.clusterer),
+    )
