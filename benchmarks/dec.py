@@ -45,7 +45,7 @@ def jaxclust_epochs(options: argparse.Namespace) -> list[float]:
 
     registered = METHODS[options.method]
     config = replace(
-        registered.config("best"), epochs=options.epochs + 1, pretrain_epochs=1, tolerance=0.0
+        registered.config("paper"), epochs=options.epochs + 1, pretrain_epochs=1, tolerance=0.0
     )
     pictures = images(options)
     data = placement.put(pictures, measure(pictures))

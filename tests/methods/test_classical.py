@@ -17,6 +17,7 @@ from jaxclust.methods import ac_pic
 from jaxclust.methods.registry import METHODS
 from jaxclust.training import loop, placement
 from jaxclust.training.prediction import predictor
+from tests.clustering import outlying
 
 CLASSICAL = ["gmm", "spectral", "agglomerative", "nmf"]
 
@@ -126,9 +127,7 @@ def test_minibatch_kmeans_takes_no_full_pass_and_comes_near_it(digits):
 
 @pytest.mark.parametrize(("share", "smallest"), [(0.0, 2), (0.2, 20)])
 def test_ac_pic_sets_outliers_apart(share, smallest):
-    rng, kinds = np.random.default_rng(0), np.arange(60) % 3
-    rows = 2.5 * np.eye(3)[kinds] + 0.6 * rng.normal(size=(60, 3))
-    rows = np.concatenate([rows, [[-9, -9, 0], [-9.1, -9, 0]]]).astype(np.float32)
+    rows = outlying.blobs()[0].astype(np.float32)
     config = ac_pic.Config(outlier_share=share, unit_length=False, neighbours=12)
     method, data = ac_pic.build(config, DataSpec(62, (3,), 3)), placement.put(rows, measure(rows))
     found = predictor(method, data)(loop.fit(method, data, seed=0).state).assignments

@@ -19,6 +19,7 @@ from jaxclust.models.layers import Dense
 from jaxclust.models.unit_embedding import UnitEmbedding
 from jaxclust.training import loop
 from jaxclust.training.prediction import predictor
+from tests.clustering import outlying
 from tests.methods import small
 
 N, K = 120, 3
@@ -120,9 +121,7 @@ def test_a_share_of_the_clusters_is_merged_at_a_time():
 
 @pytest.mark.parametrize(("share", "smallest"), [(0.2, 20), (0.0, 2)])
 def test_outliers_are_no_clusters_in_the_end(share, smallest):
-    rng, kinds = np.random.default_rng(0), np.arange(60) % K
-    x = 2.5 * np.eye(3)[kinds] + 0.6 * rng.normal(size=(60, 3))
-    x = np.concatenate([x, [[-9, -9, 0], [-9.1, -9, 0]]]).astype(np.float32)
+    x = outlying.blobs()[0].astype(np.float32)
     config = dataclasses.replace(jule.Config(), outlier_share=share, neighbours=12, unrolling=0.3)
     method = jule.build(config, DataSpec(62, (8, 8, 1), K), network=Linear(), width=3)
     state = method.init(jax.random.key(0), jnp.zeros((2, 8, 8, 1)))

@@ -7,6 +7,7 @@ from jaxclust import metrics
 from jaxclust.clustering.host import degree_linkage as module
 from jaxclust.clustering.host.degree_linkage import degree_linkage
 from jaxclust.clustering.host.graph_merging import nearest_pairs, neighbour_graph
+from tests.clustering import outlying
 
 RNG = np.random.default_rng(0)
 
@@ -106,9 +107,8 @@ def test_with_many_clusters_outliers_are_merged_first():
 
 def test_outliers_are_no_clusters():
     """Merges taken back by hand until three clusters are large enough."""
-    rng, kinds = np.random.default_rng(0), np.arange(60) % 3
-    x = 2.5 * np.eye(3)[kinds] + 0.6 * rng.normal(size=(60, 3))
-    far = np.concatenate([x, [[-9, -9, 0], [-9.1, -9, 0]]])
+    far, kinds = outlying.blobs()
+    x = far[:60]
     first = nearest_pairs(neighbour_graph(far, 12).nearest)
     merged = degree_linkage(far, first, 3, 12)
     assert np.bincount(merged).min() == 2
@@ -132,9 +132,7 @@ def test_outliers_are_no_clusters():
 
 
 def test_the_very_first_merge_may_be_the_one_taken_back():
-    rng, kinds = np.random.default_rng(0), np.arange(60) % 3
-    x = 1.5 * np.eye(3)[kinds] + 0.6 * rng.normal(size=(60, 3))
-    far = np.concatenate([x, [[-9, -9, 0], [-9.1, -9, 0]]])
+    far, kinds = outlying.blobs(apart=1.5)
     first = np.append(kinds, [3, 3])
     assert np.bincount(degree_linkage(far, first, 3, 12)).min() == 2
     spared = degree_linkage(far, first, 3, 12, outlier_share=0.2)

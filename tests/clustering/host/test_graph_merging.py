@@ -6,6 +6,7 @@ import pytest
 from jaxclust import metrics
 from jaxclust.clustering.host import graph_merging
 from jaxclust.core.errors import RunError
+from tests.clustering import outlying
 
 RNG = np.random.default_rng(0)
 
@@ -120,10 +121,8 @@ def test_bad_samples_are_refused():
 
 def test_outliers_are_no_clusters():
     """Two samples far away take a place, and two blobs share one, unless so few are outliers."""
-    rng = np.random.default_rng(0)
-    kinds = np.arange(60) % 3
-    x = 2.5 * np.eye(3)[kinds] + 0.6 * rng.normal(size=(60, 3))
-    far = np.concatenate([x, [[-9, -9, 0], [-9.1, -9, 0]]])
+    far, kinds = outlying.blobs()
+    x = far[:60]
     merged = graph_merging.path_integral(far, 3, 12)
     assert np.bincount(merged).min() == 2
     spared = graph_merging.path_integral(far, 3, 12, outlier_share=0.2)
