@@ -231,12 +231,10 @@ def fit(
 ) -> KMeansFit:
     """Full-set k-means: the lowest inertia of `restarts` seedings.
 
-    Samples whose mean lies thousands of their deviations from zero lose their distances to
-    rounding: subtract the mean first. Images and features of a run are normalised already.
-
     Args:
         key: random key.
-        x: samples [n, d], n >= k; clustered in single precision at least.
+        x: samples [n, d], n >= k; clustered in single precision at least. Rounding loses their
+            distances if their mean lies thousands of deviations from zero: subtract it first.
         k: number of clusters, static.
         seeding: see :func:`seed`.
         restarts: independent seedings tried.
