@@ -13,6 +13,7 @@ from jaxclust.core.types import Batch, Compute, DataSpec
 from jaxclust.methods import ccnn, registry
 from jaxclust.methods.ccnn import ccnn_config, ccnn_network
 from jaxclust.models.encoders import pretrained
+from jaxclust.models.heads import SalientHead
 from jaxclust.training import loop, starting
 from jaxclust.training.prediction import predictor
 from tests.methods import small
@@ -218,6 +219,57 @@ def test_a_weights_file_gives_the_network_and_its_features(resnet):
     assert 1e-6 < float(jnp.abs(moved).max()) <= 1.01e-5
 
 
+def test_the_papers_adaptation_layers_stand_on_a_weights_file(resnet):
+    """Sec. III.A: the remaining layers are put on the pre-trained convolutions."""
+    settings = {"init": str(resnet), "batch_size": 6, "k_m": 6, "n_m": 6, "epochs": 1}
+    config = dataclasses.replace(
+        ccnn.PRESETS["paper"],
+        **settings,
+        adaptation_widths=(5, 4),
+        output="softmax",
+        rectify_features=False,
+    )
+    method = ccnn.build(config, DataSpec(12, (16, 16, 3), 3))
+    images = jax.random.normal(jax.random.key(0), (12, 16, 16, 3))
+    state = jax.jit(method.init)(jax.random.key(1), images[:2])
+    params, stats = state.params["network"], state.model_state["network"]["batch_stats"]
+    kernel = np.load(resnet)["layer4.0.conv2.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(params["body"]["backbone"]["layer4.0.conv2"]["kernel"], kernel)
+
+    network, head = pretrained.load(resnet).network(), SalientHead((5, 4, 3))
+
+    def by_hand(images):
+        x = jax.image.resize(images, (12, 224, 224, 3), "bilinear")
+        for module, name in ((network, "backbone"), (head, "head")):
+            own = {"params": params["body"][name], "batch_stats": stats["body"][name]}
+            x = module.apply(own, x, train=False)
+        return x @ params["feature"]["kernel"] + params["feature"]["bias"][None]
+
+    expected = jax.jit(by_hand)(images)
+    assert expected.shape == (12, 3)
+    found = jax.jit(method.predict)(state, images).features
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * float(abs(expected).max()))
+    begun = method.phases[0].first.update(state, found)
+    after, _ = jax.jit(method.step)(begun, Batch(images[:6], jnp.arange(6)))
+    moved = jax.tree.map(
+        lambda a, b: bool((a != b).any()), after.params["network"]["body"], params["body"]
+    )
+    assert moved["head"]["Conv_0"]["kernel"] and moved["backbone"]["layer4.0.conv2"]["kernel"]
+
+
+def test_the_paper_has_its_own_head_on_any_weights(resnet):
+    """Fig. 1's widths, where `best` takes the averaged map; nothing of that size is made."""
+    found = {}
+    for name, preset in ccnn.PRESETS.items():
+        method = ccnn.build(
+            dataclasses.replace(preset, init=str(resnet)), DataSpec(500, (16, 16, 3), 10)
+        )
+        state = jax.eval_shape(method.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+        body = state.params["network"]["body"]
+        found[name] = [body["head"][f"Conv_{i}"]["kernel"].shape for i in range(len(body) * 3 - 3)]
+    assert found == {"best": [], "paper": [(3, 3, 512, 6144), (3, 3, 6144, 2048), (3, 3, 2048, 10)]}
+
+
 @pytest.mark.parametrize("frozen", [True, False])
 def test_a_weights_files_statistics_can_stay(resnet, frozen):
     config = dataclasses.replace(
@@ -235,9 +287,12 @@ def test_a_weights_files_statistics_can_stay(resnet, frozen):
 
 def test_a_feature_layer_to_roll_back_must_be_there(resnet):
     settings = {"init": str(resnet), "rollback_scope": "feature_layer"}
-    with pytest.raises(InputError, match="only with a feature_width"):
+    with pytest.raises(InputError, match="only with a feature_width or"):
         ccnn_config.check(ccnn.Config(**settings))
     ccnn_config.check(ccnn.Config(**settings, feature_width=4))
+    ccnn_config.check(ccnn.Config(**settings, adaptation_widths=(4, 3)))
+    with pytest.raises(InputError, match="adaptation_widths must each be at least 1, not 4 0"):
+        ccnn_config.check(ccnn.Config(adaptation_widths=(4, 0)))
 
 
 def test_initial_clusters_count_with_and_without_a_cap():

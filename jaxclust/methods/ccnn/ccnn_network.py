@@ -11,7 +11,12 @@ from jax import Array
 
 from jaxclust.core.types import Compute, DataSpec, Network, Precision, PyTree
 from jaxclust.losses.pseudo_label import sum_of_squared_errors
-from jaxclust.methods.ccnn.ccnn_config import Config, fine_tuning_rate
+from jaxclust.methods.ccnn.ccnn_config import (
+    ADAPTATION_WIDTHS,
+    Config,
+    fine_tuning_rate,
+    has_feature_layer,
+)
 from jaxclust.models.adapter import from_flax
 from jaxclust.models.autoencoder import Coded, Decoder
 from jaxclust.models.backbones import AlexNetBackbone, LeNetBackbone
@@ -34,20 +39,20 @@ def network_body(
     weights: pretrained.Pretrained | None = None,
 ) -> tuple[Module, int | None]:
     """The body for a data set, and the side its images are resized to (None: as is)."""
+    widths = (*(config.adaptation_widths or ADAPTATION_WIDTHS), spec.n_clusters)
+    adapted = SalientHead(widths, config.dropout, axis_name)
     if weights is not None:
+        head = PooledHead() if config.adaptation_widths is None else adapted
         backbone = weights.network(axis_name)
-        return Body(backbone, PooledHead(), config.frozen_statistics), weights.backbone.side
+        return Body(backbone, head, config.frozen_statistics), weights.backbone.side
     name = config.network
     if name == "auto":
         name = "lenet" if min(spec.image_shape[:2]) < _SMALL else "alexnet"
     if name == "lenet":
         backbone, head = LeNetBackbone(axis_name=axis_name), FlatHead(axis_name=axis_name)
         return Body(backbone, head), None
-    if name == "alexnet":
-        widths = (6144, 2048, spec.n_clusters)
-        head = SalientHead(widths, config.dropout, axis_name)
-    else:
-        head = DenseHead(dropout=config.dropout, axis_name=axis_name)
+    dense = DenseHead(dropout=config.dropout, axis_name=axis_name)
+    head = adapted if name == "alexnet" else dense
     return Body(AlexNetBackbone(axis_name), head), _ALEXNET_SIZE
 
 
@@ -112,7 +117,7 @@ def networks_for(
 ) -> Networks:
     """The networks the settings name, or those around a custom body."""
     precision, k = compute.precision, spec.n_clusters
-    width = config.feature_width or (k if weights is None else None)
+    width = config.feature_width or (k if has_feature_layer(config) else None)
     heads = (width, k, config.rectify_features, config.normalise_features)
     decoder = from_flax(Decoder(spec.image_shape, axis_name=compute.axis_name), precision)
     if isinstance(body, Network):
