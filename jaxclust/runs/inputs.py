@@ -23,6 +23,8 @@ from jaxclust.training.assemble import check_n_clusters
 
 # Images described at a time.
 _BLOCK = 500
+# The number of clusters for a method that finds its own: only its latent is as wide, as DEC's is.
+_OWN_NUMBER = 10
 
 
 class Found(NamedTuple):
@@ -52,7 +54,8 @@ def find(options: Options, config: Any, begun: dict[str, Any]) -> Found:
     if len(image_set.ids) < 2:
         raise InputError(f"{options.dataset} holds one image; there is nothing to cluster")
     features = encoder is not None or _has_features(image_set, config)
-    counts = _asked(options, image_set, features=features)
+    finds_number = getattr(config, "finds_number", False)
+    counts = _asked(options, image_set, features=features, finds_number=finds_number)
     if encoder is not None:
         image_set = _encoded(options, config, image_set, encoder, counts[0])
     if "cluster_count" in begun and _keeps_to_it(options, counts):
@@ -98,11 +101,15 @@ def _has_features(image_set: catalogue.ImageSet, config: Any) -> bool:
     return _are_features(image_set) or _descriptor(config) is not None
 
 
-def _asked(options: Options, image_set: catalogue.ImageSet, *, features: bool) -> list[int]:
-    """The numbers of clusters to choose from; just one if it is given."""
+def _asked(
+    options: Options, image_set: catalogue.ImageSet, *, features: bool, finds_number: bool
+) -> list[int]:
+    """The numbers of clusters to choose from; just one if it is given, or if none is used."""
     said, n = options.n_clusters, len(image_set.ids)
     if said is None:
         said = image_set.n_classes
+    if finds_number and said in {None, "auto"}:
+        return [min(_OWN_NUMBER, n)]
     if said is None and features:
         said = "auto"
     if said is None:

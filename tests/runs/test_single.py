@@ -401,17 +401,19 @@ def test_clusters_that_were_not_found_are_said(capsys):
     assert f"warning: {summary['warnings'][0]}" in capsys.readouterr().err
 
 
-def test_a_number_the_method_does_not_use_is_not_missed(capsys):
+def test_a_number_the_method_does_not_use_is_neither_asked_for_nor_missed():
     """Clusters by density are as many as there are, while retraining too."""
     images, _ = small.images(60)
     np.savez("x.npz", images=images)
-    arguments = ["run", "--method=derc", "--dataset=npz:x.npz", "--n-clusters=20", "--epochs=1"]
+    arguments = ["run", "--method=derc", "--dataset=npz:x.npz", "--epochs=1"]
     arguments += ["--pretrain-epochs=1", "--batch-size=30", "--quiet", "--no-report"]
     arguments += ["--clusterer=dbscan", "--reducer=pca", "--iterations=1", "--log-every=1"]
     assert main([*arguments, "--out=run"]) == 0
     summary = json.loads(Path("run/summary.json").read_text())
     found = len({row["cluster"] for row in read_csv(Path("run/assignments.csv"))})
-    assert summary["clusters_found"] == found < 20
+    # Of the latent's width.
+    assert summary["n_clusters"] == 10
+    assert summary["clusters_found"] == found < 10
     assert summary["finds_number"] and summary["empty_clusters"] == 0
     assert summary["warnings"] == []
     retraining = [row for row in logged(Path("run")) if row.get("phase") == "retrain1"]

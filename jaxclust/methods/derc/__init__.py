@@ -41,7 +41,6 @@ from jaxclust.methods.derc.derc_map import (
     Placed,
     Settings,
     cluster_map,
-    own_number,
     place,
     sample,
 )
@@ -73,7 +72,7 @@ def _most_mapped(config: Config) -> int:
 def _init(config: Config, spec: DataSpec, auto: Autoencoder) -> Callable[..., TrainState]:
     n, k, width = spec.n_images, spec.n_clusters, config.latent_width
     mapped = min(n, _most_mapped(config))
-    clusters = DENSE_CLUSTERS if own_number(config.clusterer) else k
+    clusters = DENSE_CLUSTERS if config.finds_number else k
     dimensions = {"none": width, "pca": min(config.dimensions, width or 1, n)}.get(
         config.reducer, config.dimensions
     )
@@ -143,7 +142,7 @@ def _loss(config: Config, auto: Autoencoder, axis_name: str | None) -> Callable[
         terms = {"triplet": triplet, "reconstruction": error, "triplets": jnp.mean(exists)}
         # How evenly clusters are filled says something where their number was asked for.
         mine = jnp.argmax(cluster.probabilities[at.batch.rows], axis=1)
-        counted = None if own_number(config.clusterer) else mine
+        counted = None if config.finds_number else mine
         return config.alpha * triplet + (1 - config.alpha) * error, Aux(stats, terms, counted)
 
     return loss
@@ -234,5 +233,5 @@ def build(
         _predict(config, auto),
         phases,
         _artifacts,
-        finds_number=own_number(config.clusterer),
+        finds_number=config.finds_number,
     )

@@ -9,7 +9,7 @@ from jaxclust.core.errors import InputError
 from jaxclust.core.settings import setting
 from jaxclust.core.types import DataSpec
 from jaxclust.images.augment import Affine
-from jaxclust.methods.derc.derc_map import Clusterer
+from jaxclust.methods.derc.derc_map import Clusterer, own_number
 from jaxclust.methods.parts import autoencoding
 
 _NO_VIEWS = Affine()
@@ -70,6 +70,11 @@ class Config:
     """Stop pushing triplets apart at the margin; otherwise Eq. 7 as printed."""
     per_pixel: bool = False
     """Average the reconstruction error over an image's values instead of summing."""
+
+    @property
+    def finds_number(self) -> bool:
+        """Whether it finds the number of clusters itself."""
+        return own_number(self.clusterer)
 
 
 PRESETS: dict[str, Config] = {
