@@ -63,7 +63,7 @@ def cells(dataset: str) -> list[Cell]:
     return [
         Cell(
             f"{method}-{dataset}",
-            METHODS[method],
+            METHODS[method] + (", faces" if method in options else ""),
             dataset,
             [f"--method={method}", *options.get(method, [])],
             seeds=_seeds(method, dataset),

@@ -54,8 +54,7 @@ def find(options: Options, config: Any, begun: dict[str, Any]) -> Found:
     if len(image_set.ids) < 2:
         raise InputError(f"{options.dataset} holds one image; there is nothing to cluster")
     features = encoder is not None or _has_features(image_set, config)
-    finds_number = getattr(config, "finds_number", False)
-    counts = _asked(options, image_set, features=features, finds_number=finds_number)
+    counts = _asked(options, image_set, config, features=features)
     if encoder is not None:
         image_set = _encoded(options, config, image_set, encoder, counts[0])
     if "cluster_count" in begun and _keeps_to_it(options, counts):
@@ -102,13 +101,13 @@ def _has_features(image_set: catalogue.ImageSet, config: Any) -> bool:
 
 
 def _asked(
-    options: Options, image_set: catalogue.ImageSet, *, features: bool, finds_number: bool
+    options: Options, image_set: catalogue.ImageSet, config: Any, *, features: bool
 ) -> list[int]:
     """The numbers of clusters to choose from; just one if it is given, or if none is used."""
     said, n = options.n_clusters, len(image_set.ids)
     if said is None:
         said = image_set.n_classes
-    if finds_number and said in {None, "auto"}:
+    if getattr(config, "finds_number", False) and said in {None, "auto"}:
         return [min(_OWN_NUMBER, n)]
     if said is None and features:
         said = "auto"
