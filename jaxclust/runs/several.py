@@ -29,7 +29,7 @@ from jaxclust.training.mapped import can_share, convolves
 _AVERAGED = ("nmi", "ari", "acc", "empty_clusters", "clusters_found", "images_per_second")
 _SAME = (
     "method", "dataset", "preset", "n_images", "n_clusters", "n_skipped", "platform", "device",
-    "device_count", "versions",
+    "device_count", "versions", "finds_number",
 )  # fmt: skip
 
 
