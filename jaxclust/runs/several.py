@@ -29,8 +29,10 @@ from jaxclust.training.mapped import can_share, convolves
 _AVERAGED = ("nmi", "ari", "acc", "empty_clusters", "clusters_found", "images_per_second")
 _SAME = (
     "method", "dataset", "preset", "n_images", "n_clusters", "n_skipped", "platform", "device",
-    "device_count", "versions", "finds_number",
+    "device_count", "versions",
 )  # fmt: skip
+# The same, which not every summary has.
+_NEWER = ("cluster_count", "passed_over", "finds_number")
 
 
 def execute(
@@ -181,7 +183,7 @@ def combined(summaries: list[dict[str, Any]], out: str) -> dict[str, Any]:
     """
     first = summaries[0]
     result: dict[str, Any] = {name: first[name] for name in _SAME}
-    result |= {name: first[name] for name in ("cluster_count", "passed_over") if name in first}
+    result |= {name: first[name] for name in _NEWER if name in first}
     result["seeds"] = [one["seed"] for one in summaries]
     for name in ("peak_rss_mb", "peak_device_mb"):
         result[name] = max((one[name] for one in summaries if one[name] is not None), default=None)
