@@ -128,6 +128,15 @@ def test_outliers_are_no_first_clusters(share, smallest):
     assert after.cluster.targets.sum(axis=0).min() == smallest
 
 
+@pytest.mark.parametrize(("preset", "ends"), [("best", True), ("faces", False)])
+def test_targets_that_stand_still_end_training_but_of_faces(preset, ends):
+    """On CMU-PIE they stand still for an epoch now and then, long before clusters part."""
+    last = depict.build(depict.PRESETS[preset], DataSpec(N, (8, 8, 1), K)).phases[-1]
+    _, state = begun()
+    still = state.replace(cluster=state.cluster._replace(moved=jnp.zeros(())))
+    assert bool(last.until(still)) == ends
+
+
 def test_the_published_presets_have_no_rule_for_outliers():
     shares = {name: preset.outlier_share for name, preset in depict.PRESETS.items()}
     assert shares == {"best": 0.1, "faces": 0.1, "paper": 0, "reference": 0}
