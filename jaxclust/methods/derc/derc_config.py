@@ -9,7 +9,7 @@ from jaxclust.core.errors import InputError
 from jaxclust.core.settings import setting
 from jaxclust.core.types import DataSpec
 from jaxclust.images.augment import Affine
-from jaxclust.methods.derc.derc_map import Clusterer, own_number
+from jaxclust.methods.derc.derc_map import Clusterer
 from jaxclust.methods.parts import autoencoding
 
 _NO_VIEWS = Affine()
@@ -74,7 +74,7 @@ class Config:
     @property
     def finds_number(self) -> bool:
         """Whether it finds the number of clusters itself."""
-        return own_number(self.clusterer)
+        return self.clusterer in {"dbscan", "hdbscan"}
 
 
 PRESETS: dict[str, Config] = {

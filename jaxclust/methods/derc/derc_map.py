@@ -31,11 +31,6 @@ class Settings(NamedTuple):
     min_cluster_size: int | None
 
 
-def own_number(clusterer: Clusterer) -> bool:
-    """Whether it finds its own number of clusters."""
-    return clusterer in {"dbscan", "hdbscan"}
-
-
 def _unsure(nearest: np.ndarray, clusters: int) -> np.ndarray:
     """Probabilities that name a cluster and hardly prefer it: int [j] -> [j, clusters]."""
     rows = np.full((len(nearest), clusters), 0.999 / clusters, np.float32)
