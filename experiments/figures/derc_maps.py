@@ -2,8 +2,8 @@
 
     python -m experiments.figures.derc_maps BEFORE_RUN AFTER_RUN
 
-Finished runs on a labelled set: of `derc_r` or of few `--iterations`, and of `derc` with the
-same seed and otherwise the same settings, which pre-trains to the same network. Each map is
+Finished runs on a labelled set: of `derc_r --starts 1` or of few `--iterations`, and of `derc` with
+the same seed and otherwise the same settings, which pre-trains to the same network. Each map is
 the t-SNE map the run clustered.
 
 Time: seconds. Result: derc_maps-SET.png in experiments/results/.

@@ -27,7 +27,7 @@ class ThresholdState(NamedTuple):
 def adaptive(rate: float = 0.009) -> Schedule:
     """The paper's schedule: u = 0.95 - lambda, l = 0.455 + 0.1 lambda.
 
-    Chang et al. 2017, Sec. 5.3. Lambda moves by gradient descent on u - l (Eq. 12),
+    Chang et al. 2017, Sec. 5.4. Lambda moves by gradient descent on u - l (Eq. 12),
     with learning rate `rate`.
     """
     upper_slope, lower_slope = -1.0, 0.1
@@ -40,7 +40,8 @@ def linear(
     """Thresholds that run in equal steps from a first to a last value.
 
     Args:
-        epochs: the first epoch has the first value, the last epoch the last.
+        epochs: the first epoch has the first value, the last epoch the last; where there is only
+            one, it has the first.
         upper: first and last u.
         lower: first and last l; None means l = u, so that every pair is used.
     """

@@ -78,12 +78,7 @@ METHODS: dict[str, Registered] = {
         "DERC",
     ),
     "derc_r": entry(
-        derc.build,
-        derc.PRESETS,
-        "DERC without retraining (DERC-R)",
-        "DERCR",
-        iterations=0,
-        starts=4,
+        derc.build, derc.WITHOUT_RETRAINING, "DERC without retraining (DERC-R)", "DERCR"
     ),
     "dae": entry(dec.build, _DEC["dae"], "k-means on the latents of DERC's autoencoder (DAE)"),
     "dec": entry(

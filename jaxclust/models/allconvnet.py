@@ -31,7 +31,8 @@ class AllConvNet(nn.Module):
         pool: window and stride of the max-pool after each block.
         padding: of the convolutions; SAME where images are too small for VALID.
         normalise_pools: batch norm after every pool too (the MNIST network).
-        averaged: side of the corner of the last maps that is averaged; None: all of them.
+        averaged: of the last maps the average leaves out the last rows and columns, as many as this
+            number does not divide; None: none of them.
         rectify_output: ReLU on the output (not for 32x32 images).
         axis_name: mapped axis over which batch norm takes its statistics too.
     """
@@ -62,12 +63,17 @@ class AllConvNet(nn.Module):
             x = max_pool(x, (self.pool, self.pool), padding=self.padding)
             x = norm(x) if self.normalise_pools else x
         x = conv(x, self.n_clusters, 1)
-        x = jnp.mean(x[:, : self.averaged, : self.averaged], axis=(1, 2))
+        height, width = (self._kept(side) for side in x.shape[1:3])
+        x = jnp.mean(x[:, :height, :width], axis=(1, 2))
         x = norm(x) if self.normalise_pools else x
         for last in (False, True):
             x = norm(Dense(self.n_clusters, use_bias=False, kernel_init=identity_init)(x))
             x = nn.relu(x) if self.rectify_output or not last else x
         return x
+
+    def _kept(self, side: int) -> int:
+        """Rows or columns of the last maps that are averaged."""
+        return side - (side % self.averaged if self.averaged and side > self.averaged else 0)
 
 
 def mnist_network(n_clusters: int, padding: Padding = "VALID") -> AllConvNet:
@@ -76,7 +82,10 @@ def mnist_network(n_clusters: int, padding: Padding = "VALID") -> AllConvNet:
 
 
 def cifar_network_1(n_clusters: int) -> AllConvNet:
-    """The first of the two networks for 32x32 images; its pool of 4 leaves out an edge of 5x5."""
+    """The first of the two networks for 32x32 images.
+
+    Its pool of 4 leaves out the last row and column of 5x5 maps.
+    """
     return AllConvNet(n_clusters, blocks=((64, 64), (128, 128)), averaged=4)
 
 
@@ -107,9 +116,10 @@ NETWORKS: dict[str, Callable[[int], AllConvNet]] = {
 
 
 def network_for(image_shape: tuple[int, int, int], n_clusters: int) -> AllConvNet:
-    """The published network whose images are nearest in size and not larger.
+    """The published network for images of such a size, by their shorter side.
 
-    Below 28 pixels it is MNIST's network with SAME padding, since VALID leaves nothing.
+    Under 32 pixels it is MNIST's, under 28 with SAME padding, since VALID leaves nothing; under 90
+    CIFAR's second, else STL-10's.
     """
     side = min(image_shape[:2])
     if side < 28:

@@ -73,6 +73,12 @@ def fit(
 
 
 def _check_sizes(method: Method, data: Data) -> None:
+    found = data.images.shape[0]
+    if method.recipe is not None and method.recipe.spec.n_images != found:
+        raise InputError(
+            f"the method was built for {method.recipe.spec.n_images} images, not {found}; build it "
+            "with spec_of(images, n_clusters)"
+        )
     if data.streamed and any(phase.batches.extra is not None for phase in method.phases):
         raise InputError("this method looks up more images in each step; hold the set in memory")
 

@@ -6,14 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from sklearn.datasets import load_digits
 
 from jaxclust import metrics
 from jaxclust.core.errors import InputError, option
 from jaxclust.core.types import Batch, DataSpec
 from jaxclust.images.augment import Affine, Augmentation
+from jaxclust.images.normalisation import measure, normalise
 from jaxclust.losses import pairwise
 from jaxclust.methods import dac, registry
-from jaxclust.models.allconvnet import NETWORKS, cifar_network_1
+from jaxclust.models.allconvnet import NETWORKS, AllConvNet, cifar_network_1, map_side
 from jaxclust.training import loop, placement, programs, starting
 from jaxclust.training.hooks import Calls
 from jaxclust.training.prediction import predictor
@@ -164,6 +166,52 @@ def test_targets_are_computed_in_batches_with_statistics_of_their_own(target_bat
     np.testing.assert_allclose(after.cluster.draw, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_a_single_image_left_over_is_never_a_batch():
+    """Batch norm makes it a constant: its targets would be even, its update would teach nothing."""
+    config = dataclasses.replace(dac.Config(), draw_size=17, batch_size=8, target_batch=8)
+    method = dac.build(config, DataSpec(N, (8, 8, 1), K), network=Centred())
+    batches = method.phases[0].batches
+    assert (batches.repeats, batches.shared) == (5 * 2, (8,))
+    _, state = start(method)
+    draw = small.batch(17, 1)
+    after, _ = jax.jit(method.step)(state, draw)
+    logits = [
+        Centred().apply({"params": state.params}, part, True)
+        for part in (draw.images[:8], draw.images[8:])
+    ]
+    expected = pairwise.restrain(jnp.concatenate(logits))
+    np.testing.assert_allclose(after.cluster.draw, expected, rtol=1e-4, atol=1e-6)
+
+
+class Forgetful(nn.Module):
+    """A network that draws in training mode."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.Dropout(0.5, deterministic=not train)(x.reshape(x.shape[0], -1))
+        return nn.Dense(K)(x)
+
+
+def test_a_network_with_dropout_gives_targets_by_batch_statistics():
+    method = build(Forgetful(), target_batch=None)
+    _, state = start(method)
+    _, info = jax.jit(method.step)(state, small.batch(M, 1))
+    assert np.isfinite(info.loss)
+
+
+@pytest.mark.parametrize("name", ["dac", "dac_star"])
+def test_an_untrained_network_does_not_take_all_images_for_alike(name):
+    """Its running statistics do: on the digits 95 % of all pairs and more."""
+    digits = load_digits().images[:200, ..., None].astype(np.uint8)
+    data = placement.put(digits, measure(digits))
+    config = registry.find(name).config("paper")
+    method = dac.build(config, placement.spec_of(data, 10))
+    state = starting.init(method, data, 0)
+    images = normalise(data.images, data.normalisation)
+    _, info = jax.jit(method.step)(state, Batch(images, np.arange(200, dtype=np.int32)))
+    assert float(info.watch["similar_pairs"]) < 0.2
+
+
 @pytest.mark.parametrize("draws", ["fixed", "shuffled"])
 def test_fixed_draws_are_every_epochs(draws):
     """The label features of a draw stay as they are where nothing is learned."""
@@ -246,6 +294,18 @@ def test_all_published_networks_and_sizes_take_a_step():
         after, info = jax.eval_shape(method.step, state, batch)
         assert info.loss.shape == ()
         assert jax.tree.structure(after) == jax.tree.structure(state)
+
+
+def test_the_first_cifar_network_sees_larger_images_to_their_edge():
+    """Not the 28 pixels alone that it sees of its own 32."""
+    network = AllConvNet(K, ((8, 8), (8, 8)), averaged=4)
+    images = jax.random.normal(jax.random.key(0), (2, 64, 64, 1))
+    variables = network.init(jax.random.key(1), images, train=False)
+    slopes = jax.grad(lambda x: jnp.sum(network.apply(variables, x, train=False) ** 2))(images)
+    assert np.any(np.asarray(slopes)[:, 40:, 40:])
+    assert (map_side(network, 32), map_side(network, 64)) == (5, 13)
+    # The twelfth row of maps sees pixels 44 to 59; the thirteenth is left out.
+    assert not np.any(np.asarray(slopes)[:, 60:])
 
 
 def test_presets_name_the_published_networks():

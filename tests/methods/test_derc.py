@@ -16,7 +16,7 @@ from jaxclust.core.errors import InputError, option
 from jaxclust.core.types import DataSpec
 from jaxclust.images.normalisation import measure, normalise
 from jaxclust.methods import dec, derc
-from jaxclust.methods.derc import derc_map
+from jaxclust.methods.derc import derc_config, derc_map
 from jaxclust.methods.registry import METHODS
 from jaxclust.models.autoencoder import StridedAutoencoder
 from jaxclust.training import loop, placement, starting
@@ -32,6 +32,17 @@ def build(**changes):
     wanted |= {"restarts": 2, "reducer": "pca", "iterations": 1}
     config = dataclasses.replace(derc.Config(), **{**wanted, **changes})
     return derc.build(config, DataSpec(N, (8, 8, 1), K), network=NETWORK)
+
+
+def test_the_latent_is_as_wide_as_there_are_clusters_but_ten_at_least():
+    assert derc_config.of_data(derc.Config(), DataSpec(N, (8, 8, 1), K)).latent_width == 10
+    assert derc_config.of_data(derc.Config(), DataSpec(N, (8, 8, 1), 12)).latent_width == 12
+
+
+def test_preset_paper_has_one_start_with_and_without_retraining():
+    assert {METHODS[name].config("paper").starts for name in ("derc", "derc_r")} == {1}
+    assert METHODS["derc_r"].config("best").starts == 4
+    assert {METHODS["derc_r"].config(name).iterations for name in ("best", "paper")} == {0}
 
 
 def test_triplets_join_one_class_and_part_two():
@@ -71,10 +82,10 @@ def test_phases_follow_algorithm_1():
     assert names == ["pretrain", "retrain1", "retrain2", "retrain3", "cluster"]
     assert METHODS["derc_r"].config("best").iterations == 0
     config = dataclasses.replace(derc.Config(), iterations=0)
-    method = derc.build(config, DataSpec(N, (28, 28, 1), 7))
+    method = derc.build(config, DataSpec(N, (28, 28, 1), 12))
     assert [phase.name for phase in method.phases] == ["pretrain", "cluster"]
     shapes = jax.eval_shape(method.init, jax.random.key(0), jnp.zeros((2, 28, 28, 1)))
-    assert shapes.cluster.latents.shape == (N, 7)
+    assert shapes.cluster.latents.shape == (N, 12)
 
 
 @pytest.mark.parametrize("clusterer", ["gmm", "kmeans"])

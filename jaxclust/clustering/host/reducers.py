@@ -16,6 +16,7 @@ Reducer = Literal["tsne", "tsne_exact", "umap", "pca", "none"]
 # Samples that scikit-learn's t-SNE takes minutes for, where openTSNE takes seconds.
 _WITHOUT_OPENTSNE = 20_000
 _MOST_TSNE = 3  # of its tree of cells
+_MOST_INTERPOLATED = 2
 # Samples from which several threads are faster than one.
 _MANY = 2_000
 # UMAP starts from eigenvectors, and fewer samples have too few of them.
@@ -144,6 +145,8 @@ def _open_tsne(x: np.ndarray, seed: int, dimensions: int, perplexity: int, threa
     return openTSNE.TSNE(
         n_components=dimensions,
         perplexity=fitting,
+        # Left to itself, it interpolates from 10,000 samples on, in any number of dimensions.
+        negative_gradient_method="bh" if dimensions > _MOST_INTERPOLATED else "auto",
         early_exaggeration_iter=_EXAGGERATED,
         n_iter=_ITERATIONS,
         n_jobs=threads,

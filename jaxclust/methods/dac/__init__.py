@@ -105,8 +105,8 @@ class _DAC:
     @property
     def short(self) -> int:
         """Images in a pass's last batch if it is smaller than the others; else 0."""
-        config = self.config
-        return config.draw_size % config.batch_size if config.last_batch == "short" else 0
+        left = self.config.draw_size % self.config.batch_size
+        return left if self.config.last_batch == "short" and left > 1 else 0
 
     @property
     def repeats(self) -> int:
@@ -128,7 +128,8 @@ class _DAC:
         """Label features of plain images [b, h, w, c], by running or batch statistics -> [b, k]."""
         variables = {"params": state.params, **state.model_state}
         images = plain(images, self.config.views.affine)
-        return pairwise.restrain(self.network.apply(variables, images, train=train)[0])
+        key = keys.of(state, "targets") if train else None
+        return pairwise.restrain(self.network.apply(variables, images, train=train, key=key)[0])
 
     def draw_features(self, state: TrainState, images: Array) -> Array:
         """Label features of a draw [m, h, w, c], each batch by its own statistics -> [m, k]."""
@@ -136,7 +137,8 @@ class _DAC:
         train = self.config.target_statistics == "batch"
         if size is None or not train:
             return self.label_features(state, images, train=train)
-        whole = m // size * size
+        # Batch norm makes a constant of a single image: a last one joins those before it.
+        whole = (m - m % size) - (size if m % size == 1 < size < m else 0)
         batches = images[:whole].reshape(-1, size, *images.shape[1:])
         features = jax.vmap(lambda batch: self.label_features(state, batch, train=True))(batches)
         found = [features.reshape(whole, -1)]

@@ -41,13 +41,13 @@ class Config:
     """Number of starts; one is chosen without labels and trained to the end."""
     epochs: int | None = setting(20, least=0)
     """Epochs (the paper's outer epochs); None: set by `updates`, or without it as many as adaptive
-    thresholds take to cross."""
+    thresholds take to cross, 46. With those thresholds there are never more."""
     updates: int | None = setting(None, least=1)
     """If no epochs are given: 40, or on a large data set as many as this number of updates
     needs."""
     network: Literal["auto", "mnist", "cifar1", "cifar2", "stl", "dog"] = "auto"
-    """A published network; auto: the one for images nearest in size but not larger (of the two for
-    CIFAR, cifar2)."""
+    """A published network; auto: by the images' shorter side, mnist under 32 pixels, cifar2 under
+    90, stl from there on."""
     draw_size: int = setting(1000, least=1)
     """Images whose targets are fixed together (the paper's m)."""
     draws: Literal["fixed", "shuffled"] = "fixed"
@@ -56,8 +56,8 @@ class Config:
     batch_size: int = setting(128, least=1)
     """Images per update, compared in pairs."""
     last_batch: Literal["short", "filled", "dropped"] = "short"
-    """The last batch of a pass, when fewer images are left: short: used as it is; filled: filled up
-    from the pass's start; dropped: left out."""
+    """The last batch of a pass, when fewer images are left: short: used as it is, unless it is a
+    single image; filled: filled up from the pass's start; dropped: left out."""
     inner_passes: int = setting(5, least=1)
     """Passes over a draw before the next one."""
     views_per_batch: int = setting(1, least=1)
@@ -86,7 +86,8 @@ class Config:
     clusters from merging (Bridle et al. 1992; ICS's Eq. 6). Not in the paper."""
     target_statistics: Literal["running", "batch"] = "batch"
     """Batch-norm statistics the targets are computed with; predictions always use
-    running ones, so that no image's label depends on the others."""
+    running ones, so that no image's label depends on the others. An untrained network has no
+    running ones yet: nearly all pairs then count as alike, and clusters merge."""
     target_batch: int | None = setting(32, least=1)
     """Images whose targets are computed together, which matters for batch statistics; None: the
     whole draw."""
@@ -100,7 +101,11 @@ class Config:
 
     def batches_of(self, draw: int, batch: int) -> int:
         """Batches of so many images per pass over a draw."""
-        return draw // batch if self.last_batch == "dropped" else -(-draw // batch)
+        # Batch norm makes a constant of a single image.
+        left_out = self.last_batch == "dropped" or (
+            self.last_batch == "short" and draw % batch == 1 < batch
+        )
+        return draw // batch if left_out else -(-draw // batch)
 
 
 _CIFAR = Config(
@@ -150,14 +155,7 @@ PRESETS: dict[str, Config] = {
         entropy_weight=0.05,
     ),
     # Algorithm 1; the paper gives no number of inner passes; one is used.
-    "paper": replace(
-        _OWN,
-        epochs=None,
-        inner_passes=1,
-        thresholds="adaptive",
-        loss="bce",
-        target_statistics="running",
-    ),
+    "paper": replace(_OWN, epochs=None, inner_passes=1, thresholds="adaptive", loss="bce"),
     "reference": Config(),
     "reference_cifar10": _CIFAR,
     "reference_cifar100": replace(_NATURAL, network="cifar1", views=_VIEWS_B, self_label="mixed"),

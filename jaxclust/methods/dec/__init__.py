@@ -57,13 +57,11 @@ class Pass(NamedTuple):
     params: PyTree  # what the loss is a function of
     latent: Array  # float [b, d]: of the batch, in training mode
     q: Array  # float [b, k]
-    model_state: PyTree  # after the batch's pass
 
 
 # By name, (weight, value) of each.
 Weighed = dict[str, tuple[float, Array]]
-# pass -> (its terms, model_state after what the terms themselves passed)
-Terms = Callable[[Pass], tuple[Weighed, PyTree]]
+Terms = Callable[[Pass], Weighed]
 
 
 def assign(params: PyTree, latent: Array) -> Array:
@@ -157,8 +155,7 @@ def _loss(config: Config, auto: Autoencoder, further: Terms | None) -> Callable[
             error = reconstruction_error(coded.decoded, images, per_pixel=config.per_pixel)
             weighed["reconstruction"] = (config.reconstruction_weight, error)
         if further:
-            more, stats = further(Pass(at, params, latent, q, stats))
-            weighed |= more
+            weighed |= further(Pass(at, params, latent, q))
         total = jnp.sum(jnp.stack([weight * value for weight, value in weighed.values()]))
         terms = {name: value for name, (_, value) in weighed.items()}
         terms["changed"] = at.state.cluster.changed

@@ -2,8 +2,8 @@
 
 Yan et al. 2020. An autoencoder's latents are reduced to two dimensions by t-SNE and
 clustered there by a Gaussian mixture; the autoencoder is retrained so that latents of one cluster
-attract each other, more strongly the surer the mixture is, and those of different clusters repel
-(Eq. 7). Then the next round begins (Algorithm 1).
+attract each other, more strongly the more alike their probabilities of it are, and those of
+different clusters repel (Eq. 7). Then the next round begins (Algorithm 1).
 """
 
 import sys
@@ -34,7 +34,7 @@ from jaxclust.core.types import (
 )
 from jaxclust.losses.reconstruction import reconstruction_error
 from jaxclust.losses.triplet import weighted_triplet
-from jaxclust.methods.derc.derc_config import PRESETS, Config, of_data
+from jaxclust.methods.derc.derc_config import PRESETS, WITHOUT_RETRAINING, Config, of_data
 from jaxclust.methods.derc.derc_map import (
     DENSE_CLUSTERS,
     MOST_MAPPED,
@@ -51,7 +51,7 @@ from jaxclust.methods.parts.pretraining import USUAL, epochs_or, reconstruction_
 from jaxclust.methods.parts.recipe import recorded
 from jaxclust.models.layers import Module
 
-__all__ = ["PRESETS", "ClusterState", "Config", "build"]
+__all__ = ["PRESETS", "WITHOUT_RETRAINING", "ClusterState", "Config", "build"]
 
 
 class ClusterState(NamedTuple):

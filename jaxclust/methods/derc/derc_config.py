@@ -12,6 +12,7 @@ from jaxclust.images.augment import Affine
 from jaxclust.methods.derc.derc_map import Clusterer
 from jaxclust.methods.parts import autoencoding
 
+_NARROWEST = 10  # Table II: 10 to 128
 _NO_VIEWS = Affine()
 Network = Literal[autoencoding.Name, "auto", "none"]
 
@@ -27,14 +28,16 @@ class Config:
     iterations: int = setting(5, least=0)
     """Rounds of retraining, 1 to 5 in the paper; 0: DERC-R."""
     batch_size: int = setting(256, least=1)
-    """Images per step; triplets are formed among them."""
+    """Images per step; triplets are formed among them. With many clusters take several times as
+    many, or most images find no other of their cluster."""
     network: Network = "auto"
-    """strided: Table II's with padding; strided_valid: without, as printed; dense: DEC's; none: the
-    values themselves are clustered, and nothing is trained. auto: strided for images; for features
-    none without retraining, else dense."""
+    """strided: Table II's with padding; strided_valid: without, as printed; both have 16 filters in
+    the first layer, where 2 are printed. dense: DEC's; none: the values themselves are clustered,
+    and nothing is trained. auto: strided for images; for features none without retraining, else
+    dense."""
     latent_width: int | None = setting(None, least=1)
-    """Width of the latent; default the number of clusters (Sec. IV.B), or without a network the
-    number of values."""
+    """Width of the latent; default the number of clusters (Sec. IV.B), at least 10 (Table II), or
+    without a network the number of values."""
     pretrain_epochs: int | None = setting(None, least=0)
     """Epochs of reconstruction pre-training; default 30, or on a small data set as many as 1000
     steps need."""
@@ -44,7 +47,8 @@ class Config:
     """Adam's learning rate, in all phases."""
 
     reducer: reducers.Reducer = "tsne"
-    """How latents are reduced to few dimensions: tsne, umap, pca or none."""
+    """How latents are reduced to few dimensions: tsne, tsne_exact (on accelerators), umap, pca or
+    none."""
     dimensions: int = setting(2, least=1)
     """Number of dimensions after reduction."""
     neighbours: int = setting(30, least=1)
@@ -69,7 +73,7 @@ class Config:
     hinge: bool = True
     """Stop pushing triplets apart at the margin; otherwise Eq. 7 as printed."""
     per_pixel: bool = False
-    """Average the reconstruction error over an image's values instead of summing."""
+    """Average retraining's reconstruction error over an image's values instead of summing."""
 
     @property
     def finds_number(self) -> bool:
@@ -80,6 +84,11 @@ class Config:
 PRESETS: dict[str, Config] = {
     "best": Config(),
     "paper": Config(iterations=1),
+}
+# A start takes as long as pre-training and one map.
+WITHOUT_RETRAINING = {
+    "best": Config(iterations=0, starts=4),
+    "paper": Config(iterations=0),
 }
 
 
@@ -102,5 +111,6 @@ def of_data(config: Config, spec: DataSpec) -> Config:
     if network == "none":
         width = math.prod(spec.shape)
     else:
-        width = spec.n_clusters if config.latent_width is None else config.latent_width
+        usual = max(_NARROWEST, spec.n_clusters)
+        width = usual if config.latent_width is None else config.latent_width
     return replace(config, network=network, latent_width=width)

@@ -30,6 +30,16 @@ def test_pca_is_scikit_learns():
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_ten_thousand_samples_are_mapped_to_three_dimensions(monkeypatch):
+    if importlib.util.find_spec("openTSNE") is None:
+        pytest.skip("openTSNE is not installed (extra tsne)")
+    monkeypatch.setattr(reducers, "_EXAGGERATED", 1)
+    monkeypatch.setattr(reducers, "_ITERATIONS", 1)
+    x = np.random.default_rng(0).normal(size=(10_000, 3)).astype(np.float32)
+    assert reducers.reduce(x, "tsne", seed=0, dimensions=3, neighbours=5).shape == (10_000, 3)
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("reducer", ["tsne", "umap"])
 def test_neighbours_stay_neighbours(reducer):
     if reducer == "umap" and importlib.util.find_spec("umap") is None:
