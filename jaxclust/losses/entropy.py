@@ -12,7 +12,8 @@ def assignment_entropy(q: Array, evenness: float = 1.0) -> Array:
     Das, Ghosh & Bhowmick 2019, Eq. 6, after Bridle, Heading & MacKay 1992: its negative
     is the mutual information of samples and clusters, largest where every sample is sure
     of its cluster and the clusters are even. Eq. 6 prints the opposite sign; minimising
-    that would make assignments ambiguous, against the paper's own words and its source.
+    that would make assignments ambiguous, against the paper's own words and its source. It also
+    sums over the samples where this takes the mean.
 
     Args:
         q: float [n, k]; rows sum to one.

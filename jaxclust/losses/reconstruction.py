@@ -9,8 +9,7 @@ from jax import Array
 def reconstruction_error(decoded: Array, images: Array, *, per_pixel: bool = False) -> Array:
     """Squared error summed over an image's values, averaged over the batch.
 
-    Das, Ghosh & Bhowmick 2019 (ICS), Eq. 1, without its batch sum; the usual
-    autoencoder loss.
+    Das, Ghosh & Bhowmick 2019 (ICS), Eq. 1; the usual autoencoder loss.
 
     Args:
         decoded: float [b, h, w, c] (any shape with a leading batch axis).

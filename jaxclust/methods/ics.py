@@ -14,6 +14,7 @@ from jax import Array
 
 from jaxclust.clustering.triplets import choose_negatives
 from jaxclust.core import collectives, keys, settings
+from jaxclust.core.errors import InputError
 from jaxclust.core.settings import setting
 from jaxclust.core.types import Compute, DataSpec, Method
 from jaxclust.images.augment import augment
@@ -37,27 +38,31 @@ class Config(dec.Config):
     """shallow (digits) and deep (natural images) are the paper's."""
     pretrain_epochs: int | None = setting(3, least=0)
     """Epochs of reconstruction pre-training (Sec. 3.3); None: 50, or on a small data set as many as
-    7500 steps need."""
+    `pretrain_steps` needs."""
+    # Latents that k-means can separate take more steps than a small reconstruction error.
+    pretrain_steps: int = setting(7500, least=0)
+    """Minimum steps of pre-training if no epochs are given."""
     clustering_weight: float = setting(0.8, least=0)
     """beta, the weight of KL(p || q) (Eq. 4); 0 leaves it out."""
     reconstruction_weight: float = setting(1.0, least=0)
     """alpha, the weight of the reconstruction error (Eq. 1)."""
     per_pixel: bool = False
-    """Average the reconstruction error over an image's values instead of summing."""
+    """Average clustering's reconstruction error over an image's values instead of summing."""
     entropy_weight: float = setting(0.01, least=0)
     """gamma, the weight of the assignment entropy (Eq. 6); 0 leaves it out."""
     triplet_weight: float = setting(0.1, least=0)
-    """omega, the weight of the triplet loss (Eq. 5); 0 leaves it out."""
+    """omega, the weight of the triplet loss (Eq. 5); 0 leaves it out. Features have no views, so
+    there it must be 0."""
     margin: float = setting(0.24, least=0)
     """Margin of the triplet loss."""
     augments: int = setting(10, least=1)
     """Views of each image; a negative must lie outside all of them (Algorithm 1)."""
     tries: int = setting(10, least=1)
-    """Images drawn to find a negative; if none lies outside the views, the farthest is taken."""
+    """Images of the batch drawn to find a negative; if none lies outside the views, the farthest is
+    taken."""
 
 
-# Latents that k-means can separate take more steps than a small reconstruction error.
-USUAL = (50, 7500)
+_USUAL = 50  # epochs
 # Sec. 4.3: latents of 64 values here, of 10 in the deep network.
 _SHALLOW = Config(latent_width=64)
 _DEEP = Config(
@@ -143,9 +148,19 @@ def build(
     compute: Compute = Compute(),  # noqa: B008  (a NamedTuple, immutable)
     network: Autoencoder | Module | None = None,
 ) -> Method:
-    """ICS as pure functions; arguments and errors as in :func:`dec.build`."""
+    """ICS as pure functions; arguments and errors as in :func:`dec.build`.
+
+    Raises:
+        InputError: also features, with the triplet loss.
+    """
     settings.check(config)
-    epochs = epochs_or(config.pretrain_epochs, USUAL, config.batch_size, spec.n_images)
+    if config.triplet_weight and len(spec.shape) != 3:
+        raise InputError(
+            "the triplet loss is of random views, which features do not have; set "
+            "‹triplet_weight› 0 and ‹network› dense, or take method dec"
+        )
+    usual = (_USUAL, config.pretrain_steps)
+    epochs = epochs_or(config.pretrain_epochs, usual, config.batch_size, spec.n_images)
     config = replace(config, pretrain_epochs=epochs)
     return dec.build(
         config,

@@ -59,7 +59,7 @@ class Coded(NamedTuple):
     penalty: Array | None = None
 
 
-# Widths of the paper's two network sizes, with three and five convolutions.
+# Widths for the paper's two network sizes, with three and five convolutions.
 SHALLOW, DEEP = (32, 64, 128), (32, 64, 128, 128, 256)
 
 

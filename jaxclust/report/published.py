@@ -20,6 +20,11 @@ _YAN = "Yan et al. 2020, Tables III and IV"
 _PLACES = {"places_val": ", Places2 of 18,250", "places_train": ", Places2 of 1.6 M"}
 
 
+def _das(dataset: str) -> str:
+    """The source of a figure of ICS's: of CIFAR-100 it has the training images alone."""
+    return _DAS + (", 50,000 images" if dataset == "cifar100" else "")
+
+
 def _hsu(start: str, dataset: str) -> str:
     """The source of a figure of CCNN's: its first network stands beside it."""
     return f"Hsu & Lin 2017, Table II, {start}{_PLACES.get(dataset, '')}"
@@ -145,12 +150,15 @@ PUBLISHED: dict[tuple[str, str], Published] = {
         )
     },
     **{
-        ("kmeans", dataset): Published(None, acc, None, _DAS)
+        ("kmeans", dataset): Published(None, acc, None, _das(dataset))
         for dataset, acc in (("cifar10_train", 20.4), ("cifar100", 16.5))
     },
     ("imsat", "mnist"): Published(None, 98.4, None, _DAS),
     ("vade", "mnist"): Published(None, 94.46, None, _DAS),
-    **{("ics", dataset): Published(None, acc, None, _DAS) for dataset, acc in _DAS_ROWS.items()},
+    **{
+        ("ics", dataset): Published(None, acc, None, _das(dataset))
+        for dataset, acc in _DAS_ROWS.items()
+    },
     **{
         ("ccnn", dataset): Published(nmi, None, None, _hsu("from a random network", dataset))
         for dataset, nmi in (("ilsvrc_val", 31.4), ("places_val", 21.9), ("places_train", 16.6))

@@ -99,11 +99,14 @@ def test_the_loss_is_eq_7_and_each_term_can_be_left_out(begun, off):
     np.testing.assert_allclose(info.loss, total, rtol=1e-4)
 
 
-def test_the_entropy_term_is_that_of_the_batch(begun):
+def test_entropy_and_statistics_are_those_of_the_batch(begun):
+    """Not those of the triplets' views."""
     batch = small.batch(20)
-    _, info = jax.jit(build().step)(begun, batch)
+    after, info = jax.jit(build().step)(begun, batch)
     variables = {"params": begun.params["network"], **begun.model_state}
-    coded, _ = NETWORK.apply(variables, batch.images, train=True, mutable=["batch_stats"])
+    coded, stats = NETWORK.apply(variables, batch.images, train=True, mutable=["batch_stats"])
+    for found, expected in zip(*map(jax.tree.leaves, (after.model_state, stats)), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     offsets = coded.latent[:, None] - begun.params["centroids"][None]
     q = losses.student_t_assignment(jnp.sum(jnp.square(offsets), axis=2))
     np.testing.assert_allclose(info.watch["entropy"], losses.assignment_entropy(q), atol=1e-4)
@@ -119,6 +122,17 @@ def test_small_sets_are_pretrained_for_as_many_steps_as_large_ones_need():
     assert epochs > 50
     assert 7500 <= steps < 7500 + 8
     assert pretraining(70_000)[0] == 50
+    config = dataclasses.replace(ics.PRESETS["best"], pretrain_steps=10_000)
+    fewer = ics.build(config, DataSpec(2560, (28, 28, 1), 10))
+    assert fewer.phases[0].epochs == 1000
+
+
+def test_features_have_no_views_for_triplets():
+    config = dataclasses.replace(ics.Config(), network="dense")
+    with pytest.raises(InputError) as refused:
+        ics.build(config, DataSpec(N, (8,), K))
+    assert "set --triplet-weight 0" in refused.value.on_command_line()
+    ics.build(dataclasses.replace(config, triplet_weight=0.0), DataSpec(N, (8,), K))
 
 
 def test_bars_are_told_apart():

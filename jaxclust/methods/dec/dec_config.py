@@ -52,7 +52,7 @@ class Config:
     reconstruction_weight: float = setting(0.0, least=0)
     """Weight of the reconstruction error; 0: the decoder is not used (DEC)."""
     per_pixel: bool = True
-    """Average the reconstruction error over an image's values instead of summing."""
+    """Average clustering's reconstruction error over an image's values instead of summing."""
     cluster_augmented: bool = False
     """Train on random views, with the ranges of `views`, instead of the images, towards the targets
     of the plain images (Guo et al. 2018)."""
