@@ -191,8 +191,8 @@ class Batches(NamedTuple):
     split: Literal["batch", "inner"] = "batch"
     # Other numbers of rows that a step splits over the devices.
     shared: tuple[int, ...] = ()
-    # (state, key, rows int [b]) -> pytree put into `Batch.extra`: targets, neighbours (Rows)
-    extra: Callable[[TrainState, Array, Array], PyTree] | None = None
+    # (state, rows int [b]) -> pytree [b, …] put into `Batch.extra`: targets, neighbours (Rows)
+    extra: Callable[[TrainState, Array], PyTree] | None = None
 
 
 class Refit(NamedTuple):

@@ -191,9 +191,9 @@ def _count(config: Config, spec: DataSpec) -> int:
     return min(config.neighbours or min(_NEIGHBOURS, of_its_kind), spec.n_images - 1)
 
 
-def _neighbour(state: TrainState, key: Array, rows: Array) -> Rows:
+def _neighbour(state: TrainState, rows: Array) -> Rows:
     """A neighbour of each row, drawn at random."""
-    neighbours = state.cluster.neighbours
+    neighbours, key = state.cluster.neighbours, keys.of(state, "extra")
     place = jax.vmap(lambda row: keys.of_row(key, row))(rows)
     chosen = jax.vmap(lambda k: jax.random.randint(k, (), 0, neighbours.shape[1]))(place)
     return Rows(neighbours[rows, chosen])

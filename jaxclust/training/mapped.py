@@ -106,10 +106,10 @@ def _mapped(phase: Phase, count: int, steps: dict[Any, Step]) -> Phase:
     until = phase.until
     kept = _keeping(until)
     if phase.step is not None and (phase.step, until) not in steps:
-        steps[phase.step, until] = _mapped_step(phase, count, kept)
+        steps[phase.step, until] = _mapped_step(phase.step, count, kept)
     return phase._replace(
         step=steps.get((phase.step, until)),
-        batches=phase.batches._replace(extra=None),
+        batches=phase.batches._replace(extra=_mapped_extra(phase.batches.extra, count)),
         first=_mapped_refit(phase.first, lambda _, after: after),
         between=_mapped_refit(phase.between, kept),
         until=None if until is None else lambda s: jnp.all(jax.vmap(until, (_AXES,))(s)),
@@ -137,20 +137,32 @@ def _keeping(until: Callable[[TrainState], Array] | None) -> Keep:
     return kept
 
 
-def _mapped_step(phase: Phase, count: int, kept: Keep) -> Step:
-    step, extra = phase.step, phase.batches.extra
-    assert step is not None
+def _apart(tree: Any, count: int) -> Any:
+    """Each seed's part [count, b, …] of what all seeds have in a row [count * b, …]."""
+    return jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), tree)
 
+
+def _mapped_step(step: Step, count: int, kept: Keep) -> Step:
     def one(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
-        if extra is not None:
-            found = extra(state, keys.of(state, "extra"), batch.rows)
-            batch = batch._replace(extra=found)
         after, info = step(state, batch)
         return kept(state, after), info
 
     def all_seeds(state: TrainState, batch: Batch) -> tuple[TrainState, StepInfo]:
-        own = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
-        return jax.vmap(one, (_AXES, 0), (_AXES, 0))(state, own)
+        return jax.vmap(one, (_AXES, 0), (_AXES, 0))(state, _apart(batch, count))
+
+    return all_seeds
+
+
+Extra = Callable[[TrainState, Array], Any]
+
+
+def _mapped_extra(extra: Extra | None, count: int) -> Extra | None:
+    if extra is None:
+        return None
+
+    def all_seeds(state: TrainState, rows: Array) -> Any:
+        found = jax.vmap(extra, (_AXES, 0))(state, _apart(rows, count))
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
 
     return all_seeds
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxclust.core import collectives, device, keys
+from jaxclust.core import collectives, device
 from jaxclust.core.types import (
     Batch,
     Batches,
@@ -185,7 +185,7 @@ def _advance(
 
     def advance(state: TrainState, batch: Batch, images: Array) -> tuple[TrainState, StepInfo]:
         if batches.extra is not None:
-            extra = batches.extra(state, keys.of(state, "extra"), batch.rows)
+            extra = batches.extra(state, batch.rows)
             batch = batch._replace(extra=_gathered(extra, images, normalisation))
         return step(state, batch)
 

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxclust.core import keys
 from jaxclust.core.errors import InputError
 from jaxclust.core.types import Batch, Compute, DataSpec, Method, Prediction, TrainState
 from jaxclust.images.normalisation import measure, normalise
@@ -113,7 +112,7 @@ def batch_for(method, data, state):
     phase = [phase for phase in method.phases if phase.step is not None][-1]
     if phase.batches.extra is None:
         return batch
-    extra = phase.batches.extra(state, keys.of(state, "extra"), batch.rows)
+    extra = phase.batches.extra(state, batch.rows)
     return batch._replace(extra=normalise(data.images[extra.rows], data.normalisation))
 
 

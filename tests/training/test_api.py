@@ -265,8 +265,7 @@ def test_neighbours_are_gathered_in_the_loop():
         state = state.replace(step=state.step + 1)
         return state, StepInfo(difference, {"rows": batch.extra["count"].astype(jnp.float32)})
 
-    def extra(state, key, rows):
-        del key
+    def extra(state, rows):
         return {"next": Rows((rows + 30) % 60), "count": state.step}
 
     phase = Phase("toy", step, 2, Batches(20, extra=extra))

@@ -28,7 +28,7 @@ def build(name, pictures=None, **changes):
     registered = METHODS[name]
     config = registered.config("best")
     wanted = {"starts": 1, "epochs": 2, "pretrain_epochs": 1, "batch_size": 20, "k_m": 16}
-    wanted |= {"n_m": 16, "widths": (16,)}
+    wanted |= {"n_m": 16, "widths": (16,), "heads": 2, "hidden_width": 8, "bottleneck": 4}
     wanted |= {"draw_size": 30, "inner_passes": 2, "augments": 2, **changes}
     wanted |= {"cluster_augmented": False, "pretrain_augmented": False}
     if isinstance(getattr(config, "views", None), Affine):
@@ -38,11 +38,13 @@ def build(name, pictures=None, **changes):
     config = dataclasses.replace(config, **{k: v for k, v in wanted.items() if k in known})
     if pictures is None:
         pictures, _ = small.images(N)
+    if name == "temi":  # it looks up other images in each step
+        pictures = pictures.reshape(N, -1).astype(np.float32)
     data = placement.put(pictures, measure(pictures))
     return registered.build(config, placement.spec_of(data, K), Compute()), data
 
 
-@pytest.mark.parametrize("name", ["ccnn", "minibatch_kmeans", "imsat"])
+@pytest.mark.parametrize("name", ["ccnn", "minibatch_kmeans", "imsat", "temi"])
 def test_each_seed_ends_as_it_does_alone(name):
     method, data = build(name)
     assert can_share(method)
