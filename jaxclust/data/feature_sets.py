@@ -16,7 +16,7 @@ from jaxclust.data.names import Names, repeated
 def read_several(paths: str, scales: Sequence[float] = ()) -> ImageSet:
     """Features of the same images by several encoders, side by side: `A.npz,B.npz`.
 
-    Each is scaled so that its rows have a mean squared length of one, so none outweighs the others.
+    Each is scaled so that its rows have a mean squared length of one, their mean included.
 
     Args:
         paths: of one file, or of several, separated by commas; a pattern of shards

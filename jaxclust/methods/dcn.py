@@ -89,7 +89,7 @@ class _DCN:
         network_key, run_key = keys.pair(key)
         weights, stats = self.auto.first(network_key, images)
         params, k = {"network": weights}, self.spec.n_clusters
-        none = centroids.none_yet(k, self.config.latent_width)
+        none = centroids.none_yet(k, self.auto.width(weights, stats, images))
         cluster = ClusterState(none, jnp.zeros(self.spec.n_images, jnp.int32))
         return first_state(run_key, cluster, k, params, stats, self.adam.init(params))
 

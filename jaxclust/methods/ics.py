@@ -14,7 +14,6 @@ from jax import Array
 
 from jaxclust.clustering.triplets import choose_negatives
 from jaxclust.core import collectives, keys, settings
-from jaxclust.core.errors import InputError
 from jaxclust.core.settings import setting
 from jaxclust.core.types import Compute, DataSpec, Method
 from jaxclust.images.augment import augment
@@ -154,11 +153,8 @@ def build(
         InputError: also features, with the triplet loss.
     """
     settings.check(config)
-    if config.triplet_weight and len(spec.shape) != 3:
-        raise InputError(
-            "the triplet loss is of random views, which features do not have; set "
-            "‹triplet_weight› 0 and ‹network› dense, or take method dec"
-        )
+    if config.triplet_weight:
+        _ = spec.image_shape  # features have no views
     usual = (_USUAL, config.pretrain_steps)
     epochs = epochs_or(config.pretrain_epochs, usual, config.batch_size, spec.n_images)
     config = replace(config, pretrain_epochs=epochs)

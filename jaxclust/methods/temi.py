@@ -47,7 +47,7 @@ _SHARES = 0.9  # and of the clusters' running shares
 
 @dataclass(frozen=True)
 class Config:
-    """TEMI's settings; the defaults are the published ones, except for small data sets."""
+    """TEMI's settings; the defaults are the published ones, except for batches and small sets."""
 
     starts: int = setting(1, least=1, most=64)
     """Number of starts; one is chosen without labels and trained to the end."""
@@ -56,7 +56,7 @@ class Config:
     batch_size: int = setting(256, least=2)
     """Images per step, each with a neighbour."""
     learning_rate: float = setting(1e-4, above=0)
-    """AdamW's learning rate, after its warm-up."""
+    """AdamW's learning rate, after its warm-up; the published one for batches of 256."""
     warmup_epochs: int | None = setting(None, least=0)
     """Epochs in which it grows from zero; default a fifth of all epochs."""
     weight_decay: float = setting(1e-4, least=0)
@@ -81,7 +81,10 @@ class Config:
 # Epochs, and the least number of steps: 100 epochs on 500 images move the heads too little.
 USUAL = (100, 2000)
 _NEIGHBOURS = 50
-PRESETS = {"best": Config(), "paper": Config(epochs=USUAL[0], neighbours=_NEIGHBOURS)}
+PRESETS = {
+    "best": Config(),
+    "paper": Config(epochs=USUAL[0], neighbours=_NEIGHBOURS, batch_size=1024, learning_rate=4e-4),
+}
 
 
 class ClusterState(NamedTuple):

@@ -24,5 +24,5 @@ NETWORKS: dict[str, Callable[[Any, int], nn.Module]] = {
     "strided_valid": lambda shape, width: StridedAutoencoder(shape, width, padding="VALID"),
     "dense": lambda shape, width: DenseAutoencoder(shape, width),
     "sparse": lambda shape, width: SparseAutoencoder(shape, width),
-    "what_where": lambda shape, width: WhatWhereAutoencoder(shape, width),
+    "what_where": lambda shape, width: WhatWhereAutoencoder(shape, (16, width)),
 }

@@ -1,44 +1,70 @@
 """An autoencoder whose decoder is told where the maxima were."""
 
 import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxclust.models.autoencoder import Coded, PooledAutoencoder
-from jaxclust.models.layers import max_pool, upsample
+from jaxclust.models.autoencoder import Coded
+from jaxclust.models.layers import BatchNorm, Conv, max_pool, upsample
 
 _MAP_WEIGHT = 0.1
 
 
-class WhatWhereAutoencoder(PooledAutoencoder):
-    """The pooled autoencoder with a stacked what-where decoder (Zhao et al. 2015) -> Coded.
+class WhatWhereAutoencoder(nn.Module):
+    """A stacked what-where autoencoder (Zhao et al. 2015) -> Coded.
 
-    The encoder's maxima go up to the latent, the "what"; their places in each window go across to
-    the decoder, which puts its values there and zeros elsewhere. Equal maxima all count as places.
-    The penalty is a tenth of the squared error of the decoder's maps against the encoder's, each
-    map weighted like the image.
+    The encoder is a 3x3 convolution, 2x2 max-pool, batch norm and ReLU for every width. Its last
+    maps, the "what", are the latent, [b, h' * w' * widths[-1]]: a dense layer would lose where in
+    the image they are. The maxima's places in each window go across to the decoder, which puts its
+    values there and zeros elsewhere. Equal maxima all count as places. The penalty is a tenth of
+    the squared error of the decoder's maps against the encoder's, each map weighted like the image.
     """
 
-    def __call__(self, x: Array, train: bool) -> Coded:
-        """images [b, h, w, c] -> Coded."""
-        maps, places, y = [], [], x
+    image_shape: tuple[int, int, int]
+    widths: Sequence[int] = (16, 32)
+    axis_name: str | None = None  # over which batch norm takes its statistics too
+
+    def setup(self) -> None:
+        glorot = nn.initializers.glorot_uniform()
+        mirrored = [*self.widths[-2::-1], self.image_shape[2]]
+        self.down = [Conv(width, use_bias=False, kernel_init=glorot) for width in self.widths]
+        self.up = [
+            Conv(width, use_bias=i == len(mirrored) - 1, kernel_init=glorot)
+            for i, width in enumerate(mirrored)
+        ]
+        self.down_norms = [BatchNorm(axis_name=self.axis_name) for _ in self.widths]
+        self.up_norms = [BatchNorm(axis_name=self.axis_name) for _ in self.widths[1:]]
+
+    def levels(self, x: Array, train: bool) -> tuple[list[Array], list[Array]]:
+        """images [b, h, w, c] -> each level's maps, and bool: where its maxima were."""
+        maps, places = [], []
         for conv, norm in zip(self.down, self.down_norms, strict=True):
-            convolved = conv(y)
+            convolved = conv(x)
             pooled = max_pool(convolved, padding="SAME")
             height, width = convolved.shape[1:3]
             places.append(convolved == upsample(pooled)[:, :height, :width])
-            y = nn.relu(norm(pooled, not train))
-            maps.append(y)
-        latent = self.to_latent(y.reshape(y.shape[0], -1))
-        z = self.from_latent(latent).reshape(-1, *self.sizes[-1], self.widths[-1])
-        penalty = jnp.zeros(x.shape[0], latent.dtype)
-        for conv, norm, clean, place in zip(
-            self.up, self.up_norms, maps[::-1], places[::-1], strict=True
-        ):
-            z = nn.relu(norm(z, not train))
-            penalty += jnp.mean(jnp.square(z - clean).reshape(x.shape[0], -1), axis=1)
+            x = nn.relu(norm(pooled, not train))
+            maps.append(x)
+        return maps, places
+
+    def encode(self, x: Array, train: bool) -> Array:
+        """images [b, h, w, c] -> latent [b, d]."""
+        maps, _ = self.levels(x, train)
+        return maps[-1].reshape(x.shape[0], -1)
+
+    def __call__(self, x: Array, train: bool) -> Coded:
+        """images [b, h, w, c] -> Coded."""
+        maps, places = self.levels(x, train)
+        z, penalty = maps[-1], jnp.zeros(x.shape[0], maps[-1].dtype)
+        for i, (conv, place) in enumerate(zip(self.up, places[::-1], strict=True)):
+            if i:
+                z = nn.relu(self.up_norms[i - 1](z, not train))
+                apart = jnp.square(z - maps[-1 - i]).reshape(x.shape[0], -1)
+                penalty += jnp.mean(apart, axis=1)
             height, width = place.shape[1:3]
             z = conv(jnp.where(place, upsample(z)[:, :height, :width], 0))
+        latent = maps[-1].reshape(x.shape[0], -1)
         return Coded(latent, z, _MAP_WEIGHT * math.prod(self.image_shape) * penalty)

@@ -129,9 +129,8 @@ def test_small_sets_are_pretrained_for_as_many_steps_as_large_ones_need():
 
 def test_features_have_no_views_for_triplets():
     config = dataclasses.replace(ics.Config(), network="dense")
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InputError, match="needs images"):
         ics.build(config, DataSpec(N, (8,), K))
-    assert "set --triplet-weight 0" in refused.value.on_command_line()
     ics.build(dataclasses.replace(config, triplet_weight=0.0), DataSpec(N, (8,), K))
 
 

@@ -104,7 +104,8 @@ def _init(config: Config, spec: DataSpec, auto: Autoencoder) -> Callable[..., Tr
     def init(key: Array, images: Array) -> TrainState:
         network_key, run_key = keys.pair(key)
         weights, stats = auto.first(network_key, images)
-        params = {"network": weights, "centroids": jnp.zeros((k, config.latent_width), jnp.float32)}
+        none = jnp.zeros((k, auto.width(weights, stats, images)), jnp.float32)
+        params = {"network": weights, "centroids": none}
         cluster = ClusterState(
             targets=jnp.full((n, k), 1 / k, jnp.float32),
             assignments=jnp.zeros(n, jnp.int32),

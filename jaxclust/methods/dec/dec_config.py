@@ -28,10 +28,11 @@ class Config:
     network: autoencoding.Name = "dense"
     """dense: DEC's; shallow and deep: ICS's, three and five pooled convolutions; strided:
     DERC's, strided_valid without padding; variational: shallow with a Gaussian latent; sparse: one
-    layer of rarely active units; what_where: shallow, with the places of its maxima passed to the
-    decoder."""
+    layer of rarely active units; what_where: two pooled convolutions, with the places of their
+    maxima passed to the decoder."""
     latent_width: int = setting(10, least=1)
-    """Width of the latent that is clustered."""
+    """Width of the latent that is clustered; of what_where, channels of the last maps, which are
+    the latent."""
 
     pretrain_epochs: int | None = setting(50, least=0)
     """Epochs of reconstruction pre-training; None: 30, or on a small data set as many as
@@ -98,7 +99,9 @@ PRESETS: dict[str, dict[str, Config]] = {
         for name in ("best", "paper")
     },
     "decnn_kmeans": {name: replace(_STEPS, network="strided") for name in ("best", "paper")},
-    "swwae_kmeans": {name: replace(_STEPS, network="what_where") for name in ("best", "paper")},
+    "swwae_kmeans": {
+        name: replace(_STEPS, network="what_where", latent_width=32) for name in ("best", "paper")
+    },
     "vae_kmeans": {name: replace(_AE, network="variational") for name in ("best", "paper")},
 }
 

@@ -70,16 +70,16 @@ def _most_mapped(config: Config) -> int:
 
 
 def _init(config: Config, spec: DataSpec, auto: Autoencoder) -> Callable[..., TrainState]:
-    n, k, width = spec.n_images, spec.n_clusters, config.latent_width
-    mapped = min(n, _most_mapped(config))
-    clusters = DENSE_CLUSTERS if config.finds_number else k
-    dimensions = {"none": width, "pca": min(config.dimensions, width or 1, n)}.get(
-        config.reducer, config.dimensions
-    )
+    n, mapped = spec.n_images, min(spec.n_images, _most_mapped(config))
+    clusters = DENSE_CLUSTERS if config.finds_number else spec.n_clusters
 
     def init(key: Array, images: Array) -> TrainState:
         network_key, run_key = keys.pair(key)
         weights, stats = auto.first(network_key, images)
+        width = auto.width(weights, stats, images)
+        dimensions = {"none": width, "pca": min(config.dimensions, width, n)}.get(
+            config.reducer, config.dimensions
+        )
         params = {"network": weights}
         cluster = ClusterState(
             latents=jnp.zeros((mapped, width), jnp.float32),

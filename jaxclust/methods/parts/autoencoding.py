@@ -42,6 +42,10 @@ class Autoencoder(NamedTuple):
         """Latent [b, d], in inference mode."""
         return self.encoder.apply({"params": params, **model_state}, images, train=False)[0]
 
+    def width(self, params: PyTree, model_state: PyTree, images: Array) -> int:
+        """d, the values of a latent."""
+        return jax.eval_shape(self.latent, params, model_state, images).shape[1]
+
     def first(self, key: Array, images: Array) -> tuple[PyTree, PyTree]:
         """(params, model_state) before training."""
         variables = self.whole.init(key, images)
