@@ -15,7 +15,7 @@ from jax import Array
 from jaxclust.clustering.triplets import choose_negatives
 from jaxclust.core import collectives, keys, settings
 from jaxclust.core.settings import setting
-from jaxclust.core.types import Compute, DataSpec, Method
+from jaxclust.core.types import Compute, DataSpec, Method, PyTree
 from jaxclust.images.augment import augment
 from jaxclust.losses.entropy import assignment_entropy
 from jaxclust.losses.triplet import triplet_separation
@@ -91,10 +91,10 @@ PRESETS: dict[str, Config] = {
 
 def _triplet(
     config: Config, auto: Autoencoder, axis_name: str | None
-) -> Callable[[dec.Pass], Array]:
-    """Eq. 5."""
+) -> Callable[[dec.Pass], tuple[Array, PyTree]]:
+    """Eq. 5: the loss and model_state after the positives' pass."""
 
-    def triplet(seen: dec.Pass) -> Array:
+    def triplet(seen: dec.Pass) -> tuple[Array, PyTree]:
         at, a = seen.at, config.augments
         images, places = at.batch.images, at.places
         b = images.shape[0]
@@ -116,10 +116,9 @@ def _triplet(
             return jax.random.randint(keys.of_row(positive_key, place), (), 0, a)
 
         shown = views[jnp.arange(b) * a + jax.vmap(one_of_its_views)(places)]
-        # Batch norm's statistics stay those of the images that are clustered.
-        positive, _ = auto.encode(seen.params["network"], at.state.model_state, shown, at.key)
+        positive, stats = auto.encode(seen.params["network"], seen.model_state, shown, at.key)
         negative = collectives.gathered(seen.latent, axis_name)[negatives]
-        return triplet_separation(seen.latent, positive, negative, config.margin)
+        return triplet_separation(seen.latent, positive, negative, config.margin), stats
 
     return triplet
 
@@ -128,14 +127,18 @@ def _terms(config: Config, auto: Autoencoder, axis_name: str | None) -> dec.Term
     """Eqs. 5 and 6 beside DEC's losses."""
     triplet = _triplet(config, auto, axis_name)
 
-    def terms(seen: dec.Pass) -> dec.Weighed:
+    def terms(seen: dec.Pass) -> tuple[dec.Weighed, PyTree]:
         weighed: dec.Weighed = {}
+        stats = seen.model_state
         if config.entropy_weight:
             q = collectives.gathered(seen.q, axis_name)
             weighed["entropy"] = (config.entropy_weight, assignment_entropy(q))
         if config.triplet_weight:
-            weighed["triplet"] = (config.triplet_weight, triplet(seen))
-        return weighed
+            loss, of_views = triplet(seen)
+            weighed["triplet"] = (config.triplet_weight, loss)
+            # Plain images are clustered by plain images' batch-norm statistics.
+            stats = of_views if config.cluster_augmented else stats
+        return weighed, stats
 
     return terms
 

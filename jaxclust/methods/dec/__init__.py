@@ -57,11 +57,13 @@ class Pass(NamedTuple):
     params: PyTree  # what the loss is a function of
     latent: Array  # float [b, d]: of the batch, in training mode
     q: Array  # float [b, k]
+    model_state: PyTree  # after the batch's pass
 
 
 # By name, (weight, value) of each.
 Weighed = dict[str, tuple[float, Array]]
-Terms = Callable[[Pass], Weighed]
+# pass -> (its terms, model_state after what the terms themselves passed)
+Terms = Callable[[Pass], tuple[Weighed, PyTree]]
 
 
 def assign(params: PyTree, latent: Array) -> Array:
@@ -156,7 +158,8 @@ def _loss(config: Config, auto: Autoencoder, further: Terms | None) -> Callable[
             error = reconstruction_error(coded.decoded, images, per_pixel=config.per_pixel)
             weighed["reconstruction"] = (config.reconstruction_weight, error)
         if further:
-            weighed |= further(Pass(at, params, latent, q))
+            more, stats = further(Pass(at, params, latent, q, stats))
+            weighed |= more
         total = jnp.sum(jnp.stack([weight * value for weight, value in weighed.values()]))
         terms = {name: value for name, (_, value) in weighed.items()}
         terms["changed"] = at.state.cluster.changed
