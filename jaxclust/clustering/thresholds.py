@@ -62,9 +62,18 @@ def at(schedule: Schedule, value: Array) -> ThresholdState:
     return ThresholdState(value, upper, schedule.lower + schedule.lower_slope * value)
 
 
-def advance(schedule: Schedule, state: ThresholdState) -> ThresholdState:
-    """The thresholds of the next epoch (Eq. 12)."""
-    return at(schedule, state.adaptive + schedule.step)
+def advance(schedule: Schedule, state: ThresholdState, epochs: int | None = None) -> ThresholdState:
+    """The thresholds of the next epoch (Eq. 12).
+
+    Args:
+        schedule: how they move.
+        state: the last epoch's.
+        epochs: after so many they stay as they are.
+    """
+    value = state.adaptive + schedule.step
+    if epochs is not None:
+        value = jnp.minimum(value, (epochs - 1) * schedule.step)
+    return at(schedule, value)
 
 
 def epochs_until_crossing(schedule: Schedule) -> int:

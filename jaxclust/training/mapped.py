@@ -162,6 +162,7 @@ def _mapped_extra(extra: Extra | None, count: int) -> Extra | None:
 
     def all_seeds(state: TrainState, rows: Array) -> Any:
         found = jax.vmap(extra, (_AXES, 0))(state, _apart(rows, count))
+        # In a row like the batch.
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
 
     return all_seeds

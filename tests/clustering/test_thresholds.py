@@ -5,6 +5,16 @@ import pytest
 from jaxclust.clustering import thresholds
 
 
+def test_they_stay_after_the_last_epoch():
+    schedule = thresholds.linear(3, (0.9, 0.5))
+    state = thresholds.start(schedule)
+    seen = []
+    for _ in range(5):
+        seen.append(float(state.upper))
+        state = thresholds.advance(schedule, state, 3)
+    np.testing.assert_allclose(seen, [0.9, 0.7, 0.5, 0.5, 0.5], atol=1e-6)
+
+
 def test_the_papers_thresholds_follow_equation_12():
     schedule = thresholds.adaptive()
     state = thresholds.start(schedule)

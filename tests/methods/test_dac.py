@@ -166,18 +166,19 @@ def test_targets_are_computed_in_batches_with_statistics_of_their_own(target_bat
     np.testing.assert_allclose(after.cluster.draw, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_single_image_left_over_is_never_a_batch():
+@pytest.mark.parametrize(("size", "parts"), [(17, ((0, 8), (8, 17))), (9, ((0, 9),))])
+def test_a_single_image_left_over_is_never_a_batch(size, parts):
     """Batch norm makes it a constant: its targets would be even, its update would teach nothing."""
-    config = dataclasses.replace(dac.Config(), draw_size=17, batch_size=8, target_batch=8)
+    config = dataclasses.replace(dac.Config(), draw_size=size, batch_size=8, target_batch=8)
     method = dac.build(config, DataSpec(N, (8, 8, 1), K), network=Centred())
     batches = method.phases[0].batches
-    assert (batches.repeats, batches.shared) == (5 * 2, (8,))
+    assert (batches.repeats, batches.shared) == (5 * (size // 8), (8,))
     _, state = start(method)
-    draw = small.batch(17, 1)
+    draw = small.batch(size, 1)
     after, _ = jax.jit(method.step)(state, draw)
     logits = [
-        Centred().apply({"params": state.params}, part, True)
-        for part in (draw.images[:8], draw.images[8:])
+        Centred().apply({"params": state.params}, draw.images[first:last], True)
+        for first, last in parts
     ]
     expected = pairwise.restrain(jnp.concatenate(logits))
     np.testing.assert_allclose(after.cluster.draw, expected, rtol=1e-4, atol=1e-6)

@@ -9,6 +9,7 @@ import pytest
 from jaxclust import losses, metrics
 from jaxclust.core.errors import InputError, option
 from jaxclust.core.types import DataSpec
+from jaxclust.images.augment import Augmentation
 from jaxclust.methods import ics
 from jaxclust.models.autoencoder import PooledAutoencoder
 from jaxclust.training import loop, starting
@@ -112,6 +113,19 @@ def test_entropy_and_statistics_are_those_of_the_batch(begun):
     np.testing.assert_allclose(info.watch["entropy"], losses.assignment_entropy(q), atol=1e-4)
 
 
+def test_views_keep_their_share_of_the_statistics_where_views_are_clustered(begun):
+    """Then there are two passes in training mode, of the view and of the positive."""
+    batch, shown = small.batch(20), {}
+    for name, clustered in (("views", True), ("plain", False)):
+        method = build(cluster_augmented=clustered, views=Augmentation())
+        after, _ = jax.jit(method.step)(begun, batch)
+        shown[name] = jax.tree.leaves(after.model_state)[0]
+    before = np.asarray(jax.tree.leaves(begun.model_state)[0])
+    once, twice = np.asarray(shown["plain"]) - before, np.asarray(shown["views"]) - before
+    # The views are the images themselves, and a pass keeps nine tenths.
+    np.testing.assert_allclose(twice, 1.9 * once, rtol=1e-3, atol=1e-5)
+
+
 def test_small_sets_are_pretrained_for_as_many_steps_as_large_ones_need():
     def pretraining(n):
         method = ics.build(ics.PRESETS["best"], DataSpec(n, (28, 28, 1), 10))
@@ -123,8 +137,8 @@ def test_small_sets_are_pretrained_for_as_many_steps_as_large_ones_need():
     assert 7500 <= steps < 7500 + 8
     assert pretraining(70_000)[0] == 50
     config = dataclasses.replace(ics.PRESETS["best"], pretrain_steps=10_000)
-    fewer = ics.build(config, DataSpec(2560, (28, 28, 1), 10))
-    assert fewer.phases[0].epochs == 1000
+    longer = ics.build(config, DataSpec(2560, (28, 28, 1), 10))
+    assert longer.phases[0].epochs == 1000
 
 
 def test_features_have_no_views_for_triplets():

@@ -127,6 +127,33 @@ def test_the_sparse_penalty_is_of_the_units_mean_activity():
     np.testing.assert_allclose(coded.penalty, np.full(6, 2 * divergence), rtol=1e-4)
 
 
+def test_the_what_where_penalty_is_of_the_maps_between_its_levels():
+    network = WhatWhereAutoencoder((8, 8, 1), (2, 3))
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
+    variables = network.init(jax.random.key(1), x, train=False)
+    coded = network.apply(variables, x, train=False)
+
+    def read(net, x):
+        first = jax.nn.relu(net.down_norms[0](pooled(net.down[0](x)), True))
+        convolved = net.down[1](first)
+        second = jax.nn.relu(net.down_norms[1](pooled(convolved), True))
+        places = convolved == enlarged(pooled(convolved))
+        back = net.up[0](jnp.where(places, enlarged(second), 0))
+        return first, second, jax.nn.relu(net.up_norms[0](back, True))
+
+    def pooled(maps):
+        b, h, w, c = maps.shape
+        return maps.reshape(b, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
+
+    def enlarged(maps):
+        return jnp.repeat(jnp.repeat(maps, 2, axis=1), 2, axis=2)
+
+    first, second, back = network.apply(variables, x, method=read)
+    np.testing.assert_allclose(coded.latent, second.reshape(2, -1), rtol=1e-5)
+    apart = np.square(np.asarray(back) - first).reshape(2, -1).mean(axis=1)
+    np.testing.assert_allclose(coded.penalty, 0.1 * 64 * apart, rtol=1e-4)
+
+
 @pytest.mark.parametrize("side", [8, 7])
 def test_the_decoder_puts_values_where_the_maxima_were(side):
     """One level, read a second time in loops over windows."""

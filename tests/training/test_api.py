@@ -166,6 +166,11 @@ def test_features_are_data_too(name):
     assert jc.metrics.accuracy(kinds, fitted.predict(features)) > 0.9
 
 
+def test_a_set_of_another_size_is_refused():
+    with pytest.raises(InputError, match="was built for 60 images, not 30; build it with spec_of"):
+        jc.fit(method(), IMAGES[:30])
+
+
 @pytest.mark.parametrize("name", ["ccnn", "dac", "ics", "vae_kmeans"])
 def test_features_are_refused_by_methods_of_images(name):
     with pytest.raises(InputError, match=r"needs images \[n, h, w, c\], not features"):
@@ -263,10 +268,10 @@ def test_neighbours_are_gathered_in_the_loop():
     def step(state, batch):
         difference = jnp.abs(batch.images - batch.extra["next"]).max()
         state = state.replace(step=state.step + 1)
-        return state, StepInfo(difference, {"rows": batch.extra["count"].astype(jnp.float32)})
+        return state, StepInfo(difference, {"rows": batch.extra["count"][0].astype(jnp.float32)})
 
     def extra(state, rows):
-        return {"next": Rows((rows + 30) % 60), "count": state.step}
+        return {"next": Rows((rows + 30) % 60), "count": jnp.full(len(rows), state.step)}
 
     phase = Phase("toy", step, 2, Batches(20, extra=extra))
     own = method().replace(phases=(phase,))

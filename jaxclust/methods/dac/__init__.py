@@ -135,10 +135,10 @@ class _DAC:
         """Label features of a draw [m, h, w, c], each batch by its own statistics -> [m, k]."""
         m, size = images.shape[0], self.config.target_batch
         train = self.config.target_statistics == "batch"
-        if size is None or not train:
-            return self.label_features(state, images, train=train)
         # Batch norm makes a constant of a single image: a last one joins those before it.
-        whole = (m - m % size) - (size if m % size == 1 < size < m else 0)
+        if size is None or not train or m <= size + 1:
+            return self.label_features(state, images, train=train)
+        whole = (m - m % size) - (size if m % size == 1 < size else 0)
         batches = images[:whole].reshape(-1, size, *images.shape[1:])
         features = jax.vmap(lambda batch: self.label_features(state, batch, train=True))(batches)
         found = [features.reshape(whole, -1)]
@@ -159,8 +159,8 @@ class _DAC:
 
     def begin_epoch(self, state: TrainState) -> TrainState:
         """Move the thresholds and, where asked for, forget the optimiser's averages."""
-        schedule, _ = schedule_of(self.config)
-        moved = thresholds.advance(schedule, state.cluster.thresholds)
+        schedule, epochs = schedule_of(self.config)
+        moved = thresholds.advance(schedule, state.cluster.thresholds, epochs)
         state = state.replace(cluster=state.cluster._replace(thresholds=moved))
         if self.config.restart_optimiser:
             state = state.replace(opt_state=optimiser(self.config).init(state.params))

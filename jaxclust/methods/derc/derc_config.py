@@ -29,15 +29,15 @@ class Config:
     """Rounds of retraining, 1 to 5 in the paper; 0: DERC-R."""
     batch_size: int = setting(256, least=1)
     """Images per step; triplets are formed among them. With many clusters take several times as
-    many, or most images find no other of their cluster."""
+    many, or images find no other of their cluster."""
     network: Network = "auto"
     """strided: Table II's with padding; strided_valid: without, as printed; both have 16 filters in
     the first layer, where 2 are printed. dense: DEC's; none: the values themselves are clustered,
     and nothing is trained. auto: strided for images; for features none without retraining, else
     dense."""
     latent_width: int | None = setting(None, least=1)
-    """Width of the latent; default the number of clusters (Sec. IV.B), at least 10 (Table II), or
-    without a network the number of values."""
+    """Width of the latent (of what_where, channels of its last maps); default the number of
+    clusters (Sec. IV.B), at least 10 (Table II), or without a network the number of values."""
     pretrain_epochs: int | None = setting(None, least=0)
     """Epochs of reconstruction pre-training; default 30, or on a small data set as many as 1000
     steps need."""
