@@ -140,7 +140,9 @@ def _loss(
             learned = classifier(config, at.draw(f"classifier{i or ''}"), x, fixed)
             logits = jax.lax.stop_gradient(linear(learned, x))
             error += jnp.mean(optax.softmax_cross_entropy(logits, labels))
-            entropy += jnp.sum(entr(jnp.mean(own, axis=0)))
+            # At a share of zero the slope would be infinite.
+            shares = jnp.maximum(jnp.mean(own, axis=0), jnp.finfo(own.dtype).tiny)
+            entropy += jnp.sum(entr(shares))
         mine = jnp.argmax(names_of(params, at.batch.images, spaces), axis=1)
         terms = {"error": error, "label_entropy": entropy}
         return error - config.entropy_weight * entropy, Aux(at.state.model_state, terms, mine)

@@ -165,6 +165,13 @@ def test_turtles_step_is_a_second_reading_s():
     moved = np.asarray(after.params["bias"] - state.params["bias"])
     np.testing.assert_allclose(moved, -1e-3 * np.sign(by_difference), rtol=1e-3)
 
+    # A class that no image is likely to be of has a share of exactly zero.
+    never = {**state.params, "bias": state.params["bias"].at[0].set(-1e4)}
+    after, _ = jax.jit(method.step)(
+        state.replace(params=never), Batch(jnp.float32(x), jnp.arange(30))
+    )
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.params))
+
 
 def test_turtle_of_several_spaces_is_a_second_reading_s():
     """Names are the mean of the spaces' layers, errors and entropies add up."""
