@@ -63,6 +63,20 @@ class Coded(NamedTuple):
 SHALLOW, DEEP = (32, 64, 128), (32, 64, 128, 128, 256)
 
 
+def mirrored_convolutions(widths: Sequence[int], channels: int) -> tuple[list[Conv], list[Conv]]:
+    """The 3x3 convolutions of an encoder, and those of the decoder that mirrors it.
+
+    Batch norm follows each but the last, so only that one, to the image's channels, has a bias.
+    """
+    glorot = nn.initializers.glorot_uniform()
+    down = [Conv(width, use_bias=False, kernel_init=glorot) for width in widths]
+    back = [*widths[-2::-1], channels]
+    up = [
+        Conv(width, use_bias=i == len(back) - 1, kernel_init=glorot) for i, width in enumerate(back)
+    ]
+    return down, up
+
+
 class PooledAutoencoder(nn.Module):
     """ICS's autoencoder (Das, Ghosh & Bhowmick 2019, Sec. 4.3) -> Coded.
 
@@ -84,12 +98,7 @@ class PooledAutoencoder(nn.Module):
         for _ in self.widths:
             sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
         self.sizes = sizes
-        mirrored = [*self.widths[-2::-1], self.image_shape[2]]
-        self.down = [Conv(width, use_bias=False, kernel_init=glorot) for width in self.widths]
-        self.up = [
-            Conv(width, use_bias=i == len(mirrored) - 1, kernel_init=glorot)
-            for i, width in enumerate(mirrored)
-        ]
+        self.down, self.up = mirrored_convolutions(self.widths, self.image_shape[2])
         self.to_latent = Dense(self.latent_width, kernel_init=glorot)
         flat = sizes[-1][0] * sizes[-1][1] * self.widths[-1]
         self.from_latent = Dense(flat, use_bias=False, kernel_init=glorot)

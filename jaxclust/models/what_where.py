@@ -7,8 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxclust.models.autoencoder import Coded
-from jaxclust.models.layers import BatchNorm, Conv, max_pool, upsample
+from jaxclust.models.autoencoder import Coded, mirrored_convolutions
+from jaxclust.models.layers import BatchNorm, max_pool, upsample
 
 _MAP_WEIGHT = 0.1
 
@@ -28,13 +28,7 @@ class WhatWhereAutoencoder(nn.Module):
     axis_name: str | None = None  # over which batch norm takes its statistics too
 
     def setup(self) -> None:
-        glorot = nn.initializers.glorot_uniform()
-        mirrored = [*self.widths[-2::-1], self.image_shape[2]]
-        self.down = [Conv(width, use_bias=False, kernel_init=glorot) for width in self.widths]
-        self.up = [
-            Conv(width, use_bias=i == len(mirrored) - 1, kernel_init=glorot)
-            for i, width in enumerate(mirrored)
-        ]
+        self.down, self.up = mirrored_convolutions(self.widths, self.image_shape[2])
         self.down_norms = [BatchNorm(axis_name=self.axis_name) for _ in self.widths]
         self.up_norms = [BatchNorm(axis_name=self.axis_name) for _ in self.widths[1:]]
 

@@ -105,8 +105,7 @@ class _DAC:
     @property
     def short(self) -> int:
         """Images in a pass's last batch if it is smaller than the others; else 0."""
-        left = self.config.draw_size % self.config.batch_size
-        return left if self.config.last_batch == "short" and left > 1 else 0
+        return self.config.short_of(self.config.draw_size, self.config.batch_size)
 
     @property
     def repeats(self) -> int:
@@ -138,7 +137,8 @@ class _DAC:
         # Batch norm makes a constant of a single image: a last one joins those before it.
         if size is None or not train or m <= size + 1:
             return self.label_features(state, images, train=train)
-        whole = (m - m % size) - (size if m % size == 1 < size else 0)
+        left = m % size
+        whole = m - left - (size if left == 1 else 0)
         batches = images[:whole].reshape(-1, size, *images.shape[1:])
         features = jax.vmap(lambda batch: self.label_features(state, batch, train=True))(batches)
         found = [features.reshape(whole, -1)]

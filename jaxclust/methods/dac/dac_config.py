@@ -99,13 +99,16 @@ class Config:
     views: Augmentation = _DIGITS
     """Random views the network is trained on; targets come from the plain images."""
 
+    def short_of(self, draw: int, batch: int) -> int:
+        """Images in a pass's last batch if it is smaller than the others; else 0."""
+        left = draw % batch
+        # Batch norm makes a constant of a single image.
+        return left if self.last_batch == "short" and left > 1 else 0
+
     def batches_of(self, draw: int, batch: int) -> int:
         """Batches of so many images per pass over a draw."""
-        # Batch norm makes a constant of a single image.
-        left_out = self.last_batch == "dropped" or (
-            self.last_batch == "short" and draw % batch == 1 < batch
-        )
-        return draw // batch if left_out else -(-draw // batch)
+        one_more = self.short_of(draw, batch) or (self.last_batch == "filled" and draw % batch)
+        return draw // batch + bool(one_more)
 
 
 _CIFAR = Config(
